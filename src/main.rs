@@ -1,0 +1,3 @@
+//! Starts the command that the command line names.
+
+fn main() {}

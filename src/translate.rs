@@ -1,0 +1,67 @@
+//! Segment event → Wigzo calls.
+//!
+//! Pure and total: every valid event becomes a list of calls or a reason why there is none, and the same input
+//! always becomes the same calls. What is called for which event is data (`config/profiles/*.toml`); how a value is
+//! shaped is code. It knows the two protocols and nothing of queues, time or tenants.
+
+mod identity;
+mod profile;
+mod shape;
+
+use crate::segment::Event;
+use crate::wigzo::Call;
+
+pub use identity::Identity;
+pub use profile::{Profile, ProfileError};
+
+/// What an organization may choose about its translation, besides the profile.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Which of a person's ids becomes the learner id.
+    pub identity: Identity,
+    /// Whether an identify with a contact and both ids also identifies the anonymous learner.
+    pub link_anonymous: bool,
+    /// What happens to an identify without e-mail and phone; `None` takes the profile's rule.
+    pub contactless: Option<Contactless>,
+    /// What derived learner ids are derived within: the organization token.
+    pub namespace: String,
+}
+
+/// What happens to an identify without e-mail and phone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Contactless {
+    /// It is sent all the same: the wire asks only for the id, and Engage traits must arrive.
+    Send,
+    /// It is filtered with the reason `no_contact`.
+    Skip,
+}
+
+/// What an event becomes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Translation {
+    /// The calls to make, in order; never empty.
+    Calls(Vec<Call>),
+    /// No call, and why.
+    Filtered(Filtered),
+}
+
+/// Why an event becomes no call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Filtered {
+    /// The profile has no call for this type (screen, group, alias).
+    TypeNotMapped,
+    /// The profile drops this event by name.
+    DroppedByProfile,
+    /// Every call of the row needs a field that the event lacks.
+    RequiredFieldMissing,
+    /// There is nobody to send it for: neither `userId` nor `anonymousId`.
+    NoLearnerId,
+    /// An identify without e-mail and phone, and `contactless = "skip"`.
+    NoContact,
+}
+
+/// Translates one event.
+pub fn translate(event: &Event<'_>, profile: &Profile, options: &Options) -> Translation {
+    todo!()
+}
