@@ -1,1 +1,261 @@
-//! (being built)
+//! How an event ends: the closed lists of outcomes and reasons, the debt that an event in the program is, and the
+//! ledger that proves that none was lost.
+//!
+//! Invariants:
+//! * Every accepted event is either waiting or has exactly one [`Outcome`]: [`Ledger::waiting`] can never underflow.
+//! * An event that leaves the queue for work travels as [`Owed`]; dropping it without [`Owed::resolve`] is a bug.
+//!
+//! Pure; knows no other room. The strings are part of the public contract: they stand in replies, metrics, logs,
+//! stored records and documentation, and are never changed.
+
+/// Declares a closed enum with a stable string and a line of meaning for each variant.
+macro_rules! closed {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal, $meaning:literal;)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $(#[doc = $meaning] $variant,)+
+        }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// The stable string.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// What it means, in a line.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)+ }
+            }
+
+            /// The inverse of [`Self::as_str`].
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|it| it.as_str() == text)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+closed! {
+    /// How an envelope ended.
+    Outcome {
+        Delivered = "delivered", "Wigzo answered every call of the event with success.";
+        Filtered = "filtered", "The event was meant to make no call: its sender, the profile or a missing field says so.";
+        Expired = "expired", "The event grew older than `delivery.max_age` while it waited.";
+        Dead = "dead", "The event needs a human: it is kept in full as a dead letter.";
+    }
+}
+
+closed! {
+    /// Why an envelope ended as it did, or why it waits for another try.
+    Reason {
+        Delivered = "delivered", "Every call was answered with success.";
+        NotWanted = "filtered_by_integrations_object", "The sender's `integrations` object switches Wigzo off for this event.";
+        TypeNotMapped = "type_not_mapped", "The profile makes no call for this type of event (screen, group, alias).";
+        DroppedByProfile = "dropped_by_profile", "The profile drops events of this name.";
+        RequiredFieldMissing = "required_field_missing", "Each call of the profile's row needs a field that the event lacks, such as `product_id`.";
+        NoLearnerId = "no_learner_id", "The event names no person: neither `userId` nor `anonymousId`.";
+        NoContact = "no_contact", "An identify without e-mail and phone, which the organization chose to skip.";
+        MaxAge = "max_age", "The event waited longer than `delivery.max_age`.";
+        Unreachable = "unreachable", "No connection to Wigzo could be made: name look-up, refused, TLS or connect time-out.";
+        Broken = "connection_broken", "The connection broke after the call may have been sent.";
+        TimedOut = "timeout", "Wigzo did not answer in time; it may have carried the call out.";
+        SoftFailure = "wigzo_soft_failure", "Wigzo answered 2xx, but its body's `status` is not `success`.";
+        Wigzo3xx = "wigzo_3xx", "Wigzo answered with a redirect, which is never followed: check `base_url`.";
+        Wigzo400 = "wigzo_400", "Wigzo refused the call as malformed.";
+        Wigzo401 = "wigzo_401", "Wigzo refused the organization token: events wait until it is corrected.";
+        Wigzo403 = "wigzo_403", "Wigzo refused the organization token: events wait until it is corrected.";
+        Wigzo404 = "wigzo_404", "Wigzo does not know this path: check `base_url`. Events wait.";
+        Wigzo405 = "wigzo_405", "Wigzo does not take this method here: check `base_url`. Events wait.";
+        Wigzo408 = "wigzo_408", "Wigzo gave up waiting for the request.";
+        Wigzo410 = "wigzo_410", "Wigzo says this path is gone: check `base_url`. Events wait.";
+        Wigzo413 = "wigzo_413", "Wigzo refused the call as too large.";
+        Wigzo422 = "wigzo_422", "Wigzo refused the call's content.";
+        Wigzo425 = "wigzo_425", "Wigzo asked for the call later.";
+        Wigzo429 = "wigzo_429", "Wigzo asked for fewer calls.";
+        Wigzo4xx = "wigzo_4xx", "Wigzo refused the call with another 4xx.";
+        Wigzo500 = "wigzo_500", "Wigzo failed while it handled the call.";
+        Wigzo502 = "wigzo_502", "Wigzo's gateway got no good answer.";
+        Wigzo503 = "wigzo_503", "Wigzo is unavailable.";
+        Wigzo504 = "wigzo_504", "Wigzo's gateway waited in vain.";
+        Wigzo5xx = "wigzo_5xx", "Wigzo failed with another 5xx.";
+        WigzoOther = "wigzo_other", "Wigzo answered with a status that HTTP does not define.";
+        Unreadable = "unreadable", "The stored bytes cannot be read as an event any more.";
+        Internal = "internal", "A bug of this program lost hold of the event; please report it.";
+    }
+}
+
+impl Reason {
+    /// The reason for an HTTP status that is not a success.
+    pub const fn of_status(status: u16) -> Self {
+        match status {
+            300..=399 => Self::Wigzo3xx,
+            400 => Self::Wigzo400,
+            401 => Self::Wigzo401,
+            403 => Self::Wigzo403,
+            404 => Self::Wigzo404,
+            405 => Self::Wigzo405,
+            408 => Self::Wigzo408,
+            410 => Self::Wigzo410,
+            413 => Self::Wigzo413,
+            422 => Self::Wigzo422,
+            425 => Self::Wigzo425,
+            429 => Self::Wigzo429,
+            402 | 406..=499 => Self::Wigzo4xx,
+            500 => Self::Wigzo500,
+            502 => Self::Wigzo502,
+            503 => Self::Wigzo503,
+            504 => Self::Wigzo504,
+            501 | 505..=599 => Self::Wigzo5xx,
+            0..=299 | 600..=u16::MAX => Self::WigzoOther,
+        }
+    }
+}
+
+/// Something that was accepted and must not get lost.
+pub trait Debt {
+    /// Called in release builds when the debt was dropped unresolved: the last chance to account for it.
+    fn abandoned(self);
+}
+
+/// An event in the program that somebody still owes an outcome.
+///
+/// Dropping it unresolved panics in debug builds; in release builds the debt is told by [`Debt::abandoned`].
+#[must_use = "an event that is owed an outcome must be resolved"]
+#[derive(Debug)]
+pub struct Owed<T: Debt>(Option<T>);
+
+impl<T: Debt> Owed<T> {
+    /// Takes on the debt.
+    pub fn new(debt: T) -> Self {
+        Self(Some(debt))
+    }
+
+    /// Looks at what is owed.
+    pub fn get(&self) -> &T {
+        self.0.as_ref().expect("BUG: only resolve and drop empty an Owed, and both consume it")
+    }
+
+    /// Pays the debt: the caller has an outcome for it, or has put it back where it waits.
+    pub fn resolve(mut self) -> T {
+        self.0.take().expect("BUG: only resolve and drop empty an Owed, and both consume it")
+    }
+}
+
+impl<T: Debt> Drop for Owed<T> {
+    fn drop(&mut self) {
+        let Some(debt) = self.0.take() else { return };
+        debt.abandoned();
+        // A second panic while one unwinds would abort and hide the first.
+        assert!(
+            !cfg!(debug_assertions) || std::thread::panicking(),
+            "BUG: an event was dropped without an outcome"
+        );
+    }
+}
+
+/// The conservation count of one queue since it was created: `accepted = delivered + filtered + expired + dead + waiting`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Ledger {
+    /// Events that were acknowledged as stored.
+    pub accepted: u64,
+    /// Of these, ended as delivered.
+    pub delivered: u64,
+    /// Of these, ended as filtered.
+    pub filtered: u64,
+    /// Of these, ended as expired.
+    pub expired: u64,
+    /// Of these, dead letters.
+    pub dead: u64,
+}
+
+impl Ledger {
+    /// Events that still wait: whatever was accepted and has no outcome yet.
+    pub fn waiting(&self) -> u64 {
+        let ended = self.delivered + self.filtered + self.expired + self.dead;
+        self.accepted.checked_sub(ended).expect("BUG: more outcomes than accepted events")
+    }
+
+    /// Counts one outcome.
+    pub fn count(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Delivered => self.delivered += 1,
+            Outcome::Filtered => self.filtered += 1,
+            Outcome::Expired => self.expired += 1,
+            Outcome::Dead => self.dead += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    struct Flag(Arc<AtomicBool>);
+
+    impl Debt for Flag {
+        fn abandoned(self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn strings_are_unique_and_read_back() {
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+            assert!(Reason::ALL[..index].iter().all(|other| other.as_str() != reason.as_str()), "{reason}");
+            assert!(reason.meaning().ends_with('.'), "{reason}");
+        }
+        for outcome in Outcome::ALL {
+            assert_eq!(Outcome::parse(outcome.as_str()), Some(*outcome));
+        }
+    }
+
+    #[test]
+    fn every_status_has_its_reason() {
+        for status in 300..600 {
+            let text = Reason::of_status(status).as_str();
+            let class = format!("wigzo_{}xx", status / 100);
+            assert!(text == class || text == format!("wigzo_{status}"), "{status} became {text}");
+        }
+        assert_eq!(Reason::of_status(999), Reason::WigzoOther);
+    }
+
+    #[test]
+    fn a_resolved_debt_is_quiet() {
+        let told = Arc::new(AtomicBool::new(false));
+        let owed = Owed::new(Flag(Arc::clone(&told)));
+        drop(owed.resolve());
+        assert!(!told.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn a_dropped_debt_is_told_and_panics_in_debug() {
+        let told = Arc::new(AtomicBool::new(false));
+        let owed = Owed::new(Flag(Arc::clone(&told)));
+        let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(owed)));
+        assert_eq!(dropped.is_err(), cfg!(debug_assertions));
+        assert!(told.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn the_ledger_balances() {
+        let mut ledger = Ledger { accepted: 5, ..Ledger::default() };
+        for outcome in Outcome::ALL {
+            ledger.count(*outcome);
+        }
+        assert_eq!(ledger.waiting(), 1);
+    }
+}
