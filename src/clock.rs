@@ -36,6 +36,12 @@ impl fmt::Display for UnixMillis {
     }
 }
 
+impl Serialize for UnixMillis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// Where the time comes from: the machine, or a test that advances it by hand.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);

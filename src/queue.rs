@@ -1,1 +1,214 @@
-//! (being built)
+//! The durable queue: where an accepted event lives until it has an outcome, and its record afterwards.
+//!
+//! It stores opaque bytes. It knows neither Segment nor Wigzo nor an organization's settings; organizations, people
+//! and message ids are strings to it.
+//!
+//! Invariants of every engine:
+//! * [`Engine::append`] answers with success only after the envelopes are on disk, and is all or nothing.
+//! * An envelope is in exactly one place: waiting, settled, or dead. [`Stats::ledger`] counts all three in the same
+//!   transaction that moves an envelope, so the counts balance at any moment and after any crash.
+//! * Sequence numbers are given in commit order, never reused; per organization and lane they are the arrival order.
+//! * Claiming writes nothing. One process owns the directory, so what is in flight is known in memory only; a crash
+//!   means that at most the calls then in flight are made twice.
+
+mod envelope;
+mod fresh;
+mod history;
+pub mod sqlite;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{Span, UnixMillis};
+use crate::outcome::Ledger;
+
+pub use envelope::{
+    Attempt, Claim, DedupKey, Envelope, Lookup, NewEnvelope, Place, Record, Resolution, Seq, Settlement, State,
+};
+pub use fresh::{Arrivals, Fresh};
+
+/// `[queue]`: where events are kept and how much of the disk they may take.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The engine: `sqlite` keeps everything in one directory and needs no server.
+    pub engine: EngineName,
+    /// The directory of the SQLite engine. It is created if missing; one process at a time may own it.
+    pub path: PathBuf,
+    /// How much disk the queue may take, history included. Above it new requests get 429 until space is free;
+    /// nothing that was accepted is ever dropped for it. At least 64 MiB.
+    #[schemars(with = "String")]
+    pub max_disk: ByteSize,
+    /// For how long a `messageId` is remembered, so that a repeated event is taken once. Segment repeats a delivery
+    /// for up to 4 hours.
+    pub dedup_window: Span,
+    /// How many `messageId`s are remembered at most; above it the oldest are forgotten early (about 40 bytes each).
+    pub dedup_entries: u64,
+    /// For how long the record of an ended event is kept. Dead letters are kept until somebody decides.
+    pub history_retention: Span,
+    /// How much disk the records of ended events may take; the oldest go first.
+    #[schemars(with = "String")]
+    pub history_size: ByteSize,
+    /// How many delivered events per second and organization are recorded in full (payload, calls, answers). Above
+    /// it a record is one line: ids, name, time, outcome.
+    pub history_full_per_second: u32,
+}
+
+/// The engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineName {
+    /// One directory, no server.
+    Sqlite,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: EngineName::Sqlite,
+            path: PathBuf::from("data"),
+            max_disk: ByteSize::gib(10),
+            dedup_window: Span::secs(24 * 3_600),
+            dedup_entries: 20_000_000,
+            history_retention: Span::secs(7 * 24 * 3_600),
+            history_size: ByteSize::gib(1),
+            history_full_per_second: 50,
+        }
+    }
+}
+
+/// What an engine promises to answer later.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// A queue, shared by every room that uses it.
+pub type Queue = Arc<dyn Engine>;
+
+/// The verbs of a queue.
+pub trait Engine: Send + Sync + std::fmt::Debug {
+    /// Stores envelopes, all or none, leaving out those whose [`DedupKey`] was seen within the window. When the
+    /// answer is not there within `patience` and nothing has been written yet, the request is withdrawn.
+    fn append(
+        &self,
+        envelopes: Vec<NewEnvelope>,
+        patience: Duration,
+    ) -> Pending<'_, Result<Appended, AppendError>>;
+
+    /// Reads waiting envelopes of an organization after a sequence number, in order. It reserves nothing.
+    fn claim(
+        &self,
+        organization: Arc<str>,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
+
+    /// Records how one round of work on an envelope ended; returns when that is on disk. It waits as long as the
+    /// disk refuses, because an outcome that is known must not get lost.
+    fn settle(&self, settlement: Settlement) -> Pending<'_, ()>;
+
+    /// Looks up events, newest first.
+    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>>;
+
+    /// The queue's state as of the last commit.
+    fn stats(&self) -> Stats;
+
+    /// Where freshly committed envelopes are handed to delivery without being read back.
+    fn fresh(&self) -> &Fresh;
+}
+
+/// What became of an appended request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Appended {
+    /// Envelopes now on disk.
+    pub accepted: usize,
+    /// Envelopes left out because their key was seen before.
+    pub duplicates: usize,
+}
+
+/// Why nothing of a request was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum AppendError {
+    /// `queue.max_disk` is reached.
+    #[error("the queue has reached its disk limit (queue.max_disk)")]
+    Full,
+    /// More requests are waiting for the disk than memory should hold.
+    #[error("too many requests are waiting for the disk")]
+    Busy,
+    /// The engine cannot write: disk full, input/output error.
+    #[error("the queue cannot write to its disk")]
+    Unavailable,
+    /// The disk did not take the request in time; it was withdrawn.
+    #[error("the disk did not take the request in time")]
+    TooSlow,
+}
+
+/// Why the queue could not be read or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// Another process owns the directory.
+    #[error("{0} is in use by another process: stop it, or give this one another `queue.path`")]
+    InUse(PathBuf),
+    /// The directory was written by a newer version of this program.
+    #[error("{path} was written by a newer version (format {found}, this one knows {known}): use that version")]
+    TooNew {
+        /// The database file.
+        path: PathBuf,
+        /// The format found in it.
+        found: i64,
+        /// The newest format this program knows.
+        known: i64,
+    },
+    /// The directory or its lock file cannot be created.
+    #[error("{path}: {error}: check that the directory exists and this user may write to it")]
+    Directory {
+        /// What could not be created.
+        path: PathBuf,
+        /// The operating system's word.
+        error: std::io::Error,
+    },
+    /// SQLite failed.
+    #[error("the queue's database failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The engine's thread has ended.
+    #[error("the queue has been closed")]
+    Closed,
+}
+
+/// The queue's state as of its last commit: all fields belong to the same moment.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Stats {
+    /// The conservation count.
+    pub ledger: Ledger,
+    /// Envelopes that were left out as duplicates since the process started.
+    pub duplicates: u64,
+    /// Waiting envelopes per organization.
+    pub waiting: std::collections::BTreeMap<Arc<str>, u64>,
+    /// Bytes of disk in use, without space that is free for reuse.
+    pub disk_bytes: u64,
+    /// Bytes of that which are records of ended events (an estimate from the stored lengths).
+    pub history_bytes: u64,
+    /// Commits since the process started.
+    pub commits: u64,
+    /// Commands that those commits carried.
+    pub commands: u64,
+    /// Why the queue takes no new events, if so.
+    pub refusing: Option<Refusing>,
+    /// When the last commit was made.
+    pub committed_at: UnixMillis,
+}
+
+/// Why a queue takes no new events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusing {
+    /// `queue.max_disk` is reached.
+    Full,
+    /// The last write failed.
+    Failing,
+}

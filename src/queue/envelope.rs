@@ -1,0 +1,305 @@
+//! What the queue stores: an event in its envelope, the attempts made for it, and its record.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Queue;
+use crate::clock::UnixMillis;
+use crate::outcome::{Debt, Outcome, Reason};
+
+/// An envelope's number: given at commit, ascending, never reused. 0 lies before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Seq(pub u64);
+
+/// What makes two envelopes one event: the hashed pair of organization and message id (12 bytes), then the hashed
+/// source route (4 bytes). Two mappings of one customer may send the same id with other data, so the route counts;
+/// it stands last so that an event can be looked up by its id alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DedupKey(pub [u8; 16]);
+
+impl DedupKey {
+    /// How many leading bytes stand for organization and message id.
+    pub const IDENTITY: usize = 12;
+
+    /// The key of a message id that arrived for an organization by a source route.
+    pub fn new(organization: &str, source_route: &str, message_id: &str) -> Self {
+        let mut key = [0; 16];
+        let (identity, route) = key.split_at_mut(Self::IDENTITY);
+        identity.copy_from_slice(hash(&[organization, message_id]).split_at(Self::IDENTITY).0);
+        route.copy_from_slice(hash(&[source_route]).split_at(16 - Self::IDENTITY).0);
+        Self(key)
+    }
+}
+
+fn hash(parts: &[&str]) -> [u8; 32] {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    for part in parts {
+        // The length keeps ("ab", "c") and ("a", "bc") apart.
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+/// An event on its way into the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEnvelope {
+    /// The organization it belongs to.
+    pub organization: Arc<str>,
+    /// The family of routes it came by.
+    pub route: Cow<'static, str>,
+    /// What makes it the same event as another.
+    pub key: DedupKey,
+    /// Its message id.
+    pub message_id: Box<str>,
+    /// The person whose order is kept.
+    pub lane: Box<str>,
+    /// Its type, for people.
+    pub kind: Cow<'static, str>,
+    /// Its name, for people.
+    pub title: Box<str>,
+    /// When the request arrived.
+    pub received_at: UnixMillis,
+    /// The event's exact bytes.
+    pub payload: Box<str>,
+    /// What stood around it in its request.
+    pub surroundings: Box<str>,
+}
+
+impl NewEnvelope {
+    /// About how many bytes it takes in memory and on disk.
+    pub fn size(&self) -> usize {
+        160 + self.payload.len()
+            + self.surroundings.len()
+            + self.message_id.len()
+            + self.lane.len()
+            + self.title.len()
+    }
+}
+
+/// An event in the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Its number.
+    pub seq: Seq,
+    /// What was stored.
+    pub content: NewEnvelope,
+    /// Not to be worked before this time.
+    pub due: Option<UnixMillis>,
+    /// Rounds of work that ended with "later" because a call failed.
+    pub tries: u32,
+    /// When the first of them ended.
+    pub first_failed_at: Option<UnixMillis>,
+    /// Keys of the calls that Wigzo has taken already, separated by spaces.
+    pub done: String,
+}
+
+/// An envelope in flight: whoever holds it owes it an outcome.
+#[derive(Debug)]
+pub struct Claim {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// Where it goes back to.
+    pub queue: Queue,
+}
+
+impl Debt for Claim {
+    /// A bug let go of the envelope: it becomes a dead letter, so that a person finds it.
+    fn abandoned(self) {
+        let Self { envelope, queue } = self;
+        tracing::error!(seq = envelope.seq.0, "an event was dropped without an outcome; it becomes a dead letter");
+        // The command is queued when `settle` is called; there is nobody here to wait for the commit.
+        drop(queue.settle(Settlement::ended(&envelope, Outcome::Dead, Reason::Internal)));
+    }
+}
+
+/// One try of one call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// When it began.
+    pub at: UnixMillis,
+    /// The call's key within the event: `identify`, `event/buy`.
+    pub call: String,
+    /// The HTTP status; absent if there was no answer.
+    pub status: Option<u16>,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// What it meant.
+    pub reason: Reason,
+    /// Method, redacted URL and body.
+    pub request: String,
+    /// The first 16 KB of the answer's body.
+    pub response: String,
+}
+
+impl Attempt {
+    /// About how many bytes its record takes.
+    pub fn size(&self) -> usize {
+        80 + self.call.len() + self.request.len() + self.response.len()
+    }
+}
+
+/// How one round of work on an envelope ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settlement {
+    /// The envelope.
+    pub seq: Seq,
+    /// Its organization.
+    pub organization: Arc<str>,
+    /// What becomes of it.
+    pub resolution: Resolution,
+    /// See [`Envelope::tries`].
+    pub tries: u32,
+    /// See [`Envelope::first_failed_at`].
+    pub first_failed_at: Option<UnixMillis>,
+    /// See [`Envelope::done`].
+    pub done: String,
+    /// The attempts of this round.
+    pub attempts: Vec<Attempt>,
+}
+
+impl Settlement {
+    /// A settlement without attempts.
+    pub fn ended(envelope: &Envelope, outcome: Outcome, reason: Reason) -> Self {
+        Self {
+            seq: envelope.seq,
+            organization: Arc::clone(&envelope.content.organization),
+            resolution: Resolution::Ended { outcome, reason },
+            tries: envelope.tries,
+            first_failed_at: envelope.first_failed_at,
+            done: envelope.done.clone(),
+            attempts: Vec::new(),
+        }
+    }
+}
+
+/// What becomes of an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// It has its outcome.
+    Ended {
+        /// The outcome.
+        outcome: Outcome,
+        /// Why.
+        reason: Reason,
+    },
+    /// It waits for another round.
+    Later {
+        /// Not before this time.
+        due: UnixMillis,
+        /// Why it waits.
+        reason: Reason,
+    },
+}
+
+/// Where a looked-up event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waiting for its turn.
+    Waiting,
+    /// Waiting for another try.
+    Retrying,
+    /// Ended.
+    Delivered,
+    /// Ended.
+    Filtered,
+    /// Ended.
+    Expired,
+    /// A dead letter.
+    Dead,
+}
+
+impl State {
+    /// The state that an outcome leads to.
+    pub fn of(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Delivered => Self::Delivered,
+            Outcome::Filtered => Self::Filtered,
+            Outcome::Expired => Self::Expired,
+            Outcome::Dead => Self::Dead,
+        }
+    }
+}
+
+/// What to look for. Absent fields match everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// One event by its number.
+    pub seq: Option<Seq>,
+    /// Of this organization.
+    pub organization: Option<Arc<str>>,
+    /// With this message id.
+    pub message_id: Option<String>,
+    /// Of this person.
+    pub lane: Option<String>,
+    /// In one of these places: waiting, history or dead letters.
+    pub state: Option<Place>,
+    /// Only events before this one (for paging).
+    pub before: Option<Seq>,
+    /// At most this many.
+    pub limit: usize,
+    /// With payload and attempts.
+    pub in_full: bool,
+}
+
+/// The places an envelope can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Not ended yet.
+    Waiting,
+    /// Ended as delivered, filtered or expired.
+    Settled,
+    /// A dead letter.
+    Dead,
+}
+
+/// What is known about one event.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// Its number.
+    pub number: Seq,
+    /// Its organization.
+    pub organization: String,
+    /// The family of routes it came by.
+    pub route: String,
+    /// Its message id.
+    pub message_id: String,
+    /// The person it is about.
+    pub person: String,
+    /// Its type.
+    pub kind: String,
+    /// Its name.
+    pub title: String,
+    /// When it arrived.
+    pub received_at: UnixMillis,
+    /// Where it stands.
+    pub state: State,
+    /// Why it stands there; absent for an event that was not tried yet.
+    pub reason: Option<Reason>,
+    /// When it is tried again.
+    pub retry_at: Option<UnixMillis>,
+    /// When it ended.
+    pub ended_at: Option<UnixMillis>,
+    /// Failed rounds of work.
+    pub tries: u32,
+    /// Keys of the calls that Wigzo has taken, separated by spaces.
+    pub calls_done: String,
+    /// The event's bytes as they arrived; absent in a one-line record and when not asked for.
+    pub payload: Option<Box<serde_json::value::RawValue>>,
+    /// What stood around it in its request, if anything.
+    pub surroundings: Option<Box<serde_json::value::RawValue>>,
+    /// The attempts, oldest first; empty in a one-line record and when not asked for.
+    pub attempts: Vec<Attempt>,
+}
+
+impl Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}

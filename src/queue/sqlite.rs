@@ -1,0 +1,246 @@
+//! The embedded engine: SQLite in one directory, owned by one process.
+//!
+//! # Constraints and how they are kept
+//! * *Durable before the answer*: WAL with `synchronous = FULL`; the writer answers after the commit's fsync.
+//! * *Group commit*: one thread writes. It drains its channel into one transaction; while that one syncs, the next
+//!   group gathers. There are no timers: the sync itself forms the group.
+//! * *The hot path never reads*: committed envelopes go to delivery through [`Fresh`].
+//! * *Bounded disk*: records of ended events are trimmed to their time and size; above `max_disk` appends are refused.
+//! * *One owner*: a lock file is held for the process's life. Claims need no rows, since they live in memory.
+//!
+//! # Layout (`queue.sqlite`)
+//! `waiting` holds envelopes without an outcome, `settled` and `dead` the records of those with one, `attempts` the
+//! tries of all three, `seen` the keys for deduplication in `generations` that are dropped whole, `ledger` the counts.
+//! `waiting` is small when all is well, and its pages are reused; `settled` only grows at its end and shrinks at its
+//! front. All are rowid tables but `seen`, whose rows are smaller than a pointer to them would be.
+//!
+//! # Who reads and writes
+//! Only the writer's connection writes. A second, read-only connection answers claims and look-ups.
+//!
+//! # Crashes
+//! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for.
+
+mod reader;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod trim;
+mod writer;
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::{
+    AppendError, Appended, Config, Engine, Envelope, Fresh, Lookup, NewEnvelope, Pending, QueueError, Record,
+    Refusing, Seq, Settlement, Stats,
+};
+use crate::clock::Clock;
+use writer::{Command, Writer};
+
+/// The database file inside the directory.
+const FILE: &str = "queue.sqlite";
+
+/// Bytes of requests that may wait for the disk in memory; above it new ones are refused as [`AppendError::Busy`].
+const MAX_PENDING_BYTES: usize = 64 << 20;
+
+/// Bytes of committed envelopes that may wait for delivery in memory.
+const MAX_FRESH_BYTES: usize = 16 << 20;
+
+/// The embedded queue.
+#[derive(Debug)]
+pub struct Sqlite {
+    commands: mpsc::Sender<Command>,
+    shared: Arc<Shared>,
+    reader: Arc<Mutex<Connection>>,
+}
+
+/// What the writer's thread and the handle share.
+#[derive(Debug)]
+struct Shared {
+    stats: Mutex<Stats>,
+    fresh: Fresh,
+    pending_bytes: AtomicUsize,
+}
+
+impl Sqlite {
+    /// Opens the queue in its directory, creating what is missing, and starts its writer.
+    ///
+    /// The returned thread ends, with everything that was sent to it committed, when the last handle is dropped.
+    ///
+    /// # Errors
+    /// When the directory cannot be created or is in use, or the database cannot be read or is too new.
+    pub fn open(config: &Config, clock: Clock) -> Result<(Self, std::thread::JoinHandle<()>), QueueError> {
+        let directory = |error| QueueError::Directory { path: config.path.clone(), error };
+        std::fs::create_dir_all(&config.path).map_err(directory)?;
+        let lock = lock(&config.path)?;
+        let path = config.path.join(FILE);
+        let connection = schema::open(&path)?;
+        let reader = schema::open_reader(&path)?;
+        let shared = Arc::new(Shared {
+            stats: Mutex::default(),
+            fresh: Fresh::new(MAX_FRESH_BYTES),
+            pending_bytes: AtomicUsize::new(0),
+        });
+        let writer = Writer::new(connection, config, clock, Arc::clone(&shared))?;
+        let (commands, inbox) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name("queue-writer".to_owned())
+            .spawn(move || {
+                writer.run(&inbox);
+                drop(lock);
+            })
+            .map_err(directory)?;
+        Ok((Self { commands, shared, reader: Arc::new(Mutex::new(reader)) }, thread))
+    }
+
+    /// Runs a query on the reading connection, off the async threads.
+    fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Pending<'_, Result<T, QueueError>> {
+        let reader = Arc::clone(&self.reader);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || {
+                query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(QueueError::from)
+            })
+            .await
+            .map_err(|_| QueueError::Closed)?
+        })
+    }
+
+    /// Refuses what the queue cannot take now, before it costs anything.
+    fn admit(&self, bytes: usize) -> Result<(), AppendError> {
+        match self.stats().refusing {
+            Some(Refusing::Full) => return Err(AppendError::Full),
+            Some(Refusing::Failing) => return Err(AppendError::Unavailable),
+            None => {}
+        }
+        if self.shared.pending_bytes.load(Ordering::Relaxed) + bytes > MAX_PENDING_BYTES {
+            return Err(AppendError::Busy);
+        }
+        Ok(())
+    }
+}
+
+/// Takes the directory for this process.
+fn lock(directory: &Path) -> Result<File, QueueError> {
+    let path = directory.join("lock");
+    let failed = |path: PathBuf| move |error| QueueError::Directory { path, error };
+    let file = File::options().create(true).append(true).open(&path).map_err(failed(path.clone()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(QueueError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(failed(path)(error)),
+    }
+}
+
+/// Who decides about an append: the writer by taking it, or its sender by withdrawing it. Never both, so that
+/// "nothing was kept" is never said of a request that is being committed.
+#[derive(Debug, Default)]
+struct Decision(AtomicU8);
+
+impl Decision {
+    const OPEN: u8 = 0;
+    const TAKEN: u8 = 1;
+    const WITHDRAWN: u8 = 2;
+
+    /// Whether the writer may write it.
+    fn take(&self) -> bool {
+        self.decide(Self::TAKEN)
+    }
+
+    /// Whether the sender has withdrawn it in time.
+    fn withdraw(&self) -> bool {
+        self.decide(Self::WITHDRAWN)
+    }
+
+    fn decide(&self, to: u8) -> bool {
+        self.0.compare_exchange(Self::OPEN, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+/// Bytes that count against [`MAX_PENDING_BYTES`] until this is dropped.
+#[derive(Debug)]
+struct PendingBytes(Arc<Shared>, usize);
+
+impl PendingBytes {
+    fn new(shared: &Arc<Shared>, bytes: usize) -> Self {
+        shared.pending_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Self(Arc::clone(shared), bytes)
+    }
+}
+
+impl Drop for PendingBytes {
+    fn drop(&mut self) {
+        self.0.pending_bytes.fetch_sub(self.1, Ordering::Relaxed);
+    }
+}
+
+// === impl Engine ===
+
+impl Engine for Sqlite {
+    fn append(
+        &self,
+        envelopes: Vec<NewEnvelope>,
+        patience: Duration,
+    ) -> Pending<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            let bytes = envelopes.iter().map(NewEnvelope::size).sum();
+            self.admit(bytes)?;
+            let decision = Arc::new(Decision::default());
+            let (reply, mut answer) = oneshot::channel();
+            let command = Command::Append {
+                envelopes,
+                bytes: PendingBytes::new(&self.shared, bytes),
+                decision: Arc::clone(&decision),
+                reply,
+            };
+            self.commands.send(command).map_err(|_| AppendError::Unavailable)?;
+            let answer = match tokio::time::timeout(patience, &mut answer).await {
+                Ok(answer) => answer,
+                Err(_) if decision.withdraw() => return Err(AppendError::TooSlow),
+                Err(_) => answer.await,
+            };
+            answer.unwrap_or(Err(AppendError::Unavailable))
+        })
+    }
+
+    fn claim(
+        &self,
+        organization: Arc<str>,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
+        self.read(move |connection| reader::claim(connection, &organization, after, limit))
+    }
+
+    fn settle(&self, settlement: Settlement) -> Pending<'_, ()> {
+        let (reply, committed) = oneshot::channel();
+        let sent = self.commands.send(Command::Settle { settlement: Box::new(settlement), reply });
+        Box::pin(async move {
+            if sent.is_err() || committed.await.is_err() {
+                // The writer's thread is gone, and with it the process's reason to live; `app` ends it. Until then
+                // nobody may act as if this outcome were on disk.
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+
+    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>> {
+        self.read(move |connection| reader::find(connection, &lookup))
+    }
+
+    fn stats(&self) -> Stats {
+        self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn fresh(&self) -> &Fresh {
+        &self.shared.fresh
+    }
+}

@@ -1,0 +1,141 @@
+//! The database's format: how it is created, recognised and opened.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::queue::QueueError;
+
+/// The newest format this program knows, kept in `user_version`. Older ones are migrated forward, newer refused.
+const FORMAT: i64 = 1;
+
+const CREATE: &str = "
+CREATE TABLE waiting (
+    seq             INTEGER PRIMARY KEY,
+    organization    TEXT NOT NULL,
+    route           TEXT NOT NULL,
+    message_id      TEXT NOT NULL,
+    lane            TEXT NOT NULL,
+    kind            TEXT NOT NULL,
+    title           TEXT NOT NULL,
+    received_at     INTEGER NOT NULL,          -- milliseconds since 1970
+    due             INTEGER,                   -- not before this time; null: at once
+    reason          TEXT,                      -- why it waits; null: not tried yet
+    tries           INTEGER NOT NULL DEFAULT 0,
+    first_failed_at INTEGER,
+    done            TEXT NOT NULL DEFAULT '',  -- keys of the calls that Wigzo has taken
+    surroundings    TEXT NOT NULL,
+    payload         TEXT NOT NULL
+);
+CREATE INDEX waiting_by_organization ON waiting (organization, seq);
+
+CREATE TABLE settled (
+    seq          INTEGER PRIMARY KEY,
+    organization TEXT NOT NULL,
+    route        TEXT NOT NULL,
+    message_id   TEXT NOT NULL,
+    lane         TEXT NOT NULL,
+    kind         TEXT NOT NULL,
+    title        TEXT NOT NULL,
+    received_at  INTEGER NOT NULL,
+    ended_at     INTEGER NOT NULL,
+    outcome      TEXT NOT NULL,
+    reason       TEXT NOT NULL,
+    tries        INTEGER NOT NULL,
+    done         TEXT NOT NULL,
+    surroundings TEXT,
+    payload      TEXT,                         -- null: a one-line record
+    size         INTEGER NOT NULL
+);
+CREATE INDEX settled_by_message ON settled (message_id) WHERE payload IS NOT NULL;
+
+CREATE TABLE dead (
+    seq          INTEGER PRIMARY KEY,
+    organization TEXT NOT NULL,
+    route        TEXT NOT NULL,
+    message_id   TEXT NOT NULL,
+    lane         TEXT NOT NULL,
+    kind         TEXT NOT NULL,
+    title        TEXT NOT NULL,
+    received_at  INTEGER NOT NULL,
+    ended_at     INTEGER NOT NULL,
+    outcome      TEXT NOT NULL,
+    reason       TEXT NOT NULL,
+    tries        INTEGER NOT NULL,
+    done         TEXT NOT NULL,
+    surroundings TEXT,
+    payload      TEXT,
+    size         INTEGER NOT NULL
+);
+
+CREATE TABLE attempts (
+    id          INTEGER PRIMARY KEY,
+    seq         INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    call        TEXT NOT NULL,
+    status      INTEGER,
+    duration_ms INTEGER NOT NULL,
+    reason      TEXT NOT NULL,
+    request     TEXT NOT NULL,
+    response    TEXT NOT NULL
+);
+CREATE INDEX attempts_by_seq ON attempts (seq, id);
+
+CREATE TABLE seen (
+    generation INTEGER NOT NULL,
+    key        BLOB NOT NULL,
+    seq        INTEGER NOT NULL,
+    PRIMARY KEY (generation, key)
+) WITHOUT ROWID;
+
+CREATE TABLE generations (
+    generation INTEGER PRIMARY KEY,
+    started_at INTEGER NOT NULL,
+    entries    INTEGER NOT NULL
+);
+
+CREATE TABLE ledger (
+    id            INTEGER PRIMARY KEY CHECK (id = 1),
+    accepted      INTEGER NOT NULL,  -- also the last sequence number that was given
+    delivered     INTEGER NOT NULL,
+    filtered      INTEGER NOT NULL,
+    expired       INTEGER NOT NULL,
+    dead          INTEGER NOT NULL,
+    history_bytes INTEGER NOT NULL
+);
+INSERT INTO ledger VALUES (1, 0, 0, 0, 0, 0, 0);
+INSERT INTO generations VALUES (1, 0, 0);
+";
+
+/// Opens the one connection that writes, creating or migrating the database.
+pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
+    let connection = Connection::open(path)?;
+    // Must come before the first table: it decides the file's page layout.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    connection.pragma_update(None, "cache_size", -32_768)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match found {
+        0 => connection
+            .execute_batch(&format!("BEGIN IMMEDIATE; {CREATE} PRAGMA user_version = {FORMAT}; COMMIT;"))?,
+        FORMAT => {}
+        found => return Err(QueueError::TooNew { path: path.to_owned(), found, known: FORMAT }),
+    }
+    Ok(connection)
+}
+
+/// Opens a connection that can only read.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, QueueError> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "cache_size", -8_192)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}

@@ -1,0 +1,330 @@
+//! The promises of the embedded engine, each by its name.
+
+use std::path::Path;
+
+use bytesize::ByteSize;
+
+use super::*;
+use crate::clock::UnixMillis;
+use crate::outcome::{Outcome, Reason};
+use crate::queue::{Attempt, DedupKey, Place, Resolution, State};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    config: Config,
+    clock: Clock,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config { path: directory.path().join("queue"), ..Config::default() };
+        Self { directory, config, clock: Clock::manual(UnixMillis(1_800_000_000_000)) }
+    }
+
+    fn open(&self) -> Opened {
+        let (queue, thread) = Sqlite::open(&self.config, self.clock.clone()).unwrap();
+        Opened { queue: Some(queue), thread: Some(thread) }
+    }
+}
+
+/// A queue that is closed in order when it goes out of scope.
+struct Opened {
+    queue: Option<Sqlite>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Sqlite;
+
+    fn deref(&self) -> &Sqlite {
+        self.queue.as_ref().unwrap()
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.queue.take();
+        self.thread.take().unwrap().join().unwrap();
+    }
+}
+
+fn envelope(organization: &str, id: &str) -> NewEnvelope {
+    NewEnvelope {
+        organization: Arc::from(organization),
+        route: "v1".into(),
+        key: DedupKey::new(organization, "v1", id),
+        message_id: id.into(),
+        lane: "user-42".into(),
+        kind: "track".into(),
+        title: "Product Viewed".into(),
+        received_at: UnixMillis(1_799_999_999_000),
+        payload: format!(r#"{{"type":"track","messageId":"{id}","price":1299.00}}"#).into(),
+        surroundings: "".into(),
+    }
+}
+
+fn batch(organization: &str, ids: &[&str]) -> Vec<NewEnvelope> {
+    ids.iter().map(|id| envelope(organization, id)).collect()
+}
+
+fn attempt() -> Attempt {
+    Attempt {
+        at: UnixMillis(1_800_000_000_000),
+        call: "event/buy".into(),
+        status: Some(503),
+        duration_ms: 12,
+        reason: Reason::Wigzo503,
+        request: "POST https://tracker.example/rest/v1/learn/event?org_token=***\n{}".into(),
+        response: "busy".into(),
+    }
+}
+
+fn settlement(envelope: &Envelope, resolution: Resolution) -> Settlement {
+    Settlement {
+        resolution,
+        attempts: vec![attempt()],
+        ..Settlement::ended(envelope, Outcome::Delivered, Reason::Delivered)
+    }
+}
+
+async fn waiting(queue: &Sqlite, organization: &str) -> Vec<Envelope> {
+    queue.claim(Arc::from(organization), Seq(0), 1_000).await.unwrap()
+}
+
+async fn end_all(queue: &Sqlite, organization: &str, outcome: Outcome, reason: Reason) {
+    for envelope in waiting(queue, organization).await {
+        queue.settle(settlement(&envelope, Resolution::Ended { outcome, reason })).await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_there_after_reopening_in_order_and_unchanged() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    assert_eq!(
+        queue.append(batch("acme", &["a", "b"]), PATIENCE).await,
+        Ok(Appended { accepted: 2, duplicates: 0 })
+    );
+    queue.append(batch("other", &["c"]), PATIENCE).await.unwrap();
+    let fresh = queue.fresh().take().envelopes;
+    assert_eq!(fresh.iter().map(|it| &*it.content.message_id).collect::<Vec<_>>(), ["a", "b", "c"]);
+    drop(queue);
+
+    let queue = fixture.open();
+    let arrivals = queue.fresh().take();
+    assert_eq!(arrivals.unread[&Arc::from("acme") as &Arc<str>], Seq(2));
+    let found = waiting(&queue, "acme").await;
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0].content.payload, fresh[0].content.payload);
+    assert_eq!(found[1].seq, Seq(2));
+    assert_eq!(queue.claim(Arc::from("acme"), Seq(1), 10).await.unwrap(), [found[1].clone()]);
+    assert_eq!(queue.stats().waiting.values().sum::<u64>(), 3);
+}
+
+#[tokio::test]
+async fn a_message_id_is_taken_once_within_the_window_and_across_restarts() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "a", "b"]), PATIENCE).await.unwrap();
+    assert_eq!(queue.stats().duplicates, 1, "a duplicate inside one batch counts too");
+    drop(queue);
+
+    let queue = fixture.open();
+    let again = |organization, ids| queue.append(batch(organization, ids), PATIENCE);
+    assert_eq!(again("acme", &["b", "c"]).await.unwrap(), Appended { accepted: 1, duplicates: 1 });
+    assert_eq!(again("other", &["b"]).await.unwrap().accepted, 1, "ids of organizations are apart");
+    let mut by_other_route = envelope("acme", "a");
+    by_other_route.key = DedupKey::new("acme", "/webhook?mapping=2", "a");
+    assert_eq!(queue.append(vec![by_other_route], PATIENCE).await.unwrap().accepted, 1);
+
+    for hours in [12, 11] {
+        fixture.clock.advance(Duration::from_secs(hours * 3_600));
+        assert_eq!(again("acme", &["a"]).await.unwrap().duplicates, 1, "23 hours are within the window");
+    }
+    fixture.clock.advance(Duration::from_secs(14 * 3_600));
+    again("acme", &["d"]).await.unwrap();
+    fixture.clock.advance(Duration::from_secs(13 * 3_600));
+    assert_eq!(again("acme", &["a"]).await.unwrap().accepted, 1, "50 hours are not");
+}
+
+#[tokio::test]
+async fn every_envelope_is_in_one_place_and_the_ledger_balances() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b", "c", "d", "e"]), PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    let ended = |outcome, reason| Resolution::Ended { outcome, reason };
+    let resolutions = [
+        ended(Outcome::Delivered, Reason::Delivered),
+        ended(Outcome::Filtered, Reason::NotWanted),
+        ended(Outcome::Expired, Reason::MaxAge),
+        ended(Outcome::Dead, Reason::Wigzo400),
+        Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 },
+    ];
+    for (envelope, resolution) in envelopes.iter().zip(resolutions) {
+        queue.settle(Settlement { tries: 1, done: "identify".into(), ..settlement(envelope, resolution) }).await;
+    }
+    // A second settlement of the same envelope changes nothing.
+    queue.settle(settlement(&envelopes[0], resolutions[3])).await;
+
+    let ledger = queue.stats().ledger;
+    assert_eq!(
+        (ledger.accepted, ledger.delivered, ledger.filtered, ledger.expired, ledger.dead, ledger.waiting()),
+        (5, 1, 1, 1, 1, 1)
+    );
+    drop(queue);
+    let queue = fixture.open();
+    assert_eq!(queue.stats().ledger, ledger);
+    let later = waiting(&queue, "acme").await;
+    assert_eq!((later.len(), later[0].tries, &*later[0].done), (1, 1, "identify"));
+    assert_eq!(later[0].due, Some(UnixMillis(1_800_000_060_000)));
+
+    let lookup = |state| Lookup { state, limit: 10, in_full: true, ..Lookup::default() };
+    let states: Vec<State> =
+        queue.find(lookup(None)).await.unwrap().iter().map(|record| record.state).collect();
+    assert_eq!(states, [State::Retrying, State::Dead, State::Expired, State::Filtered, State::Delivered]);
+    let dead = queue.find(lookup(Some(Place::Dead))).await.unwrap().remove(0);
+    assert_eq!((dead.message_id.as_str(), dead.reason), ("d", Some(Reason::Wigzo400)));
+    assert_eq!(dead.attempts, [attempt()]);
+    assert_eq!(dead.payload.unwrap().get(), &*envelopes[3].content.payload);
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_its_message_id_wherever_it_is() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b"]), PATIENCE).await.unwrap();
+    let by_id = |organization: &str, id: &str| Lookup {
+        organization: Some(Arc::from(organization)),
+        message_id: Some(id.to_owned()),
+        limit: 10,
+        ..Lookup::default()
+    };
+    assert_eq!(queue.find(by_id("acme", "b")).await.unwrap()[0].number, Seq(2));
+    end_all(&queue, "acme", Outcome::Delivered, Reason::Delivered).await;
+    assert_eq!(queue.find(by_id("acme", "b")).await.unwrap()[0].state, State::Delivered);
+    assert!(queue.find(by_id("other", "b")).await.unwrap().is_empty());
+    assert!(queue.find(by_id("acme", "x")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn above_the_rate_budget_a_record_is_one_line_and_failures_are_in_full() {
+    let mut fixture = Fixture::new();
+    fixture.config.history_full_per_second = 1;
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b", "c"]), PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    queue.settle(settlement(&envelopes[0], delivered)).await;
+    queue.settle(settlement(&envelopes[1], delivered)).await;
+    queue.settle(Settlement { tries: 2, ..settlement(&envelopes[2], delivered) }).await;
+    let records = queue.find(Lookup { limit: 10, in_full: true, ..Lookup::default() }).await.unwrap();
+    let in_full: Vec<(bool, usize)> =
+        records.iter().map(|record| (record.payload.is_some(), record.attempts.len())).collect();
+    assert_eq!(in_full, [(true, 1), (false, 0), (true, 1)], "newest first: retried, over budget, within it");
+}
+
+#[tokio::test]
+async fn old_records_go_and_dead_letters_stay() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a"]), PATIENCE).await.unwrap();
+    end_all(&queue, "acme", Outcome::Dead, Reason::Wigzo400).await;
+    queue.append(batch("acme", &["b"]), PATIENCE).await.unwrap();
+    end_all(&queue, "acme", Outcome::Delivered, Reason::Delivered).await;
+    assert!(queue.stats().history_bytes > 0);
+    fixture.clock.advance(Duration::from_secs(8 * 86_400));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while queue.stats().history_bytes > 0 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let records = queue.find(Lookup { limit: 10, ..Lookup::default() }).await.unwrap();
+    assert_eq!(records.iter().map(|it| it.message_id.as_str()).collect::<Vec<_>>(), ["a"]);
+    assert_eq!(queue.stats().ledger.delivered, 1, "the ledger remembers what the history forgot");
+}
+
+#[tokio::test]
+async fn at_the_disk_limit_new_events_are_refused_and_accepted_ones_still_settle() {
+    let mut fixture = Fixture::new();
+    fixture.config.max_disk = ByteSize::kib(200);
+    let queue = fixture.open();
+    let mut stored = 0;
+    let refused = loop {
+        let ids: Vec<String> = (0..100).map(|n| format!("{stored}-{n}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        match queue.append(batch("acme", &ids), PATIENCE).await {
+            Ok(appended) => stored += appended.accepted,
+            Err(error) => break error,
+        }
+        assert!(stored < 10_000, "the limit was never reached");
+    };
+    assert_eq!(refused, AppendError::Full);
+    assert_eq!(queue.stats().ledger.waiting(), stored as u64);
+    let first = waiting(&queue, "acme").await.remove(0);
+    queue
+        .settle(settlement(&first, Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered }))
+        .await;
+    assert_eq!(queue.stats().ledger.delivered, 1);
+}
+
+#[tokio::test]
+async fn one_process_owns_the_directory() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    let second = Sqlite::open(&fixture.config, fixture.clock.clone()).unwrap_err();
+    assert!(second.to_string().contains("in use by another process"), "{second}");
+    drop(queue);
+    fixture.open();
+}
+
+#[tokio::test]
+async fn a_directory_of_a_newer_version_is_refused() {
+    let fixture = Fixture::new();
+    fixture.open();
+    let path = fixture.config.path.join(FILE);
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let error = Sqlite::open(&fixture.config, fixture.clock.clone()).unwrap_err();
+    assert!(matches!(error, QueueError::TooNew { found: 99, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_made_is_named() {
+    let fixture = Fixture::new();
+    let blocked = fixture.directory.path().join("file");
+    std::fs::write(&blocked, "").unwrap();
+    let config = Config { path: blocked.join("queue"), ..Config::default() };
+    let error = Sqlite::open(&config, Clock::system()).unwrap_err();
+    assert!(error.to_string().contains(&*Path::new("file").join("queue").to_string_lossy()), "{error}");
+}
+
+#[test]
+fn an_append_is_either_taken_or_withdrawn() {
+    let decision = Decision::default();
+    assert!(decision.take() && !decision.withdraw());
+    let decision = Decision::default();
+    assert!(decision.withdraw() && !decision.take());
+}
+
+#[tokio::test]
+async fn many_senders_share_commits() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    let mut set = tokio::task::JoinSet::new();
+    let queue = Arc::new(queue);
+    for n in 0..200 {
+        let queue = Arc::clone(&queue);
+        set.spawn(async move { queue.append(vec![envelope("acme", &n.to_string())], PATIENCE).await });
+    }
+    while let Some(result) = set.join_next().await {
+        result.unwrap().unwrap();
+    }
+    let stats = queue.stats();
+    assert_eq!(stats.ledger.accepted, 200);
+    assert!(stats.commits < stats.commands, "{} commits for {} commands", stats.commits, stats.commands);
+    let seqs: Vec<u64> = waiting(&queue, "acme").await.iter().map(|it| it.seq.0).collect();
+    assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
+}
