@@ -1,1 +1,281 @@
-//! (being built)
+//! Delivery: from the queue to Wigzo, one person's events in order, until each has its outcome.
+//!
+//! One task owns the [`scheduler`] and starts the work on envelopes; each envelope is worked by a task of its own,
+//! which reads and translates it, makes its calls through the [`client`] stack, and settles it in the queue before it
+//! reports back. A lane's next event starts only when the previous one's result is on disk, so that a crash repeats
+//! at most the calls that were in flight, and reorders nothing.
+//!
+//! It must not know HTTP server types, nor who posted an event.
+
+mod attempt;
+pub mod client;
+pub mod schedule;
+pub mod scheduler;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::task::{Id, JoinSet};
+
+use crate::clock::{Clock, Span, UnixMillis};
+use crate::organization::Organizations;
+use crate::outcome::Owed;
+use crate::queue::{Arrivals, Claim, Envelope, Queue, QueueError};
+use crate::shutdown::Shutdown;
+use crate::telemetry::Metrics;
+use attempt::{Round, Workshop};
+use client::Client;
+use schedule::Schedule;
+use scheduler::{Finish, Gate, Health, Item, LaneKey, Limits, Read, Scheduler, Ticket};
+
+/// `[delivery]`: how events go to Wigzo.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Events in flight to Wigzo at a time, over all organizations. At least 1.
+    pub max_in_flight: usize,
+    /// How long a connection to Wigzo may take to be made. Shorter than `timeout`.
+    pub connect_timeout: Span,
+    /// How long one try of one call may take, from connecting to the end of the answer.
+    pub timeout: Span,
+    /// Quick repeats of a call within one try of its event: after a refused or broken connection, 502, 503 or 504.
+    /// 0 to 5; a budget keeps them below a tenth of the load.
+    pub quick_retries: u32,
+    /// What happens to a call that Wigzo may have carried out although no answer came (time-out, broken connection):
+    /// `retry` may double it, `dead_letter` leaves the decision to a person.
+    pub on_ambiguous: OnAmbiguous,
+    /// Events that have waited for longer than this are not delivered any more but end as `expired`. Off when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Span>,
+    /// When an organization's token or address is refused, its events wait, and after this long one of them probes
+    /// whether that is still so. The wait doubles with each refusal.
+    pub probe_base: Span,
+    /// The longest wait between two probes.
+    pub probe_cap: Span,
+    /// Events of one organization that are held in memory; the rest waits on disk.
+    pub window: usize,
+    /// Waits between the tries of an event.
+    pub retry: Schedule,
+}
+
+/// What to do when it is unknown whether Wigzo carried a call out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnAmbiguous {
+    /// Make the call again: nothing is lost, an event may count twice.
+    Retry,
+    /// Keep the event as a dead letter: nothing counts twice, a person decides.
+    DeadLetter,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 256,
+            connect_timeout: Span::secs(3),
+            timeout: Span::secs(10),
+            quick_retries: 2,
+            on_ambiguous: OnAmbiguous::Retry,
+            max_age: None,
+            probe_base: Span::secs(30),
+            probe_cap: Span::secs(600),
+            window: 10_000,
+            retry: Schedule::default(),
+        }
+    }
+}
+
+/// Bytes of one organization's envelopes that are held in memory.
+const WINDOW_BYTES: usize = 16 << 20;
+
+/// How long a failed read of the queue waits before it is made again.
+const READ_AGAIN: Duration = Duration::from_secs(1);
+
+/// The longest sleep when nothing is due: a safety net against a wall clock that jumps.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+/// The delivery engine.
+#[derive(Debug)]
+pub struct Delivery {
+    workshop: Arc<Workshop>,
+    queue: Queue,
+    organizations: Arc<Organizations>,
+    scheduler: Scheduler<Envelope>,
+    workers: JoinSet<Round>,
+    tickets: HashMap<Id, Ticket>,
+    reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+}
+
+impl Delivery {
+    /// An engine over a queue.
+    ///
+    /// # Errors
+    /// When no HTTP client can be built on this machine.
+    pub fn new(
+        config: Config,
+        queue: Queue,
+        organizations: Arc<Organizations>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+    ) -> Result<Self, reqwest::Error> {
+        let options = client::Options {
+            max_in_flight: config.max_in_flight,
+            connect_timeout: config.connect_timeout.0,
+            timeout: config.timeout.0,
+            quick_retries: config.quick_retries,
+        };
+        let mut scheduler = Scheduler::new(Limits {
+            in_flight: config.max_in_flight,
+            window: config.window,
+            window_bytes: WINDOW_BYTES,
+            probe_base: config.probe_base.0,
+            probe_cap: config.probe_cap.0,
+        });
+        for organization in organizations.iter() {
+            scheduler.serve(&Arc::from(organization.name.as_str()), organization.max_in_flight);
+        }
+        let workshop = Workshop {
+            config,
+            client: Client::new(options, clock.clone())?,
+            clock: clock.clone(),
+            metrics: Arc::clone(&metrics),
+            stop: shutdown.stop.clone(),
+        };
+        Ok(Self {
+            workshop: Arc::new(workshop),
+            queue,
+            organizations,
+            scheduler,
+            workers: JoinSet::new(),
+            tickets: HashMap::new(),
+            reads: JoinSet::new(),
+            clock,
+            metrics,
+            shutdown,
+        })
+    }
+
+    /// Works until the drain begins and what is in flight has ended.
+    pub async fn run(mut self) {
+        while !self.shutdown.drain.is_cancelled() {
+            self.arrivals();
+            self.start_work();
+            self.start_reads();
+            let sleep = self.until_next_tick();
+            tokio::select! {
+                () = self.queue.fresh().arrived() => {}
+                Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
+                Some(read) = self.reads.join_next() => self.has_read(read.expect("BUG: reads neither panic nor are aborted")).await,
+                () = tokio::time::sleep(sleep) => {}
+                () = self.shutdown.drain.cancelled() => {}
+            }
+            // One wake-up takes everything that is ready.
+            while let Some(ended) = self.workers.try_join_next_with_id() {
+                self.ended(ended);
+            }
+        }
+        let waiting = self.workers.len();
+        tracing::info!(in_flight = waiting, "delivery drains: what is in flight may end, the rest stays in the queue");
+        while let Some(ended) = self.workers.join_next_with_id().await {
+            self.ended(ended);
+        }
+    }
+
+    fn arrivals(&mut self) {
+        let Arrivals { envelopes, unread, .. } = self.queue.fresh().take();
+        let now = self.clock.now();
+        for envelope in envelopes {
+            let organization = Arc::clone(&envelope.content.organization);
+            self.scheduler.offer(&organization, item(envelope), now);
+        }
+        for (organization, latest) in unread {
+            if self.organizations.by_name(&organization).is_none() {
+                tracing::warn!(%organization, "events wait for an organization that is not configured any more");
+            }
+            self.scheduler.note(&organization, latest);
+        }
+    }
+
+    fn start_work(&mut self) {
+        self.scheduler.tick(self.clock.now());
+        while let Some((ticket, item)) = self.scheduler.start() {
+            let envelope = item.load;
+            let Some(organization) = self.organizations.by_name(&envelope.content.organization).cloned() else {
+                // Only known organizations are served, and the snapshot does not change under us.
+                self.scheduler.finish(ticket, Finish::Ended, Health::Unknown, self.clock.now());
+                continue;
+            };
+            let claim = Owed::new(Claim { envelope, queue: Arc::clone(&self.queue) });
+            let workshop = Arc::clone(&self.workshop);
+            let worker = self.workers.spawn(async move { workshop.work(claim, &organization).await });
+            self.tickets.insert(worker.id(), ticket);
+        }
+        self.metrics.in_flight.set(i64::try_from(self.scheduler.in_flight()).unwrap_or(i64::MAX));
+    }
+
+    fn start_reads(&mut self) {
+        for read in self.scheduler.reads() {
+            let queue = Arc::clone(&self.queue);
+            self.reads.spawn(async move {
+                let found = queue.claim(Arc::clone(&read.organization), read.after, read.limit).await;
+                (read, found)
+            });
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, Round), tokio::task::JoinError>) {
+        let (id, round) = match ended {
+            Ok((id, round)) => (id, round),
+            // The envelope's wrapper has made it a dead letter while the panic passed through.
+            Err(error) => (error.id(), Round { again: None, health: Health::Unknown }),
+        };
+        let Some(ticket) = self.tickets.remove(&id) else { return };
+        let finish = match round.again {
+            None => Finish::Ended,
+            Some((envelope, due)) => Finish::Again(Item { due: Some(due), ..item(envelope) }),
+        };
+        self.scheduler.finish(ticket, finish, round.health, self.clock.now());
+        if round.health == Health::Suspend {
+            for (organization, gate) in self.scheduler.closed_gates() {
+                if let Gate::Suspended { until, .. } = gate {
+                    tracing::error!(%organization, probe_at = %until, "Wigzo refuses this organization's token or address; its events wait until it is corrected");
+                }
+            }
+        }
+    }
+
+    async fn has_read(&mut self, (read, found): (Read, Result<Vec<Envelope>, QueueError>)) {
+        match found {
+            Ok(found) => self.scheduler.read(&read, found.into_iter().map(item).collect(), self.clock.now()),
+            Err(error) => {
+                tracing::error!(%error, organization = %read.organization, "waiting events cannot be read; it is tried again");
+                tokio::time::sleep(READ_AGAIN).await;
+                self.scheduler.read_failed(&read);
+            }
+        }
+    }
+
+    fn until_next_tick(&self) -> Duration {
+        let now: UnixMillis = self.clock.now();
+        // A millisecond more: timers of the runtime are no finer, and waking too early spins.
+        let next = self.scheduler.next_tick().map(|due| due.since(now) + Duration::from_millis(1));
+        next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+    }
+}
+
+fn item(envelope: Envelope) -> Item<Envelope> {
+    Item {
+        seq: envelope.seq,
+        lane: LaneKey::of(&envelope.content.lane),
+        due: envelope.due,
+        size: envelope.content.size(),
+        load: envelope,
+    }
+}

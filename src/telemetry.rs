@@ -1,1 +1,298 @@
-//! (being built)
+//! What the service says about itself: logs and metrics.
+//!
+//! Every metric is declared here once, with its unit and meaning; label sets are closed or bounded. Neither logs nor
+//! metrics ever hold a token, a secret or anything about a person: events are named by their number.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use crate::outcome::{Outcome, Reason};
+
+/// `[telemetry]`: logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Form of the log lines: `pretty` for people, `json` for machines, `auto` is pretty on a terminal.
+    pub log_format: LogFormat,
+    /// Which lines are logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels per target (`info,hyper=warn`).
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { log_format: LogFormat::Auto, log: "info".to_owned() }
+    }
+}
+
+/// Form of the log lines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Pretty on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// Starts logging to standard error. Safe to call twice: the first call stands.
+///
+/// # Errors
+/// When `log` is not a filter; the message says what is wrong with it.
+pub fn start_logging(config: &Config) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&config.log).map_err(|error| error.to_string())?;
+    let terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let json = match config.log_format {
+        LogFormat::Auto => !terminal,
+        LogFormat::Json => true,
+        LogFormat::Pretty => false,
+    };
+    // A second subscriber is refused: tests start several services in one process.
+    let _ = if json {
+        builder.json().flatten_event(true).with_current_span(false).try_init()
+    } else {
+        builder.with_target(false).with_ansi(terminal).try_init()
+    };
+    Ok(())
+}
+
+/// Every metric of the service.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    reply_seconds: Histogram,
+    /// Events in authenticated requests, whatever became of them.
+    pub received: Counter,
+    /// Events left out because their message id was seen before.
+    pub duplicates: Counter,
+    rejected: Family<CodeLabels, Counter>,
+    unauthenticated: Counter,
+    outcomes: Family<OutcomeLabels, Counter>,
+    attempts: Family<ReasonLabels, Counter>,
+    call_seconds: Histogram,
+    delivery_seconds: Histogram,
+    /// Calls that were repeated, or given up, although Wigzo may have carried them out.
+    pub possible_duplicates: Counter,
+    /// Events in flight to Wigzo.
+    pub in_flight: Gauge,
+    ledger: Family<TermLabels, Gauge>,
+    waiting: Family<OrganizationLabels, Gauge>,
+    /// Bytes of disk that the queue uses.
+    pub queue_bytes: Gauge,
+    /// Bytes of that which are records of ended events.
+    pub history_bytes: Gauge,
+    /// Commits of the queue.
+    pub commits: Gauge,
+    /// Commands that those commits carried.
+    pub commands: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TermLabels {
+    term: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OrganizationLabels {
+    organization: String,
+}
+
+/// Organizations that are shown by name; the rest is summed as `(other)`, so that the label set stays bounded.
+const NAMED_ORGANIZATIONS: usize = 20;
+
+/// From half a millisecond to about 16 seconds, doubling.
+fn seconds() -> Histogram {
+    Histogram::new((0..16).map(|power| 0.0005 * f64::from(1_u32 << power)))
+}
+
+impl Metrics {
+    /// All metrics at zero.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("wigzo_destination"),
+            requests: Family::default(),
+            reply_seconds: seconds(),
+            received: Counter::default(),
+            duplicates: Counter::default(),
+            rejected: Family::default(),
+            unauthenticated: Counter::default(),
+            outcomes: Family::default(),
+            attempts: Family::default(),
+            call_seconds: seconds(),
+            delivery_seconds: seconds(),
+            possible_duplicates: Counter::default(),
+            in_flight: Gauge::default(),
+            ledger: Family::default(),
+            waiting: Family::default(),
+            queue_bytes: Gauge::default(),
+            history_bytes: Gauge::default(),
+            commits: Gauge::default(),
+            commands: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("requests", "Requests by family of routes and status", self.requests.clone());
+        registry.register_with_unit(
+            "reply",
+            "From the last byte of a request to its reply",
+            Unit::Seconds,
+            self.reply_seconds.clone(),
+        );
+        registry.register(
+            "events_received",
+            "Events in authenticated requests, whatever became of them",
+            self.received.clone(),
+        );
+        registry.register("events_duplicate", "Events left out as already seen", self.duplicates.clone());
+        registry.register("events_rejected", "Events refused, by code", self.rejected.clone());
+        registry.register("requests_unauthenticated", "Requests answered 401", self.unauthenticated.clone());
+        registry.register(
+            "outcomes",
+            "Events that ended since the start, by outcome and reason",
+            self.outcomes.clone(),
+        );
+        registry.register("attempts", "Tries of calls to Wigzo, by what came of them", self.attempts.clone());
+        registry.register_with_unit("call", "One try of one call to Wigzo", Unit::Seconds, self.call_seconds.clone());
+        registry.register_with_unit(
+            "delivery",
+            "From an event's arrival to its outcome",
+            Unit::Seconds,
+            self.delivery_seconds.clone(),
+        );
+        registry.register(
+            "possible_duplicates",
+            "Calls without an answer that Wigzo may have carried out",
+            self.possible_duplicates.clone(),
+        );
+        registry.register("in_flight", "Events in flight to Wigzo", self.in_flight.clone());
+        registry.register(
+            "ledger_events",
+            "The conservation count since the queue was created: accepted = delivered + filtered + expired + dead + waiting",
+            self.ledger.clone(),
+        );
+        registry.register("waiting_events", "Waiting events by organization", self.waiting.clone());
+        registry.register_with_unit(
+            "queue_disk",
+            "Disk that the queue uses, without free pages",
+            Unit::Bytes,
+            self.queue_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "history_disk",
+            "Disk that records of ended events use",
+            Unit::Bytes,
+            self.history_bytes.clone(),
+        );
+        registry.register("queue_commits", "Commits of the queue since the start", self.commits.clone());
+        registry.register(
+            "queue_commands",
+            "Appends and settlements that those commits carried",
+            self.commands.clone(),
+        );
+    }
+
+    /// Counts a reply.
+    pub fn reply(&self, route: &'static str, status: u16, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { route, status }).inc();
+        self.reply_seconds.observe(took.as_secs_f64());
+        if status == 401 {
+            self.unauthenticated.inc();
+        }
+    }
+
+    /// Counts a refused event.
+    pub fn rejected(&self, code: &'static str) {
+        self.rejected.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// Counts one try of one call.
+    pub fn attempt(&self, result: Reason, took: Duration) {
+        self.attempts.get_or_create(&ReasonLabels { result: result.as_str() }).inc();
+        self.call_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts an outcome, with the event's age.
+    pub fn outcome(&self, outcome: Outcome, reason: Reason, age: Duration) {
+        let labels = OutcomeLabels { outcome: outcome.as_str(), reason: reason.as_str() };
+        self.outcomes.get_or_create(&labels).inc();
+        self.delivery_seconds.observe(age.as_secs_f64());
+    }
+
+    /// Shows the conservation count. All terms must belong to the same moment.
+    pub fn show_ledger(&self, terms: [(&'static str, u64); 6]) {
+        for (term, count) in terms {
+            self.ledger.get_or_create(&TermLabels { term }).set(gauge(count));
+        }
+    }
+
+    /// Shows the waiting events of the organizations with the most of them.
+    pub fn show_waiting<'a>(&self, waiting: impl Iterator<Item = (&'a str, u64)>) {
+        let mut waiting: Vec<(&str, u64)> = waiting.collect();
+        waiting.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        let rest = waiting.split_off(waiting.len().min(NAMED_ORGANIZATIONS));
+        waiting.push(("(other)", rest.iter().map(|(_, count)| count).sum()));
+        self.waiting.clear();
+        for (organization, count) in waiting {
+            let labels = OrganizationLabels { organization: organization.to_owned() };
+            self.waiting.get_or_create(&labels).set(gauge(count));
+        }
+    }
+
+    /// The metrics in the OpenMetrics text format.
+    pub fn print(&self) -> String {
+        let mut printed = String::new();
+        text::encode(&mut printed, &self.registry).expect("BUG: writing to a String cannot fail");
+        printed
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Gauges are signed; no count of ours comes near the limit.
+pub fn gauge(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -33,6 +33,13 @@ impl DedupKey {
     }
 }
 
+/// The organization and the message id, as 24 hex digits.
+impl std::fmt::Display for DedupKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().take(Self::IDENTITY).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 fn hash(parts: &[&str]) -> [u8; 32] {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     for part in parts {

@@ -1,0 +1,349 @@
+//! The work on one envelope: read, translate, call, judge, settle.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+
+use super::client::{self, Answer, Client, Failure, Outgoing, Try};
+use super::scheduler::Health;
+use super::{Config, OnAmbiguous};
+use crate::clock::{Clock, UnixMillis};
+use crate::organization::{ObeyIntegrations, Organization};
+use crate::outcome::{Outcome, Owed, Reason};
+use crate::queue::{Attempt, Claim, Envelope, Resolution, Settlement};
+use crate::segment::{Event, Route, Surroundings};
+use crate::telemetry::Metrics;
+use crate::translate::{Filtered, Translation, translate};
+use crate::wigzo::{Call, Verdict, verdict};
+
+/// What every round of work needs.
+#[derive(Debug)]
+pub(super) struct Workshop {
+    pub(super) config: Config,
+    pub(super) client: Client,
+    pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
+    /// Cancelled when the drain deadline has passed.
+    pub(super) stop: CancellationToken,
+}
+
+/// How a round of work ended.
+#[derive(Debug)]
+pub(super) struct Round {
+    /// The envelope, if it must be worked again, with the time before which not.
+    pub(super) again: Option<(Envelope, UnixMillis)>,
+    /// What it said about the organization.
+    pub(super) health: Health,
+}
+
+/// The judgement on the calls of one round.
+struct Judgement {
+    resolution: Resolution,
+    health: Health,
+    /// Whether the round counts as a failed try of this event.
+    failed: bool,
+    attempts: Vec<Attempt>,
+    done: String,
+}
+
+impl Workshop {
+    /// Works an envelope once, and returns when the result is on disk.
+    pub(super) async fn work(&self, claim: Owed<Claim>, organization: &Organization) -> Round {
+        let envelope = &claim.get().envelope;
+        let began = self.clock.now();
+        let judgement = match self.calls(envelope, organization) {
+            Ok(calls) => self.make(&calls, envelope, organization).await,
+            Err((outcome, reason)) => Judgement {
+                resolution: Resolution::Ended { outcome, reason },
+                health: Health::Unknown,
+                failed: false,
+                attempts: Vec::new(),
+                done: envelope.done.clone(),
+            },
+        };
+        self.settle(claim, judgement, began).await
+    }
+
+    /// What must be called for an event, or its outcome if nothing must.
+    fn calls(
+        &self,
+        envelope: &Envelope,
+        organization: &Organization,
+    ) -> Result<Vec<Call>, (Outcome, Reason)> {
+        let content = &envelope.content;
+        let age = self.clock.now().since(content.received_at);
+        if self.config.max_age.is_some_and(|limit| age > limit.0) {
+            return Err((Outcome::Expired, Reason::MaxAge));
+        }
+        let unreadable = (Outcome::Dead, Reason::Unreadable);
+        let raw: &RawValue = serde_json::from_str(&content.payload).map_err(|_| unreadable)?;
+        let surroundings = Surroundings::from_stored(&content.surroundings).ok_or(unreadable)?;
+        let route = Route::parse(&content.route).ok_or(unreadable)?;
+        let event = Event::read(raw, &surroundings).map_err(|_| unreadable)?;
+        if !wanted(&event, route, organization.obey_integrations) {
+            return Err((Outcome::Filtered, Reason::NotWanted));
+        }
+        match translate(&event, &organization.profile, &organization.translation) {
+            Translation::Calls(calls) => Ok(calls),
+            Translation::Filtered(filtered) => Err((Outcome::Filtered, reason_of(filtered))),
+        }
+    }
+
+    /// Makes the calls that have not been made yet, in order, until one fails.
+    async fn make(&self, calls: &[Call], envelope: &Envelope, organization: &Organization) -> Judgement {
+        let mut judgement = Judgement {
+            resolution: Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered },
+            health: Health::Unknown,
+            failed: false,
+            attempts: Vec::new(),
+            done: envelope.done.clone(),
+        };
+        for (key, call) in keyed(calls) {
+            if judgement.done.split(' ').any(|done| done == key) {
+                continue;
+            }
+            let tries = Arc::new(Mutex::new(Vec::new()));
+            let outgoing = self.outgoing(call, &key, envelope, organization, &tries);
+            let result = tokio::select! {
+                biased;
+                result = self.client.call(outgoing) => result,
+                () = self.stop.cancelled() => {
+                    // The call in flight is given up: it is the one kind of doubt that a hurried end leaves.
+                    judgement.resolution =
+                        Resolution::Later { due: self.clock.now(), reason: Reason::TimedOut };
+                    return judgement;
+                }
+            };
+            let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
+            let url = organization.address.url(call.endpoint).redacted();
+            for noted in tries {
+                let attempt = self.note(&noted, &key, url, call, organization);
+                judgement.attempts.push(attempt);
+            }
+            match verdict(&client::as_reply(&result)) {
+                Verdict::Delivered => {
+                    judgement.health = Health::Good;
+                    if !judgement.done.is_empty() {
+                        judgement.done.push(' ');
+                    }
+                    judgement.done.push_str(&key);
+                }
+                failed => {
+                    self.judge(&mut judgement, failed, reason_of_result(&result), envelope);
+                    return judgement;
+                }
+            }
+        }
+        judgement
+    }
+
+    fn outgoing(
+        &self,
+        call: &Call,
+        key: &str,
+        envelope: &Envelope,
+        organization: &Organization,
+        tries: &Arc<Mutex<Vec<Try>>>,
+    ) -> Outgoing {
+        // Stable over attempts and restarts: which event, accepted when, and which of its calls.
+        let idempotency_key = format!("{}-{}-{key}", envelope.content.key, envelope.seq.0);
+        Outgoing {
+            url: organization.address.url(call.endpoint).expose().clone(),
+            body: Bytes::copy_from_slice(call.body.as_bytes()),
+            idempotency_key: HeaderValue::try_from(idempotency_key)
+                .unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
+            repeat_ambiguous: self.config.on_ambiguous == OnAmbiguous::Retry,
+            tries: Arc::clone(tries),
+        }
+    }
+
+    /// Turns a try into its stored form, with tokens masked wherever Wigzo may have echoed them.
+    fn note(
+        &self,
+        noted: &Try,
+        key: &str,
+        url: &str,
+        call: &Call,
+        organization: &Organization,
+    ) -> Attempt {
+        let reason = match &noted.result {
+            Ok(Answer { status: 200..=299, .. })
+                if verdict(&client::as_reply(&noted.result)) == Verdict::Delivered =>
+            {
+                Reason::Delivered
+            }
+            result => reason_of_result(result),
+        };
+        self.metrics.attempt(reason, noted.took);
+        let (status, body) = match &noted.result {
+            Ok(answer) => (Some(answer.status), String::from_utf8_lossy(&answer.body)),
+            Err(_) => (None, "".into()),
+        };
+        Attempt {
+            at: noted.at,
+            call: key.to_owned(),
+            status,
+            duration_ms: u64::try_from(noted.took.as_millis()).unwrap_or(u64::MAX),
+            reason,
+            request: format!("POST {url}\n{}", call.body),
+            response: organization.address.scrub(&body).into_owned(),
+        }
+    }
+
+    /// What a failed call means for its event and its organization.
+    fn judge(&self, judgement: &mut Judgement, verdict: Verdict, reason: Reason, envelope: &Envelope) {
+        let now = self.clock.now();
+        let dead = Resolution::Ended { outcome: Outcome::Dead, reason };
+        let retry = &self.config.retry;
+        let first_failed_at = envelope.first_failed_at.unwrap_or(now);
+        let later = |not_before: Option<UnixMillis>| {
+            retry.next(envelope.tries + 1, first_failed_at, now, fastrand::f64()).map_or(dead, |due| {
+                Resolution::Later { due: not_before.map_or(due, |earliest| due.max(earliest)), reason }
+            })
+        };
+        judgement.failed = true;
+        judgement.resolution = match verdict {
+            Verdict::Retry { ambiguous: true, .. } if self.config.on_ambiguous == OnAmbiguous::DeadLetter => dead,
+            Verdict::Retry { after, ambiguous } => {
+                if ambiguous {
+                    self.metrics.possible_duplicates.inc();
+                }
+                let until = after.map(|after| now.plus(retry.pause(after)));
+                if let Some(until) = until {
+                    judgement.health = Health::Pause(until);
+                }
+                later(until)
+            }
+            Verdict::SoftFailure if envelope.tries >= retry.soft_failures => dead,
+            Verdict::SoftFailure => later(None),
+            Verdict::Suspend { .. } => {
+                // Not the event's fault: it waits for the organization, and its own horizon does not run.
+                judgement.failed = false;
+                judgement.health = Health::Suspend;
+                Resolution::Later { due: now, reason }
+            }
+            Verdict::Refused | Verdict::Delivered => dead,
+        };
+    }
+
+    /// Puts the result on disk, counts and tells it, and lets go of the envelope.
+    async fn settle(&self, claim: Owed<Claim>, judgement: Judgement, began: UnixMillis) -> Round {
+        let Judgement { resolution, health, failed, attempts, done } = judgement;
+        let now = self.clock.now();
+        let envelope = &claim.get().envelope;
+        let tries = envelope.tries + u32::from(failed);
+        let first_failed_at = envelope.first_failed_at.or(failed.then_some(now));
+        let settlement = Settlement {
+            seq: envelope.seq,
+            organization: Arc::clone(&envelope.content.organization),
+            resolution,
+            tries,
+            first_failed_at,
+            done: done.clone(),
+            attempts,
+        };
+        claim.get().queue.settle(settlement).await;
+        let mut envelope = claim.resolve().envelope;
+        self.tell(&envelope, resolution, &done, tries, now.since(began));
+        let again = match resolution {
+            Resolution::Ended { .. } => None,
+            Resolution::Later { due, .. } => {
+                (envelope.tries, envelope.first_failed_at, envelope.done) = (tries, first_failed_at, done);
+                Some((envelope, due))
+            }
+        };
+        Round { again, health }
+    }
+
+    /// The canonical line of an outcome. Names of people and of message ids are left out: the number finds them.
+    fn tell(
+        &self,
+        envelope: &Envelope,
+        resolution: Resolution,
+        done: &str,
+        tries: u32,
+        took: std::time::Duration,
+    ) {
+        let content = &envelope.content;
+        let (number, organization) = (envelope.seq.0, &*content.organization);
+        let (kind, title) = (&*content.kind, &*content.title);
+        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        match resolution {
+            Resolution::Ended { outcome, reason } => {
+                let age = self.clock.now().since(content.received_at);
+                self.metrics.outcome(outcome, reason, age);
+                match outcome {
+                    Outcome::Delivered => tracing::info!(
+                        number, organization, kind, title, calls = done, tries, duration_ms, "delivered"
+                    ),
+                    Outcome::Filtered | Outcome::Expired => tracing::info!(
+                        number, organization, kind, title, %reason, "{outcome}: {}", reason.meaning()
+                    ),
+                    Outcome::Dead => tracing::warn!(
+                        number, organization, kind, title, %reason, tries, "dead letter: {}", reason.meaning()
+                    ),
+                }
+            }
+            Resolution::Later { due, reason } => tracing::info!(
+                number, organization, kind, title, %reason, tries, retry_at = %due, duration_ms, "waits for another try: {}", reason.meaning()
+            ),
+        }
+    }
+}
+
+/// Names each call within its event, so that progress survives restarts and corrected mappings: endpoint and Wigzo
+/// name, and a number where both repeat.
+fn keyed(calls: &[Call]) -> Vec<(String, &Call)> {
+    let mut keyed: Vec<(String, &Call)> = Vec::with_capacity(calls.len());
+    for call in calls {
+        let base = match &call.name {
+            // Spaces separate keys, and a header takes visible ASCII only.
+            Some(name) => {
+                let name: String =
+                    name.chars().map(|c| if c.is_ascii_graphic() { c } else { '_' }).take(100).collect();
+                format!("{}/{name}", call.endpoint.as_str())
+            }
+            None => call.endpoint.as_str().to_owned(),
+        };
+        let same = keyed
+            .iter()
+            .filter(|(key, _)| key.strip_prefix(&base).is_some_and(|rest| rest.is_empty() || rest.starts_with('#')))
+            .count();
+        let key = if same == 0 { base } else { format!("{base}#{}", same + 1) };
+        keyed.push((key, call));
+    }
+    keyed
+}
+
+/// Whether an event is meant for Wigzo, as the organization reads its `integrations` object.
+fn wanted(event: &Event<'_>, route: Route, obey: ObeyIntegrations) -> bool {
+    match obey {
+        ObeyIntegrations::Tracking => event.wanted(route),
+        ObeyIntegrations::Always => event.wanted(Route::Tracking),
+        ObeyIntegrations::Never => true,
+    }
+}
+
+fn reason_of(filtered: Filtered) -> Reason {
+    match filtered {
+        Filtered::TypeNotMapped => Reason::TypeNotMapped,
+        Filtered::DroppedByProfile => Reason::DroppedByProfile,
+        Filtered::RequiredFieldMissing => Reason::RequiredFieldMissing,
+        Filtered::NoLearnerId => Reason::NoLearnerId,
+        Filtered::NoContact => Reason::NoContact,
+    }
+}
+
+/// The reason for a call that did not succeed.
+fn reason_of_result(result: &Result<Answer, Failure>) -> Reason {
+    match result {
+        Ok(Answer { status: 200..=299, .. }) => Reason::SoftFailure,
+        Ok(Answer { status, .. }) => Reason::of_status(*status),
+        Err(Failure::Unreachable) => Reason::Unreachable,
+        Err(Failure::Broken) => Reason::Broken,
+        Err(Failure::TimedOut) => Reason::TimedOut,
+    }
+}

@@ -1,0 +1,362 @@
+//! The way of a call to Wigzo: one tower stack over reqwest, written out in one place, outermost first.
+//!
+//! ```text
+//! limit     at most `max_in_flight` calls at a time, whatever the scheduler thinks
+//! retry     quick repeats for what a second try usually cures, within a budget
+//! record    each try becomes an attempt, and each failure one of three
+//! timeout   the whole try, body included
+//! http      reqwest: pooled HTTP/1.1, no redirects, no retries of its own, bounded bodies
+//! ```
+//!
+//! It knows nothing of envelopes, lanes or outcomes. Tokens are in the URLs it is given; it prints none of them.
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderName, Method};
+use tower::limit::ConcurrencyLimit;
+use tower::retry::budget::{Budget, TpsBudget};
+use tower::retry::{Policy, Retry};
+use tower::timeout::Timeout;
+use tower::{Service, ServiceBuilder, ServiceExt};
+use url::Url;
+
+use crate::clock::{Clock, UnixMillis};
+use crate::wigzo::Reply;
+
+/// How much of an answer's body is kept.
+pub const MAX_BODY: usize = 16 * 1024;
+
+/// How much more of it is read, so that the connection can be used again.
+const MAX_DRAIN: usize = 256 * 1024;
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A call with everything that goes on the wire.
+#[derive(Clone)]
+pub struct Outgoing {
+    /// The real URL, tokens included.
+    pub url: Url,
+    /// The JSON body.
+    pub body: Bytes,
+    /// Stable over the attempts of this call.
+    pub idempotency_key: HeaderValue,
+    /// Whether a try that Wigzo may have carried out may be repeated at once.
+    pub repeat_ambiguous: bool,
+    /// Where every try is noted.
+    pub tries: Arc<Mutex<Vec<Try>>>,
+}
+
+/// One try, as it went.
+#[derive(Debug, Clone)]
+pub struct Try {
+    /// When it began.
+    pub at: UnixMillis,
+    /// How long it took.
+    pub took: Duration,
+    /// What came back.
+    pub result: Result<Answer, Failure>,
+}
+
+/// An HTTP answer, whatever its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// `Retry-After` as a wait from the moment of the answer.
+    pub retry_after: Option<Duration>,
+    /// The first [`MAX_BODY`] bytes of the body.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No connection could be made; nothing was sent.
+    #[error("no connection to Wigzo could be made")]
+    Unreachable,
+    /// The connection broke after the request may have been written.
+    #[error("the connection to Wigzo broke")]
+    Broken,
+    /// The time ran out after the request may have been written.
+    #[error("Wigzo did not answer in time")]
+    TimedOut,
+}
+
+/// The outcome of a try in the words of the Wigzo room.
+pub fn as_reply(result: &Result<Answer, Failure>) -> Reply<'_> {
+    match result {
+        Ok(Answer { status, retry_after, body }) => {
+            Reply::Answer { status: *status, retry_after: *retry_after, body }
+        }
+        Err(Failure::Unreachable) => Reply::Unreachable,
+        Err(Failure::Broken) => Reply::Broken,
+        Err(Failure::TimedOut) => Reply::TimedOut,
+    }
+}
+
+/// The knobs of the stack.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Calls in flight at a time.
+    pub max_in_flight: usize,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long a whole try may take.
+    pub timeout: Duration,
+    /// Quick repeats within one attempt.
+    pub quick_retries: u32,
+}
+
+type Stack = ConcurrencyLimit<Retry<QuickRetry, Record<Timeout<Http>>>>;
+
+/// The client. Cheap to clone; clones share the pool, the limit and the budget.
+#[derive(Debug, Clone)]
+pub struct Client(Stack);
+
+impl Client {
+    /// Builds the stack.
+    ///
+    /// # Errors
+    /// When the TLS set-up of the machine cannot be read.
+    pub fn new(options: Options, clock: Clock) -> Result<Self, reqwest::Error> {
+        let http = Http::new(&options)?;
+        Ok(Self(
+            ServiceBuilder::new()
+                .concurrency_limit(options.max_in_flight)
+                .retry(QuickRetry::new(options.quick_retries))
+                .layer_fn(|inner| Record { inner, clock: clock.clone() })
+                .timeout(options.timeout)
+                .service(http),
+        ))
+    }
+
+    /// Makes one call; every try of it is noted in the call.
+    pub async fn call(&self, outgoing: Outgoing) -> Result<Answer, Failure> {
+        self.0.clone().oneshot(outgoing).await
+    }
+}
+
+// === retry ===
+
+/// Quick repeats: what a second try a moment later usually cures. The budget keeps them under a tenth of the load, so
+/// that they cannot make a bad day worse.
+#[derive(Debug, Clone)]
+struct QuickRetry {
+    left: u32,
+    done: u32,
+    budget: Arc<TpsBudget>,
+}
+
+impl QuickRetry {
+    fn new(retries: u32) -> Self {
+        // Deposits live ten seconds; one repeat a second is free, so that a quiet service may repeat too.
+        let budget = Arc::new(TpsBudget::new(Duration::from_secs(10), 1, 0.1));
+        Self { left: retries, done: 0, budget }
+    }
+
+    fn curable(outgoing: &Outgoing, result: &Result<Answer, Failure>) -> bool {
+        match result {
+            Ok(answer) => matches!(answer.status, 502..=504) && answer.retry_after.is_none(),
+            Err(Failure::Unreachable) => true,
+            Err(Failure::Broken) => outgoing.repeat_ambiguous,
+            Err(Failure::TimedOut) => false,
+        }
+    }
+}
+
+impl Policy<Outgoing, Answer, Failure> for QuickRetry {
+    type Future = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+    fn retry(
+        &mut self,
+        outgoing: &mut Outgoing,
+        result: &mut Result<Answer, Failure>,
+    ) -> Option<Self::Future> {
+        if !Self::curable(outgoing, result) {
+            self.budget.deposit();
+            return None;
+        }
+        if self.left == 0 || !self.budget.withdraw() {
+            return None;
+        }
+        self.left -= 1;
+        self.done += 1;
+        // 50 ms, then 100 ms, each with full jitter.
+        let longest = 50_u64 << self.done.min(8) >> 1;
+        let wait = Duration::from_millis(fastrand::u64(0..=longest));
+        Some(Box::pin(tokio::time::sleep(wait)))
+    }
+
+    fn clone_request(&mut self, outgoing: &Outgoing) -> Option<Outgoing> {
+        Some(outgoing.clone())
+    }
+}
+
+// === record ===
+
+/// Notes each try and turns what the layers below may raise into the three failures.
+#[derive(Debug, Clone)]
+struct Record<S> {
+    inner: S,
+    clock: Clock,
+}
+
+impl<S> Service<Outgoing> for Record<S>
+where
+    S: Service<Outgoing, Response = Answer, Error = tower::BoxError>,
+    S::Future: Send + 'static,
+{
+    type Response = Answer;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        self.inner.poll_ready(context).map_err(|error| failure(error.as_ref()))
+    }
+
+    fn call(&mut self, outgoing: Outgoing) -> Self::Future {
+        let (at, began) = (self.clock.now(), Instant::now());
+        let tries = Arc::clone(&outgoing.tries);
+        let work = self.inner.call(outgoing);
+        Box::pin(async move {
+            let result = work.await.map_err(|error| failure(error.as_ref()));
+            let noted = Try { at, took: began.elapsed(), result: result.clone() };
+            tries.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
+            result
+        })
+    }
+}
+
+/// Which of the three failures an error of the layers below is: by its type, never by its text.
+fn failure(error: &(dyn Error + 'static)) -> Failure {
+    if error.is::<tower::timeout::error::Elapsed>() {
+        // Connecting has a shorter time-out of its own, so the request was on its way.
+        return Failure::TimedOut;
+    }
+    error.downcast_ref::<Failure>().copied().unwrap_or(Failure::Broken)
+}
+
+// === http ===
+
+/// reqwest, set up for one kind of call.
+#[derive(Debug, Clone)]
+struct Http {
+    /// One HTTP/1.1 connection per call in flight, pooled: faster than many streams over one connection.
+    http1: reqwest::Client,
+    /// For a server that refuses HTTP/1.1 in the TLS handshake.
+    http2: reqwest::Client,
+}
+
+impl Http {
+    fn new(options: &Options) -> Result<Self, reqwest::Error> {
+        let builder = || {
+            #[expect(clippy::disallowed_methods, reason = "this is the one place where clients are built")]
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .retry(reqwest::retry::never())
+                .referer(false)
+                .connect_timeout(options.connect_timeout)
+                .pool_max_idle_per_host(options.max_in_flight)
+                .pool_idle_timeout(Duration::from_secs(30))
+                .tcp_nodelay(true)
+                .user_agent(concat!("wigzo-destination/", env!("CARGO_PKG_VERSION")))
+        };
+        Ok(Self {
+            http1: builder().http1_only().build()?,
+            http2: builder().http2_prior_knowledge().build()?,
+        })
+    }
+
+    async fn send(self, outgoing: Outgoing) -> Result<Answer, Failure> {
+        let request = || {
+            let mut request = reqwest::Request::new(Method::POST, outgoing.url.clone());
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(IDEMPOTENCY_KEY, outgoing.idempotency_key.clone());
+            *request.body_mut() = Some(outgoing.body.clone().into());
+            request
+        };
+        let response = match self.http1.execute(request()).await {
+            // Nothing was sent: the handshake failed because the server speaks HTTP/2 only.
+            Err(error) if speaks_only_http2(&error) => self.http2.execute(request()).await,
+            result => result,
+        };
+        let mut response = response.map_err(|error| transport_failure(&error))?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(wait);
+        let body = read(&mut response).await?;
+        Ok(Answer { status, retry_after, body })
+    }
+}
+
+impl Service<Outgoing> for Http {
+    type Response = Answer;
+    type Error = Failure;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, outgoing: Outgoing) -> Self::Future {
+        Box::pin(self.clone().send(outgoing))
+    }
+}
+
+/// Reads the body's beginning, and a bounded rest so that the connection can be used again.
+async fn read(response: &mut reqwest::Response) -> Result<Bytes, Failure> {
+    let mut body = BytesMut::new();
+    let mut seen = 0;
+    while seen < MAX_DRAIN {
+        let Some(chunk) = response.chunk().await.map_err(|error| transport_failure(&error))? else { break };
+        seen += chunk.len();
+        let room = MAX_BODY - body.len();
+        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+    }
+    Ok(body.freeze())
+}
+
+fn transport_failure(error: &reqwest::Error) -> Failure {
+    if error.is_connect() {
+        Failure::Unreachable
+    } else if error.is_timeout() {
+        Failure::TimedOut
+    } else {
+        Failure::Broken
+    }
+}
+
+/// Whether the server ended the TLS handshake because it does not speak HTTP/1.1 (RFC 7301, section 3.2).
+fn speaks_only_http2(error: &reqwest::Error) -> bool {
+    const ALERT: rustls::Error =
+        rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // An I/O error shows what it wraps by `get_ref`, not as its source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = wrapped.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+        if found == Some(&ALERT) {
+            return true;
+        }
+        cause = wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
+    }
+    false
+}
+
+/// `Retry-After` as a wait from now: seconds or an HTTP date (RFC 9110, section 10.2.3).
+fn wait(value: &HeaderValue) -> Option<Duration> {
+    let text = value.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let now = Duration::from_millis(Clock::system().now().0);
+    Some(until.saturating_sub(now))
+}

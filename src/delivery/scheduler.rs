@@ -1,0 +1,457 @@
+//! The scheduler: which envelope may be worked next. A plain state machine without I/O, clock or randomness.
+//!
+//! Invariants:
+//! * A lane has at most one envelope in flight, and starts them in the order they were offered. A lane whose head
+//!   waits for a retry starts nothing; other lanes do not notice.
+//! * Organizations take turns, one envelope a turn, and none exceeds its own in-flight limit; all together never
+//!   exceed the global one.
+//! * Memory is bounded by a window per organization. What does not fit stays in the queue and is read later, in order:
+//!   an organization is either *up to date* (fresh envelopes are taken as they come) or *behind* (only what is read
+//!   is taken), so no gap can arise between the two.
+//! * A paused organization starts nothing before its time; a suspended one lets a single envelope probe.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::UnixMillis;
+use crate::queue::Seq;
+
+/// How much may be worked and held at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Envelopes in flight over all organizations.
+    pub in_flight: usize,
+    /// Envelopes of one organization that are held in memory.
+    pub window: usize,
+    /// Bytes of one organization's envelopes that are held in memory (one envelope always fits).
+    pub window_bytes: usize,
+    /// The first wait of a suspended organization before a probe; it doubles up to `probe_cap`.
+    pub probe_base: Duration,
+    /// The longest wait before a probe.
+    pub probe_cap: Duration,
+}
+
+/// An envelope as the scheduler sees it.
+#[derive(Debug)]
+pub struct Item<T> {
+    /// Its number.
+    pub seq: Seq,
+    /// The person it belongs to.
+    pub lane: LaneKey,
+    /// Not before this time.
+    pub due: Option<UnixMillis>,
+    /// What it counts against the window, in bytes.
+    pub size: usize,
+    /// The envelope itself.
+    pub load: T,
+}
+
+/// A lane's name, hashed. Two people whose names collide share a lane: they wait for each other, in order, and
+/// nothing worse happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneKey(u64);
+
+impl LaneKey {
+    /// The key of a lane's name.
+    pub fn of(name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
+
+/// What has been started, to be handed back to [`Scheduler::finish`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    organization: usize,
+    lane: LaneKey,
+}
+
+/// How the work on a started envelope ended.
+#[derive(Debug)]
+pub enum Finish<T> {
+    /// It has its outcome; the lane moves on.
+    Ended,
+    /// It goes back to the head of its lane.
+    Again(Item<T>),
+}
+
+/// What the work said about the whole organization.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing.
+    Unknown,
+    /// A call was answered with success: whatever was wrong is over.
+    Good,
+    /// Wigzo asked for a pause until this time.
+    Pause(UnixMillis),
+    /// Wigzo refuses the organization's token or address: only probes go on.
+    Suspend,
+}
+
+/// What an organization may do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// Everything.
+    Open,
+    /// Nothing before this time.
+    Paused(UnixMillis),
+    /// Nothing before this time, then one probe.
+    Suspended {
+        /// When the next probe may start.
+        until: UnixMillis,
+        /// How many probes have failed.
+        failures: u32,
+    },
+    /// One probe is in flight.
+    Probing {
+        /// How many probes failed before.
+        failures: u32,
+    },
+}
+
+/// A request to read waiting envelopes from the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Read {
+    /// Of this organization.
+    pub organization: Arc<str>,
+    /// After this number.
+    pub after: Seq,
+    /// At most so many.
+    pub limit: usize,
+    /// The newest number known when the request was made.
+    latest: Seq,
+}
+
+/// The state machine. `T` is what travels with an envelope; the scheduler never looks at it.
+#[derive(Debug)]
+pub struct Scheduler<T> {
+    limits: Limits,
+    organizations: Vec<Organization<T>>,
+    names: HashMap<Arc<str>, usize>,
+    turns: VecDeque<usize>,
+    timers: BinaryHeap<Reverse<(UnixMillis, usize, Option<LaneKey>)>>,
+    in_flight: usize,
+}
+
+#[derive(Debug)]
+struct Organization<T> {
+    name: Arc<str>,
+    lanes: HashMap<LaneKey, Lane<T>>,
+    /// Lanes whose head may start, in the order in which they became ready.
+    ready: VecDeque<LaneKey>,
+    has_turn: bool,
+    in_flight: usize,
+    max_in_flight: usize,
+    held: usize,
+    held_bytes: usize,
+    gate: Gate,
+    /// The newest number that was taken into memory.
+    taken: Seq,
+    /// The newest number that is known; above `taken`: the organization is behind.
+    latest: Seq,
+    reading: bool,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    items: VecDeque<Item<T>>,
+    in_flight: bool,
+}
+
+// === impl Scheduler ===
+
+impl<T> Scheduler<T> {
+    /// An empty scheduler.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            organizations: Vec::new(),
+            names: HashMap::new(),
+            turns: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            in_flight: 0,
+        }
+    }
+
+    /// Makes an organization known, or changes its in-flight limit.
+    pub fn serve(&mut self, name: &Arc<str>, max_in_flight: usize) {
+        if let Some(organization) = self.names.get(name).and_then(|&id| self.organizations.get_mut(id)) {
+            organization.max_in_flight = max_in_flight;
+            return;
+        }
+        self.names.insert(Arc::clone(name), self.organizations.len());
+        self.organizations.push(Organization {
+            name: Arc::clone(name),
+            lanes: HashMap::new(),
+            ready: VecDeque::new(),
+            has_turn: false,
+            in_flight: 0,
+            max_in_flight,
+            held: 0,
+            held_bytes: 0,
+            gate: Gate::Open,
+            taken: Seq(0),
+            latest: Seq(0),
+            reading: false,
+        });
+    }
+
+    /// Offers a freshly committed envelope. It is taken if its organization is up to date and has room; otherwise only
+    /// its number is noted. Envelopes of an unknown organization stay in the queue.
+    pub fn offer(&mut self, organization: &str, item: Item<T>, now: UnixMillis) {
+        let Some(&id) = self.names.get(organization) else { return };
+        let limits = self.limits;
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        if item.seq <= org.taken {
+            return; // It has been read from the queue in the meantime.
+        }
+        let behind = org.latest > org.taken || org.reading;
+        org.latest = org.latest.max(item.seq);
+        if !behind && org.has_room(&limits) {
+            self.take(id, item, now);
+        }
+    }
+
+    /// Notes that an organization has envelopes in the queue up to `latest`.
+    pub fn note(&mut self, organization: &str, latest: Seq) {
+        if let Some(org) = self.names.get(organization).and_then(|&id| self.organizations.get_mut(id)) {
+            org.latest = org.latest.max(latest);
+        }
+    }
+
+    /// The reads that should be made now: organizations that are behind and have half a window of room.
+    pub fn reads(&mut self) -> Vec<Read> {
+        let limits = self.limits;
+        self.organizations
+            .iter_mut()
+            .filter(|org| org.latest > org.taken && !org.reading)
+            .filter(|org| org.held * 2 <= limits.window && org.held_bytes * 2 <= limits.window_bytes)
+            .map(|org| {
+                org.reading = true;
+                Read {
+                    organization: Arc::clone(&org.name),
+                    after: org.taken,
+                    limit: (limits.window / 2).max(1),
+                    latest: org.latest,
+                }
+            })
+            .collect()
+    }
+
+    /// Takes what a read has found. What exceeds the window is left for the next read.
+    pub fn read(&mut self, read: &Read, found: Vec<Item<T>>, now: UnixMillis) {
+        let Some(&id) = self.names.get(&read.organization) else { return };
+        let complete = found.len() < read.limit;
+        for item in found {
+            let limits = self.limits;
+            let Some(org) = self.organizations.get_mut(id) else { return };
+            if !org.has_room(&limits) {
+                org.reading = false;
+                return;
+            }
+            self.take(id, item, now);
+        }
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        org.reading = false;
+        if complete {
+            // Everything that was committed when the read was asked for has been seen.
+            org.taken = org.taken.max(read.latest);
+        }
+    }
+
+    /// Notes that a read failed; it is asked for again.
+    pub fn read_failed(&mut self, read: &Read) {
+        if let Some(org) = self.names.get(&read.organization).and_then(|&id| self.organizations.get_mut(id)) {
+            org.reading = false;
+        }
+    }
+
+    fn take(&mut self, id: usize, item: Item<T>, now: UnixMillis) {
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        org.taken = org.taken.max(item.seq);
+        org.latest = org.latest.max(item.seq);
+        org.held += 1;
+        org.held_bytes += item.size;
+        let key = item.lane;
+        let lane = org.lanes.entry(key).or_insert_with(|| Lane { items: VecDeque::new(), in_flight: false });
+        lane.items.push_back(item);
+        if lane.items.len() == 1 && !lane.in_flight {
+            self.arm(id, key, now);
+        }
+    }
+
+    /// Puts a lane with a new head where it belongs: among the ready ones, or behind a timer.
+    fn arm(&mut self, id: usize, key: LaneKey, now: UnixMillis) {
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        let Some(head) = org.lanes.get(&key).and_then(|lane| lane.items.front()) else { return };
+        match head.due {
+            Some(due) if due > now => self.timers.push(Reverse((due, id, Some(key)))),
+            _ => {
+                org.ready.push_back(key);
+                self.give_turn(id);
+            }
+        }
+    }
+
+    fn give_turn(&mut self, id: usize) {
+        if let Some(org) = self.organizations.get_mut(id)
+            && !org.has_turn
+            && org.may_start()
+        {
+            org.has_turn = true;
+            self.turns.push_back(id);
+        }
+    }
+
+    /// Starts the next envelope, if one may start. Call [`Scheduler::tick`] first.
+    pub fn start(&mut self) -> Option<(Ticket, Item<T>)> {
+        while self.in_flight < self.limits.in_flight {
+            let id = self.turns.pop_front()?;
+            let Some(org) = self.organizations.get_mut(id) else { continue };
+            org.has_turn = false;
+            if !org.may_start() {
+                continue;
+            }
+            let Some((key, item)) = org.start() else { continue };
+            self.in_flight += 1;
+            self.give_turn(id);
+            return Some((Ticket { organization: id, lane: key }, item));
+        }
+        None
+    }
+
+    /// Takes back what was started.
+    pub fn finish(&mut self, ticket: Ticket, finish: Finish<T>, health: Health, now: UnixMillis) {
+        let Ticket { organization: id, lane: key } = ticket;
+        let limits = self.limits;
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        self.in_flight -= 1;
+        org.in_flight -= 1;
+        let Some(lane) = org.lanes.get_mut(&key) else { return };
+        lane.in_flight = false;
+        match finish {
+            Finish::Ended => {}
+            Finish::Again(item) => {
+                org.held += 1;
+                org.held_bytes += item.size;
+                lane.items.push_front(item);
+            }
+        }
+        if lane.items.is_empty() {
+            org.lanes.remove(&key);
+        } else {
+            self.arm(id, key, now);
+        }
+        if let Some(org) = self.organizations.get_mut(id)
+            && let Some(wake) = org.hear(health, now, &limits)
+        {
+            self.timers.push(Reverse((wake, id, None)));
+        }
+        self.give_turn(id);
+    }
+
+    /// Lets pass what has become due.
+    pub fn tick(&mut self, now: UnixMillis) {
+        while let Some(&Reverse((due, id, key))) = self.timers.peek() {
+            if due > now {
+                break;
+            }
+            self.timers.pop();
+            match key {
+                Some(key) => self.arm(id, key, now),
+                None => {
+                    if let Some(org) = self.organizations.get_mut(id)
+                        && let Gate::Paused(until) = org.gate
+                        && until <= now
+                    {
+                        org.gate = Gate::Open;
+                    }
+                    if let Some(org) = self.organizations.get_mut(id)
+                        && let Gate::Suspended { until, failures } = org.gate
+                        && until <= now
+                    {
+                        org.gate = Gate::Probing { failures };
+                    }
+                    self.give_turn(id);
+                }
+            }
+        }
+    }
+
+    /// When [`Scheduler::tick`] has something to do next.
+    pub fn next_tick(&self) -> Option<UnixMillis> {
+        self.timers.peek().map(|Reverse((due, ..))| *due)
+    }
+
+    /// Envelopes in flight.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The organizations that are not open, with their gates.
+    pub fn closed_gates(&self) -> impl Iterator<Item = (&Arc<str>, Gate)> {
+        self.organizations.iter().filter(|org| org.gate != Gate::Open).map(|org| (&org.name, org.gate))
+    }
+}
+
+// === impl Organization ===
+
+impl<T> Organization<T> {
+    fn has_room(&self, limits: &Limits) -> bool {
+        self.held == 0 || (self.held < limits.window && self.held_bytes < limits.window_bytes)
+    }
+
+    fn may_start(&self) -> bool {
+        let allowed = match self.gate {
+            Gate::Open => self.max_in_flight,
+            Gate::Probing { .. } => 1,
+            Gate::Paused(_) | Gate::Suspended { .. } => 0,
+        };
+        !self.ready.is_empty() && self.in_flight < allowed
+    }
+
+    fn start(&mut self) -> Option<(LaneKey, Item<T>)> {
+        let key = self.ready.pop_front()?;
+        let lane = self.lanes.get_mut(&key)?;
+        let item = lane.items.pop_front()?;
+        lane.in_flight = true;
+        self.in_flight += 1;
+        self.held -= 1;
+        self.held_bytes -= item.size;
+        Some((key, item))
+    }
+
+    /// Moves the gate; returns when it should be looked at again.
+    fn hear(&mut self, health: Health, now: UnixMillis, limits: &Limits) -> Option<UnixMillis> {
+        match (health, self.gate) {
+            (Health::Good, _) => {
+                self.gate = Gate::Open;
+                None
+            }
+            // A probe that made no call has learned nothing: the next one may go.
+            (Health::Unknown, _) => None,
+            // A suspension is not shortened by a pause, and a pause is only ever prolonged.
+            (Health::Pause(_), Gate::Suspended { .. }) => None,
+            (Health::Pause(until), Gate::Paused(earlier)) if until <= earlier => None,
+            (Health::Pause(until), _) => {
+                self.gate = Gate::Paused(until);
+                Some(until)
+            }
+            (Health::Suspend, Gate::Suspended { .. }) => None,
+            (Health::Suspend, gate) => {
+                let failures = match gate {
+                    Gate::Probing { failures } => failures + 1,
+                    Gate::Open | Gate::Paused(_) | Gate::Suspended { .. } => 0,
+                };
+                let wait = limits.probe_base.saturating_mul(1 << failures.min(20)).min(limits.probe_cap);
+                let until = now.plus(wait);
+                self.gate = Gate::Suspended { until, failures };
+                Some(until)
+            }
+        }
+    }
+}
