@@ -1,1 +1,64 @@
-//! (being built)
+//! The tenants: each is one Wigzo organization token and everything that is configured for it.
+//!
+//! [`Config`] and [`Defaults`] are what an operator writes; [`Organizations`] is what the service asks: an immutable
+//! snapshot, built once and swapped whole by a reload, so that a request sees one configuration from end to end.
+//!
+//! Invariants:
+//! * Only [`Organizations::build`] makes an [`Organization`], and only from a configuration without a [`Problem`].
+//! * A source key belongs to one organization. It is kept as its hash, so that how long a lookup takes says nothing
+//!   about the key.
+//! * No message and no `Debug` output holds a token, a key, a secret or a value that might contain one.
+//!
+//! It must not know: files, the environment, HTTP, the queue. Secrets that live in files have been read by the time
+//! they arrive here.
+
+mod config;
+mod snapshot;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use config::{BadBaseUrl, BaseUrl, Config, Defaults, ObeyIntegrations, ProfileName, UnknownProfile};
+pub use snapshot::{Organizations, Problem};
+
+use crate::secret::Secret;
+use crate::translate::{Options, Profile};
+use crate::wigzo::Address;
+
+/// One organization, ready for use.
+pub struct Organization {
+    /// Its name in the configuration, in paths, metrics and the console.
+    pub name: String,
+    /// Where its calls go, with its tokens.
+    pub address: Address,
+    /// Its translation table.
+    pub profile: Arc<Profile>,
+    /// Its choices about translation; the namespace is its organization token.
+    pub translation: Options,
+    /// Secrets that `X-Signature` may have been made with; any of them will do. Empty: signatures are not asked for.
+    pub shared_secrets: Vec<Secret>,
+    /// Whether a path alone authenticates, without key or signature.
+    pub open: bool,
+    /// Whether a single invalid event is answered with 400 instead of 200.
+    pub report_rejections: bool,
+    /// Where an event's `integrations` object is obeyed.
+    pub obey_integrations: ObeyIntegrations,
+    /// Calls to Wigzo that this organization may have open at one time; at least 1.
+    pub max_in_flight: usize,
+    /// Whether any source key leads here.
+    source_keys: bool,
+}
+
+impl Organization {
+    /// Whether the organization has at least one source key.
+    pub fn has_source_keys(&self) -> bool {
+        self.source_keys
+    }
+}
+
+/// The name only: the tokens are in the address and in the namespace.
+impl fmt::Debug for Organization {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Organization").field("name", &self.name).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,323 @@
+//! The snapshot: every organization, findable by name and by source key.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use super::{Config, Defaults, Organization};
+use crate::secret::{KeyHash, Secret};
+use crate::translate::{Options, Profile};
+use crate::wigzo::Address;
+
+/// What is wrong with one key of the configuration, and what would be right. It never repeats a value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct Problem {
+    /// The key's path, such as `organizations.acme.org_token`.
+    pub key: String,
+    /// What would be right.
+    pub message: String,
+}
+
+/// Every organization of one configuration. It never changes: a reload builds another one.
+#[derive(Debug, Default)]
+pub struct Organizations {
+    by_name: BTreeMap<String, Arc<Organization>>,
+    by_source_key: HashMap<KeyHash, Arc<Organization>>,
+}
+
+impl Organizations {
+    /// Builds the snapshot. Files have been read: what their `*_file` keys name stands in the keys beside them.
+    ///
+    /// # Errors
+    /// Every problem of every organization.
+    pub fn build(defaults: &Defaults, configs: &BTreeMap<String, Config>) -> Result<Self, Vec<Problem>> {
+        let mut built = Self::default();
+        let mut problems = Problems::default();
+        for (name, config) in configs {
+            let Some(organization) = one(name, config, defaults, &mut problems) else { continue };
+            built.by_name.insert(name.clone(), Arc::new(organization));
+        }
+        built.distribute_source_keys(configs, &mut problems);
+        if problems.0.is_empty() { Ok(built) } else { Err(problems.0) }
+    }
+
+    /// Hands every source key to its organization, in the order of the names, so that of two claimants always the
+    /// same one is told off.
+    fn distribute_source_keys(&mut self, configs: &BTreeMap<String, Config>, problems: &mut Problems) {
+        let mut owners: HashMap<KeyHash, &str> = HashMap::new();
+        for (name, config) in configs {
+            for (index, key) in config.source_keys.iter().enumerate() {
+                let place = format!("source_keys[{index}]");
+                if key.expose().is_empty() {
+                    problems.add(name, &place, "a source key must not be empty");
+                    continue;
+                }
+                let hash = KeyHash::of(key.expose());
+                let owner = *owners.entry(hash).or_insert(name);
+                if owner != name {
+                    let message = format!(
+                        "this key belongs to organization {owner} already; a source key leads to one organization"
+                    );
+                    problems.add(name, &place, message);
+                } else if let Some(organization) = self.by_name.get(name) {
+                    self.by_source_key.insert(hash, Arc::clone(organization));
+                }
+            }
+        }
+    }
+
+    /// The organization of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Organization>> {
+        self.by_name.get(name)
+    }
+
+    /// The organization that this source key belongs to. How long the answer takes says nothing about the key.
+    pub fn by_source_key(&self, key: &str) -> Option<&Arc<Organization>> {
+        self.by_source_key.get(&KeyHash::of(key))
+    }
+
+    /// Every organization, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Organization>> {
+        self.by_name.values()
+    }
+
+    /// How many organizations there are.
+    pub fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+}
+
+/// The findings so far.
+#[derive(Default)]
+struct Problems(Vec<Problem>);
+
+impl Problems {
+    fn add(&mut self, organization: &str, key: &str, message: impl fmt::Display) {
+        let dot = if key.is_empty() { "" } else { "." };
+        let key = format!("organizations.{organization}{dot}{key}");
+        self.0.push(Problem { key, message: message.to_string() });
+    }
+}
+
+/// One organization, or `None` with at least one problem added.
+fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems) -> Option<Organization> {
+    let before = problems.0.len();
+    if !is_name(name) {
+        problems.add(
+            name,
+            "",
+            "the name is 1 to 63 lower-case letters, digits, `-` and `_`, and begins with a letter or digit",
+        );
+    }
+    let org_token = org_token(name, config, problems);
+    check_token(name, config, problems);
+    for (index, secret) in config.shared_secrets.iter().enumerate() {
+        // A signature made with an empty secret is one that anybody can make.
+        if secret.expose().is_empty() {
+            problems.add(name, &format!("shared_secrets[{index}]"), "a shared secret must not be empty");
+        }
+    }
+    let profile_name = config.profile.as_ref().unwrap_or(&defaults.profile);
+    let profile = Profile::builtin(profile_name.as_str());
+    if profile.is_none() {
+        problems.add(name, "profile", super::UnknownProfile);
+    }
+    let (Some(org_token), Some(profile)) = (org_token, profile) else { return None };
+    if problems.0.len() > before {
+        return None;
+    }
+    let base = config.base_url.as_ref().unwrap_or(&defaults.base_url).url().clone();
+    Some(Organization {
+        name: name.to_owned(),
+        address: Address::new(base, org_token.inner(), config.token.as_ref().map(Secret::inner)),
+        profile: Arc::clone(profile),
+        translation: Options {
+            identity: config.identity.unwrap_or(defaults.identity),
+            link_anonymous: config.link_anonymous.unwrap_or(defaults.link_anonymous),
+            contactless: config.contactless.or(defaults.contactless),
+            namespace: org_token.expose().to_owned(),
+        },
+        shared_secrets: config.shared_secrets.clone(),
+        open: config.open,
+        report_rejections: config.report_rejections.unwrap_or(defaults.report_rejections),
+        obey_integrations: config.obey_integrations.unwrap_or(defaults.obey_integrations),
+        max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
+        source_keys: !config.source_keys.is_empty(),
+    })
+}
+
+/// `[a-z0-9][a-z0-9_-]{0,62}`: a name is also a path segment, a label and part of an environment variable.
+fn is_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.len() <= 63
+        && name.bytes().next().is_some_and(plain)
+        && name.bytes().all(|b| plain(b) || b == b'-' || b == b'_')
+}
+
+/// The organization token, if it is there and looks like one (wigzo.md 1.2; no tighter than Wigzo's own check).
+fn org_token<'a>(name: &str, config: &'a Config, problems: &mut Problems) -> Option<&'a Secret> {
+    let Some(token) = &config.org_token else {
+        match config.org_token_file {
+            None => problems.add(
+                name,
+                "org_token",
+                "missing; give the organization token from Wigzo's settings page, or org_token_file",
+            ),
+            Some(_) => problems.add(name, "org_token_file", "has not been read"),
+        }
+        return None;
+    };
+    let text = token.expose();
+    let fits = (10..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if !fits {
+        problems.add(name, "org_token", "an organization token is 10 to 64 letters, digits, `-` and `_`");
+        return None;
+    }
+    Some(token)
+}
+
+/// Wigzo publishes no format for the second token, so only what cannot be one is refused.
+fn check_token(name: &str, config: &Config, problems: &mut Problems) {
+    match (&config.token, &config.token_file) {
+        (Some(token), _) => {
+            let text = token.expose();
+            if !(1..=512).contains(&text.len()) || !text.bytes().all(|b| b.is_ascii_graphic()) {
+                problems.add(name, "token", "a token is 1 to 512 visible characters without blanks");
+            }
+        }
+        (None, Some(_)) => problems.add(name, "token_file", "has not been read"),
+        (None, None) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "made-up-org-token";
+
+    fn configs(toml: &str) -> BTreeMap<String, Config> {
+        toml::from_str(toml).unwrap()
+    }
+
+    fn build(toml: &str) -> Result<Organizations, Vec<Problem>> {
+        Organizations::build(&Defaults::default(), &configs(toml))
+    }
+
+    #[test]
+    fn an_organization_is_found_by_name_and_by_any_of_its_keys() {
+        let built = build(
+            r#"
+            [acme]
+            org_token = "made-up-org-token"
+            source_keys = ["wk_web", "wk_app", "wk_web"]
+            [beta]
+            org_token = "made-up-org-token"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(built.len(), 2);
+        assert!(!built.is_empty());
+        assert_eq!(built.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["acme", "beta"]);
+        for key in ["wk_web", "wk_app"] {
+            assert_eq!(built.by_source_key(key).unwrap().name, "acme");
+        }
+        assert!(built.by_source_key("wk_we").is_none());
+        assert!(built.by_source_key("").is_none());
+        assert!(built.by_name("acme").unwrap().has_source_keys());
+        assert!(!built.by_name("beta").unwrap().has_source_keys());
+        assert!(built.by_name("gamma").is_none());
+    }
+
+    #[test]
+    fn what_an_organization_says_overrides_the_defaults() {
+        let defaults: Defaults =
+            toml::from_str("link_anonymous = false\nmax_in_flight = 8\nreport_rejections = false").unwrap();
+        let configs = configs(&format!(
+            "[acme]\norg_token = \"{TOKEN}\"\nmax_in_flight = 9\nidentity = \"raw\"\nopen = true\n\
+             obey_integrations = \"never\"\nshared_secrets = [\"hush\"]"
+        ));
+        let built = Organizations::build(&defaults, &configs).unwrap();
+        let acme = built.by_name("acme").unwrap();
+        assert_eq!(acme.max_in_flight, 9);
+        assert!(!acme.translation.link_anonymous && !acme.report_rejections && acme.open);
+        assert_eq!(acme.translation.identity, crate::translate::Identity::Raw);
+        assert_eq!(acme.translation.namespace, TOKEN);
+        assert_eq!(acme.obey_integrations, super::super::ObeyIntegrations::Never);
+        assert_eq!(acme.shared_secrets.len(), 1);
+        assert_eq!(format!("{acme:?}"), r#"Organization { name: "acme", .. }"#);
+    }
+
+    #[test]
+    fn every_problem_is_reported_with_what_would_be_right() {
+        let problems = build(
+            r#"
+            [Acme]
+            org_token = "made-up-org-token"
+            source_keys = ["wk_shared"]
+            [_]
+            org_token = "short"
+            [beta]
+            source_keys = ["", "wk_shared"]
+            shared_secrets = [""]
+            token = "has a blank"
+            [gamma]
+            org_token = ""
+            [unread]
+            org_token_file = "org"
+            token_file = "token"
+            "#,
+        )
+        .unwrap_err();
+        let messages: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        let name =
+            "the name is 1 to 63 lower-case letters, digits, `-` and `_`, and begins with a letter or digit";
+        let token = "an organization token is 10 to 64 letters, digits, `-` and `_`";
+        assert_eq!(
+            messages,
+            [
+                format!("organizations.Acme: {name}"),
+                format!("organizations._: {name}"),
+                format!("organizations._.org_token: {token}"),
+                "organizations.beta.org_token: missing; give the organization token from Wigzo's settings page, or \
+                 org_token_file"
+                    .to_owned(),
+                "organizations.beta.token: a token is 1 to 512 visible characters without blanks".to_owned(),
+                "organizations.beta.shared_secrets[0]: a shared secret must not be empty".to_owned(),
+                format!("organizations.gamma.org_token: {token}"),
+                "organizations.unread.org_token_file: has not been read".to_owned(),
+                "organizations.unread.token_file: has not been read".to_owned(),
+                "organizations.beta.source_keys[0]: a source key must not be empty".to_owned(),
+                "organizations.beta.source_keys[1]: this key belongs to organization Acme already; a source key leads \
+                 to one organization"
+                    .to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn names_are_path_segments() {
+        for (name, fits) in [
+            ("a", true),
+            ("0", true),
+            ("acme-in_2", true),
+            ("", false),
+            ("-a", false),
+            ("_a", false),
+            ("A", false),
+            ("a.b", false),
+            ("a/b", false),
+            ("é", false),
+        ] {
+            assert_eq!(is_name(name), fits, "{name}");
+        }
+        assert!(is_name(&"a".repeat(63)) && !is_name(&"a".repeat(64)));
+    }
+}

@@ -1,0 +1,139 @@
+//! The environment as layers: `WIGZO__SECTION__KEY`, then the shorthands.
+//!
+//! Text becomes the type that the schema asks for at that key: numbers and booleans are read, lists are comma separated.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::layer::Layer;
+use super::problem::{Place, Problem, join};
+use super::schema::{Kind, Node, Schema};
+
+/// Short names for what one organization needs, called `default`; the key that each sets.
+const SHORTHANDS: [(&str, &str); 4] = [
+    ("WIGZO_ORG_TOKEN", "org_token"),
+    ("WIGZO_TOKEN", "token"),
+    ("WIGZO_SOURCE_KEYS", "source_keys"),
+    ("WIGZO_SHARED_SECRETS", "shared_secrets"),
+];
+
+/// What every variable of ours begins with.
+const PREFIX: &str = "WIGZO_";
+
+/// The variables of this process that concern the service: the one door to the environment.
+pub fn environment() -> BTreeMap<String, String> {
+    // `vars` would panic on another program's variable that is not Unicode.
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect()
+}
+
+/// The two layers of the environment, the stronger one last.
+pub(super) fn layers(
+    env: &BTreeMap<String, String>,
+    schema: &Schema,
+    problems: &mut Vec<Problem>,
+) -> [Layer; 2] {
+    let mut long = Layer::empty();
+    let mut short = Layer::empty();
+    for (name, text) in env {
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let place = Place::Variable(name.clone());
+        let (layer, path) = if let Some(path) = rest.strip_prefix('_') {
+            (&mut long, path.to_ascii_lowercase().split("__").map(str::to_owned).collect())
+        } else if let Some((_, key)) = SHORTHANDS.iter().find(|(known, _)| known == name) {
+            // Compose files pass a variable that is not set as an empty one.
+            if text.is_empty() {
+                continue;
+            }
+            (&mut short, vec!["organizations".to_owned(), "default".to_owned(), (*key).to_owned()])
+        } else if is_service_link(rest) {
+            continue;
+        } else {
+            let known: Vec<_> = SHORTHANDS.iter().map(|(known, _)| *known).collect();
+            let message = format!("unknown variable; known are {} and WIGZO__SECTION__KEY", known.join(", "));
+            problems.push(Problem { place: Some(place), key: String::new(), message });
+            continue;
+        };
+        match find(schema, &path) {
+            Ok(node) => set(layer, &path, node.read(text), &place),
+            Err((key, message)) => problems.push(Problem { place: Some(place), key, message }),
+        }
+    }
+    [long, short]
+}
+
+/// Whether an orchestrator made this variable for a service that is called `wigzo` or `wigzo-…`. Kubernetes sets
+/// `NAME_SERVICE_HOST`, `NAME_SERVICE_PORT…`, `NAME_PORT`, `NAME_PORT_80_TCP` and `NAME_PORT_80_TCP_{PROTO,PORT,ADDR}`
+/// in every container beside it.
+fn is_service_link(rest: &str) -> bool {
+    let words: Vec<_> = rest.split('_').collect();
+    let is_number = |word: &str| word.parse::<u16>().is_ok();
+    words.ends_with(&["PORT"])
+        || words.windows(2).any(|pair| matches!(pair, ["SERVICE", "HOST" | "PORT"]))
+        || words
+            .windows(3)
+            .any(|three| matches!(three, ["PORT", number, "TCP" | "UDP" | "SCTP"] if is_number(number)))
+}
+
+/// The node that a path leads to, if it takes a value; else the key that is wrong, and why.
+fn find<'a>(schema: &'a Schema, path: &[String]) -> Result<Node<'a>, (String, String)> {
+    let mut node = schema.root();
+    let mut key = String::new();
+    for step in path {
+        key = join(&key, step);
+        node = node.child(step).ok_or_else(|| (key.clone(), node.unknown(step)))?;
+    }
+    match node.kind() {
+        Kind::Value => Ok(node),
+        Kind::Section(_) => {
+            Err((key, format!("a section takes no value; name one of its keys: {}", node.keys().join(", "))))
+        }
+        Kind::Named(_) => Err((key, "takes no value; name one entry and its key".to_owned())),
+    }
+}
+
+/// Sets a value, making the objects on the way.
+fn set(layer: &mut Layer, path: &[String], value: Value, place: &Place) {
+    let mut target = &mut layer.values;
+    let mut key = String::new();
+    for step in path {
+        key = join(&key, step);
+        layer.places.insert(key.clone(), place.clone());
+        if !target.is_object() {
+            *target = Value::Object(serde_json::Map::new());
+        }
+        let Value::Object(members) = target else { return };
+        target = members.entry(step.clone()).or_insert(Value::Null);
+    }
+    *target = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_kubernetes_makes_are_not_ours() {
+        for (name, link) in [
+            ("SERVICE_HOST", true),
+            ("SERVICE_PORT", true),
+            ("SERVICE_PORT_HTTP", true),
+            ("PORT", true),
+            ("PORT_8080_TCP", true),
+            ("PORT_8080_TCP_ADDR", true),
+            ("DESTINATION_SERVICE_HOST", true),
+            ("DESTINATION_PORT", true),
+            ("DESTINATION_PORT_8080_TCP_PROTO", true),
+            ("DESTINATION_PORT_8080_UDP_PORT", true),
+            ("ORG_TOKEN_FILE", false),
+            ("TOKENS", false),
+            ("8080_TCP", false),
+            ("PORT_TCP", false),
+        ] {
+            assert_eq!(is_service_link(name), link, "{name}");
+        }
+    }
+}
