@@ -5,14 +5,13 @@
 
 use serde_json::value::RawValue;
 
-use super::field;
-use crate::segment::Object;
+use crate::segment::{Object, text_of};
 use crate::wigzo::Json;
 
 /// A number that Wigzo's order wants: a JSON number as it is; a text (`"25.00"`, `"$25.00"`) without spaces around
 /// it and dollar signs, as Segment's reader does. Nothing if that is no number.
 pub(super) fn number(raw: &RawValue) -> Option<Json> {
-    Json::number(field::text(raw)?.replace('$', "").trim())
+    Json::number(text_of(raw)?.replace('$', "").trim())
 }
 
 /// The number under a key, see [`number`].
@@ -138,7 +137,13 @@ mod tests {
             (&[r#"{"price":1.5e2,"quantity":2}"#], Some("300")),
             (&[r#"{"price":19}"#, r#"{"name":"free?"}"#], None),
             (&[r#"{"price":1e400}"#], None),
-            (&[r#"{"price":99999999999999999999999999999999999999}"#, r#"{"price":99999999999999999999999999999999999999,"quantity":9}"#], None),
+            (
+                &[
+                    r#"{"price":99999999999999999999999999999999999999}"#,
+                    r#"{"price":99999999999999999999999999999999999999,"quantity":9}"#,
+                ],
+                None,
+            ),
             (&[], None),
         ] {
             let raws: Vec<_> = products.iter().map(|product| raw(product)).collect();

@@ -8,13 +8,13 @@ use std::borrow::Cow;
 use super::person::Traits;
 use super::shape::Scene;
 use super::{amount, field};
-use crate::segment::{Event, Object};
+use crate::segment::{Event, Object, text_of};
 use crate::wigzo::{Json, JsonArray, JsonObject};
 
 /// The product object of the product index.
 pub(super) fn product(event: &Event<'_>) -> Json {
     let product = &event.properties;
-    let option = |name| event.option(name).and_then(field::text);
+    let option = |name| event.option(name).and_then(text_of);
     let id = field::product_id(product);
     let image = option("imageUrl").or_else(|| product.text("image_url"));
 

@@ -5,9 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
-use crate::segment::{Event, Object};
+use crate::segment::{Event, Object, items_of};
 use crate::wigzo::Source;
 
 /// A field that a profile may require.
@@ -66,7 +64,7 @@ pub(super) fn order_id<'a>(event: &Event<'a>) -> Option<Cow<'a, str>> {
 
 /// The items of `properties.products` that are objects.
 pub(super) fn products<'a>(event: &Event<'a>) -> Vec<Object<'a>> {
-    let list = event.properties.get_like("products").map(items).unwrap_or_default();
+    let list = event.properties.get_like("products").and_then(items_of).unwrap_or_default();
     list.into_iter().filter_map(Object::parse).collect()
 }
 
@@ -86,22 +84,4 @@ pub(super) fn language<'a>(event: &Event<'a>) -> Option<Cow<'a, str>> {
     let locale = event.context.text("locale")?;
     let language = locale.split(['-', '_']).next().filter(|language| !language.is_empty())?;
     Some(Cow::Owned(language.to_owned()))
-}
-
-/// A raw value as text: a string as it is, a number as its exact text; nothing if empty or of another type.
-pub(super) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let json = raw.get();
-    match json.as_bytes().first()? {
-        b'"' => {
-            let text: String = serde_json::from_str(json).ok()?;
-            if text.is_empty() { None } else { Some(Cow::Owned(text)) }
-        }
-        b'-' | b'0'..=b'9' => Some(Cow::Borrowed(json)),
-        _ => None,
-    }
-}
-
-/// The items of a raw array; none if it is not an array.
-pub(super) fn items(raw: &RawValue) -> Vec<&RawValue> {
-    serde_json::from_str(raw.get()).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use super::person::Traits;
 use super::{Contactless, Filtered, Options, Profile, field, identity};
-use crate::segment::{Event, Object};
+use crate::segment::{Event, Object, text_of};
 use crate::wigzo::{Call, Json, JsonObject, Person};
 
 /// The traits that Wigzo's fields are read from, folded as [`folded`] does.
@@ -36,11 +36,7 @@ const READ: [&str; 15] = [
 const READ_OF_ADDRESS: [&str; 6] = ["city", "state", "country", "countrycode", "postalcode", "zip"];
 
 /// The calls of an identify: the person's, and where their earlier browsing has a learner of its own, that one's.
-pub(super) fn calls(
-    event: &Event<'_>,
-    profile: &Profile,
-    options: &Options,
-) -> Result<Vec<Call>, Filtered> {
+pub(super) fn calls(event: &Event<'_>, profile: &Profile, options: &Options) -> Result<Vec<Call>, Filtered> {
     let learner = identity::learner(event, options).ok_or(Filtered::NoLearnerId)?;
     let person = person(event);
     let has_contact = person.email.is_some() || person.phone.is_some();
@@ -88,7 +84,7 @@ fn others(traits: &Object<'_>) -> Vec<(String, Json)> {
     for (key, value) in traits.iter() {
         let name = folded(key);
         // A value that is no text was read by nobody, so it is still to be sent.
-        if READ.contains(&name.as_str()) && field::text(value).is_some() {
+        if READ.contains(&name.as_str()) && text_of(value).is_some() {
             continue;
         }
         let rest = match Object::parse(value).filter(|_| name == "address") {
@@ -107,7 +103,7 @@ fn others(traits: &Object<'_>) -> Vec<(String, Json)> {
 fn rest_of_address(address: &Object<'_>) -> Option<Json> {
     let mut rest = JsonObject::new();
     for (key, value) in address.iter() {
-        if !(READ_OF_ADDRESS.contains(&folded(key).as_str()) && field::text(value).is_some()) {
+        if !(READ_OF_ADDRESS.contains(&folded(key).as_str()) && text_of(value).is_some()) {
             rest.raw(key, value);
         }
     }

@@ -3,8 +3,8 @@
 //! The same person must always become the same learner: nothing but the event's ids, its option `learnerId` and the
 //! organization's settings is looked at.
 
-use super::{Options, field};
-use crate::segment::Event;
+use super::Options;
+use crate::segment::{Event, text_of};
 use crate::wigzo::LearnerId;
 
 /// The order in which a person's ids are asked, after the explicit option `learnerId`.
@@ -25,7 +25,7 @@ pub enum Identity {
 /// Whom an event is about. `None` if it names nobody (an alias or a group may).
 pub(super) fn learner(event: &Event<'_>, options: &Options) -> Option<LearnerId> {
     // The sender's own word, raw: the only way to meet the learner that Wigzo's tag made in the same browser.
-    if let Some(explicit) = event.option("learnerId").and_then(field::text) {
+    if let Some(explicit) = event.option("learnerId").and_then(text_of) {
         return Some(LearnerId::raw(&explicit));
     }
     let (user, anonymous) = (event.user_id.as_deref(), event.anonymous_id.as_deref());
@@ -37,11 +37,7 @@ pub(super) fn learner(event: &Event<'_>, options: &Options) -> Option<LearnerId>
 }
 
 /// The learner of somebody's browsing before they were known, if the event names both and they are two learners.
-pub(super) fn earlier_learner(
-    event: &Event<'_>,
-    known: &LearnerId,
-    options: &Options,
-) -> Option<LearnerId> {
+pub(super) fn earlier_learner(event: &Event<'_>, known: &LearnerId, options: &Options) -> Option<LearnerId> {
     event.user_id.as_deref()?;
     let earlier = from_id(event.anonymous_id.as_deref()?, options);
     (earlier != *known).then_some(earlier)

@@ -5,13 +5,12 @@
 
 use std::borrow::Cow;
 
-use super::field;
-use crate::segment::Object;
+use crate::segment::{Object, items_of, text_of};
 
 /// A view of somebody's traits.
 #[derive(Debug)]
 pub(super) struct Traits<'e> {
-    traits: &'e Object<'e>,
+    all: &'e Object<'e>,
     address: Object<'e>,
     user_id: Option<&'e str>,
 }
@@ -19,7 +18,7 @@ pub(super) struct Traits<'e> {
 impl<'e> Traits<'e> {
     /// A view of `traits`; a `userId` that looks like an e-mail stands in for a missing one.
     pub(super) fn new(traits: &'e Object<'e>, user_id: Option<&'e str>) -> Self {
-        Self { traits, address: traits.object("address").unwrap_or_default(), user_id }
+        Self { all: traits, address: traits.object("address").unwrap_or_default(), user_id }
     }
 
     /// `email`, else the `userId` if it looks like one.
@@ -30,8 +29,8 @@ impl<'e> Traits<'e> {
     /// `phone`, else the first of `phones`.
     pub(super) fn phone(&self) -> Option<Cow<'e, str>> {
         self.text("phone").or_else(|| {
-            let phones = field::items(self.traits.get_like("phones")?);
-            phones.first().copied().and_then(field::text)
+            let phones = items_of(self.all.get_like("phones")?)?;
+            phones.first().copied().and_then(text_of)
         })
     }
 
@@ -77,7 +76,7 @@ impl<'e> Traits<'e> {
 
     /// Any other trait.
     pub(super) fn text(&self, key: &str) -> Option<Cow<'e, str>> {
-        self.traits.text(key)
+        self.all.text(key)
     }
 
     fn name(&self) -> Option<Cow<'e, str>> {
@@ -104,7 +103,8 @@ mod tests {
         for yes in ["buyer@shop.example", "a+b@x.y.z", "उपयोगकर्ता@shop.example"] {
             assert!(looks_like_email(yes), "{yes}");
         }
-        for no in ["", "@", "user-42", "@shop.example", "a@localhost", "a@.example", "a@example.", "a b@x.y"] {
+        for no in ["", "@", "user-42", "@shop.example", "a@localhost", "a@.example", "a@example.", "a b@x.y"]
+        {
             assert!(!looks_like_email(no), "{no}");
         }
     }

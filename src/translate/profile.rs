@@ -120,6 +120,9 @@ struct CallText {
     requires: Vec<Field>,
 }
 
+/// A name that a row answers to, as it was written and where.
+type Named = (EventName, String, Range<usize>);
+
 /// A mistake, before its place is known as a line.
 type Mistake = (Range<usize>, String);
 
@@ -182,8 +185,8 @@ impl Profile {
 // === impl RowText ===
 
 impl RowText {
-    /// The names that a row answers to, each with how it was written and where.
-    fn event_names(&self, row: &Range<usize>) -> Result<Vec<(EventName, String, Range<usize>)>, Mistake> {
+    /// The names that this row answers to.
+    fn event_names(&self, row: &Range<usize>) -> Result<Vec<Named>, Mistake> {
         let mut names = Vec::new();
         match (&self.object, &self.action) {
             (Some(object), Some(action)) => {
@@ -196,7 +199,8 @@ impl RowText {
             }
             (None, None) if !self.names.is_empty() => {}
             _ => {
-                let message = "a row needs `object` and `action` (\"product\", \"viewed\"), or `names`, or both";
+                let message =
+                    "a row needs `object` and `action` (\"product\", \"viewed\"), or `names`, or both";
                 return Err((row.clone(), message.to_owned()));
             }
         }
@@ -220,11 +224,13 @@ fn rules(calls: Vec<CallText>, named: bool) -> Result<Vec<CallRule>, Mistake> {
             let name = match call.event.into_inner() {
                 name if name == AS_SENT && named => WigzoName::AsSent,
                 name if name == AS_SENT => {
-                    let message = format!("only a track event has a name for \"{AS_SENT}\"; write a Wigzo event name");
+                    let message =
+                        format!("only a track event has a name for \"{AS_SENT}\"; write a Wigzo event name");
                     return Err((place, message));
                 }
                 name if name.contains(['{', '}']) => {
-                    let message = format!("unknown placeholder in {name:?}; the only one is \"{AS_SENT}\", alone");
+                    let message =
+                        format!("unknown placeholder in {name:?}; the only one is \"{AS_SENT}\", alone");
                     return Err((place, message));
                 }
                 name => WigzoName::Fixed(name),

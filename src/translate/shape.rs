@@ -5,7 +5,7 @@
 //! describe goods and orders are in [`commerce`](super::commerce).
 
 use super::{commerce, field};
-use crate::segment::Event;
+use crate::segment::{Event, JsonType, text_of};
 use crate::wigzo::{Json, JsonArray, JsonObject, LearnerId};
 
 /// The shapes that a profile may name.
@@ -78,10 +78,8 @@ fn properties(event: &Event<'_>) -> Json {
 /// replaced where it stands; it is never there twice.
 fn page(event: &Event<'_>) -> Json {
     let name = event.name.clone().filter(|name| !name.is_empty());
-    let ours = [
-        ("title", name.or_else(|| event.properties.text("title"))),
-        ("canonicalUrl", field::url(event)),
-    ];
+    let ours =
+        [("title", name.or_else(|| event.properties.text("title"))), ("canonicalUrl", field::url(event))];
     let mut written = Vec::with_capacity(ours.len());
     let mut out = JsonObject::new();
     for (key, value) in event.properties.iter() {
@@ -134,8 +132,9 @@ fn list_url(event: &Event<'_>) -> Option<Json> {
 /// The spec allows a text and an object (segment.md 3.7).
 fn query(event: &Event<'_>) -> Option<Json> {
     let raw = event.properties.get_like("query")?;
-    if raw.get().starts_with('{') {
-        return Some(Json::raw(raw));
+    match JsonType::of(raw) {
+        JsonType::Object => Some(Json::raw(raw)),
+        JsonType::String | JsonType::Number => Some(Json::text(&text_of(raw)?)),
+        JsonType::Null | JsonType::Boolean | JsonType::Array => None,
     }
-    Some(Json::text(&field::text(raw)?))
 }

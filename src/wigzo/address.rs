@@ -120,6 +120,8 @@ fn without_login(base: &Url) -> Url {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
 
     const ALL: [Endpoint; 4] = [Endpoint::Identify, Endpoint::Event, Endpoint::Product, Endpoint::Shipment];
@@ -188,7 +190,7 @@ mod tests {
         let mut printed = format!("{address:?} {address:#?}");
         for endpoint in ALL {
             let url = address.url(endpoint);
-            printed += &format!("{url:?} {url:#?} {}", url.redacted());
+            write!(printed, "{url:?} {url:#?} {}", url.redacted()).unwrap();
         }
         for secret in ["0rgT0ken", "s3cond", "login", "p4ss"] {
             assert!(!printed.contains(secret), "{secret} in {printed}");

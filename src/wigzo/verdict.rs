@@ -50,7 +50,10 @@ pub enum Verdict {
         after: Option<Duration>,
     },
     /// Any other 4xx: this call can never succeed.
-    Refused,
+    Refused {
+        /// The wait that Wigzo asked for before it takes the organization's other calls.
+        after: Option<Duration>,
+    },
 }
 
 /// Which of an organization's settings Wigzo does not take.
@@ -69,18 +72,15 @@ pub fn verdict(reply: &Reply<'_>) -> Verdict {
         Reply::Unreachable => return Verdict::Retry { after: None, ambiguous: false },
         Reply::Broken | Reply::TimedOut => return Verdict::Retry { after: None, ambiguous: true },
     };
-    match (status, after) {
-        (200..=299, _) if says_failure(body) => Verdict::SoftFailure,
-        (200..=299, _) => Verdict::Delivered,
-        (300..=399 | 404 | 405 | 410, _) => Verdict::Suspend { misfit: Misfit::Address, after },
-        (401 | 403, _) => Verdict::Suspend { misfit: Misfit::Credentials, after },
-        (408 | 425 | 429 | 500..=599, _) => Verdict::Retry { after, ambiguous: false },
-        // A wait makes no sense for a call that can never succeed: with it, any 4xx is temporary (RFC 9110 says so
-        // for 413, section 15.5.14).
-        (400..=499, Some(_)) => Verdict::Retry { after, ambiguous: false },
-        (400..=499, None) => Verdict::Refused,
+    match status {
+        200..=299 if says_failure(body) => Verdict::SoftFailure,
+        200..=299 => Verdict::Delivered,
+        300..=399 | 404 | 405 | 410 => Verdict::Suspend { misfit: Misfit::Address, after },
+        401 | 403 => Verdict::Suspend { misfit: Misfit::Credentials, after },
+        408 | 425 | 429 | 500..=599 => Verdict::Retry { after, ambiguous: false },
+        400..=499 => Verdict::Refused { after },
         // Not a final HTTP answer: it says neither yes nor no.
-        (..=199 | 600.., _) => Verdict::Retry { after, ambiguous: true },
+        ..=199 | 600.. => Verdict::Retry { after, ambiguous: true },
     }
 }
 
@@ -159,12 +159,9 @@ mod tests {
                 let expected = match status {
                     200..=299 => Verdict::Delivered,
                     401 | 403 => Verdict::Suspend { misfit: Misfit::Credentials, after },
-                    404 | 405 | 410 => Verdict::Suspend { misfit: Misfit::Address, after },
-                    300..=399 => Verdict::Suspend { misfit: Misfit::Address, after },
-                    408 | 425 | 429 => Verdict::Retry { after, ambiguous: false },
-                    500..=599 => Verdict::Retry { after, ambiguous: false },
-                    400..=499 if after.is_some() => Verdict::Retry { after, ambiguous: false },
-                    400..=499 => Verdict::Refused,
+                    404 | 405 | 410 | 300..=399 => Verdict::Suspend { misfit: Misfit::Address, after },
+                    408 | 425 | 429 | 500..=599 => Verdict::Retry { after, ambiguous: false },
+                    400..=499 => Verdict::Refused { after },
                     _ => Verdict::Retry { after, ambiguous: true },
                 };
                 assert_eq!(answer(status, after, ""), expected, "{status} {after:?}");
@@ -223,7 +220,7 @@ mod tests {
 
     #[test]
     fn bodies_beside_2xx_change_nothing() {
-        assert_eq!(answer(400, None, r#"{"status":"success"}"#), Verdict::Refused);
+        assert_eq!(answer(400, None, r#"{"status":"success"}"#), Verdict::Refused { after: None });
         assert_eq!(
             answer(500, None, r#"{"status":"success"}"#),
             Verdict::Retry { after: None, ambiguous: false }
