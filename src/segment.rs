@@ -11,15 +11,23 @@
 
 mod decode;
 mod event;
+mod finding;
 mod name;
 mod object;
+mod read;
 mod signature;
+mod value;
+
+#[cfg(test)]
+mod tests;
 
 pub use decode::{Item, Malformed, Request, Shape, Surroundings, decode};
-pub use event::{Event, Kind, Rejection, RejectionCode, Warning};
+pub use event::{Event, Kind};
+pub use finding::{Rejection, RejectionCode, Warning};
 pub use name::EventName;
 pub use object::Object;
 pub use signature::signed_by;
+pub use value::{JsonType, bool_of, items_of, present, string_of, text_of};
 
 /// The two families of public routes. They differ in what `integrations` means (segment.md 4.2): on the tracking
 /// routes it is the sender's wish and is obeyed; behind a webhook Segment has already decided.

@@ -1,10 +1,18 @@
 //! The four body shapes, taken apart into items without copying a byte.
+//!
+//! Invariants: a body is refused as a whole only if nothing in it can be an event; an item is never looked into
+//! further than to unwrap it, so a bad one cannot harm its neighbours; every slice is the sender's own bytes.
+//! It must not know what makes an event valid.
 
 use std::borrow::Cow;
+use std::fmt;
 
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Kind;
+use super::value::{JsonType, members_of, string_of};
 
 /// Which of the four accepted shapes a body has (segment.md 0, rule 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +59,39 @@ pub struct Surroundings<'a> {
 }
 
 impl<'a> Surroundings<'a> {
-    /// The stored form: a small JSON object, or empty when there is nothing to store.
+    /// The stored form: a small JSON object with the envelope's own bytes in it, or empty when there is nothing to
+    /// store.
     pub fn to_stored(&self) -> String {
-        todo!()
+        let members = [
+            self.kind.map(|kind| format!(r#""kind":"{}""#, kind.as_str())),
+            self.context.map(|context| format!(r#""context":{}"#, context.get())),
+            self.integrations.map(|integrations| format!(r#""integrations":{}"#, integrations.get())),
+            // `Value` prints a string as JSON and cannot fail.
+            self.sent_at
+                .as_deref()
+                .map(|sent_at| format!(r#""sentAt":{}"#, serde_json::Value::from(sent_at))),
+        ];
+        let members = members.into_iter().flatten().collect::<Vec<_>>().join(",");
+        if members.is_empty() { members } else { format!("{{{members}}}") }
     }
 
-    /// Reads [`Surroundings::to_stored`] back. `None` if the text is not such a form.
+    /// Reads [`Surroundings::to_stored`] back. `None` if the text is not such a form. Members that this version does
+    /// not know are passed over, so that an older service can work on a newer one's queue.
     pub fn from_stored(text: &'a str) -> Option<Self> {
-        todo!()
+        let mut surroundings = Self::default();
+        if text.is_empty() {
+            return Some(surroundings);
+        }
+        for member in members_of(serde_json::from_str(text).ok()?)? {
+            match string_of(member.key)?.as_ref() {
+                "kind" => surroundings.kind = Some(Kind::parse(&string_of(member.value)?)?),
+                "context" => surroundings.context = Some(only_object(member.value)?),
+                "integrations" => surroundings.integrations = Some(only_object(member.value)?),
+                "sentAt" => surroundings.sent_at = Some(string_of(member.value)?),
+                _ => {}
+            }
+        }
+        Some(surroundings)
     }
 }
 
@@ -68,9 +101,9 @@ pub enum Malformed {
     /// Not JSON, cut off, or not UTF-8.
     #[error("the body is not valid JSON (line {line}, column {column})")]
     NotJson {
-        /// Line of the first byte that does not fit, from 1.
+        /// Line where reading stopped, from 1.
         line: usize,
-        /// Column of it, from 1.
+        /// Column (in bytes) where reading stopped, from 1.
         column: usize,
     },
     /// JSON, but neither an object nor an array, or `batch` is not an array.
@@ -92,11 +125,319 @@ pub enum Malformed {
 impl Malformed {
     /// The stable code: `invalid_json`, `wrong_shape`, `empty_batch` (Segment's own, segment.md 3.4), `too_many_events`.
     pub fn code(&self) -> &'static str {
-        todo!()
+        match self {
+            Self::NotJson { .. } => "invalid_json",
+            Self::WrongShape => "wrong_shape",
+            Self::EmptyBatch => "empty_batch",
+            Self::TooManyEvents { .. } => "too_many_events",
+        }
     }
 }
 
 /// Takes a body apart. `limit` bounds the number of items.
+///
+/// # Errors
+/// The body as a whole is not usable. An item that is no event is not an error here: [`super::Event::read`] finds it.
 pub fn decode(body: &[u8], limit: usize) -> Result<Request<'_>, Malformed> {
-    todo!()
+    let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let parsed = BodySeed { limit }
+        .deserialize(&mut deserializer)
+        .and_then(|parsed| deserializer.end().map(|()| parsed))
+        // The first look stops at whatever it cannot use; the second says whether that was JSON at all.
+        .map_err(|_| match serde_json::from_str::<&RawValue>(text) {
+            Ok(_) => Malformed::WrongShape,
+            Err(error) => Malformed::NotJson { line: error.line().max(1), column: error.column().max(1) },
+        })?;
+    match parsed {
+        Body::Array(items) => {
+            let items = items.within(limit)?.into_iter().map(unwrapped).collect();
+            Ok(Request { shape: Shape::Array, items, surroundings: Surroundings::default(), write_key: None })
+        }
+        Body::Object { batch: Some(items), surroundings, write_key } => {
+            let items = items.within(limit)?.into_iter().map(|raw| Item { raw }).collect();
+            Ok(Request { shape: Shape::Batch, items, surroundings, write_key })
+        }
+        Body::Object { batch: None, write_key, .. } => {
+            // The whole object's slice is to be had only by asking for it: a second pass, over one small event.
+            let raw = serde_json::from_str(text).map_err(|_| Malformed::WrongShape)?;
+            let surroundings = Surroundings::default();
+            Ok(Request { shape: Shape::Single, items: vec![Item { raw }], surroundings, write_key })
+        }
+    }
+}
+
+/// Where the first byte that is no UTF-8 stands, counted as the JSON reader counts: columns in bytes.
+fn not_utf8(body: &[u8], valid: usize) -> Malformed {
+    let before = body.get(..valid).unwrap_or_default();
+    let lines = before.split(|&byte| byte == b'\n');
+    let column = 1 + lines.clone().next_back().unwrap_or_default().len();
+    Malformed::NotJson { line: lines.count(), column }
+}
+
+/// The event in an array's item: Extensible Webhook wraps each as `{"json": event}` (segment.md 1.5). An object
+/// with any other member beside it is an event (or what the sender takes for one).
+fn unwrapped(raw: &RawValue) -> Item<'_> {
+    // Producers write the key without white space or escapes inside; this look spares every other item a pass.
+    let wrapped =
+        raw.get().strip_prefix('{').is_some_and(|inside| inside.trim_start().starts_with(r#""json""#));
+    let members = if wrapped { members_of(raw) } else { None };
+    match members.as_deref() {
+        Some([only]) => Item { raw: only.value },
+        _ => Item { raw },
+    }
+}
+
+fn only_object(raw: &RawValue) -> Option<&RawValue> {
+    (JsonType::of(raw) == JsonType::Object).then_some(raw)
+}
+
+/// The items of an array: the first ones up to the limit, and how many there were.
+struct Items<'a> {
+    kept: Vec<&'a RawValue>,
+    found: usize,
+}
+
+impl<'a> Items<'a> {
+    fn within(self, limit: usize) -> Result<Vec<&'a RawValue>, Malformed> {
+        match self.found {
+            0 => Err(Malformed::EmptyBatch),
+            found if found > limit => Err(Malformed::TooManyEvents { found, limit }),
+            _ => Ok(self.kept),
+        }
+    }
+}
+
+enum Body<'a> {
+    Array(Items<'a>),
+    Object { batch: Option<Items<'a>>, surroundings: Surroundings<'a>, write_key: Option<Cow<'a, str>> },
+}
+
+/// Reads a body in one pass: items are delimited, never built.
+#[derive(Clone, Copy)]
+struct BodySeed {
+    limit: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for BodySeed {
+    type Value = Body<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for BodySeed {
+    type Value = Body<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an event, an array of events, or a batch")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, array: A) -> Result<Self::Value, A::Error> {
+        ItemsSeed { limit: self.limit }.visit_seq(array).map(Body::Array)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let (mut batch, mut surroundings, mut write_key) = (None, Surroundings::default(), None);
+        // Keys are taken raw: one that is no Unicode text must not hide the rest of the body.
+        while let Some(key) = object.next_key::<&'de RawValue>()? {
+            let key = string_of(key).unwrap_or_default();
+            if key == "batch" {
+                let items = object.next_value_seed(ItemsSeed { limit: self.limit })?;
+                if batch.replace(items).is_some() {
+                    return Err(A::Error::duplicate_field("batch"));
+                }
+                continue;
+            }
+            let value = object.next_value::<&'de RawValue>()?;
+            match key.as_ref() {
+                "context" => surroundings.context = only_object(value),
+                "integrations" => surroundings.integrations = only_object(value),
+                "sentAt" => surroundings.sent_at = string_of(value).filter(|text| !text.is_empty()),
+                "writeKey" => write_key = string_of(value).filter(|text| !text.is_empty()),
+                _ => {}
+            }
+        }
+        Ok(Body::Object { batch, surroundings, write_key })
+    }
+}
+
+/// Reads an array's items, keeping no more of them than the limit.
+#[derive(Clone, Copy)]
+struct ItemsSeed {
+    limit: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for ItemsSeed {
+    type Value = Items<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for ItemsSeed {
+    type Value = Items<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an array of events")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+        let mut items = Items { kept: Vec::new(), found: 0 };
+        loop {
+            if items.found < self.limit {
+                let Some(item) = array.next_element()? else { return Ok(items) };
+                items.kept.push(item);
+            } else if array.next_element::<IgnoredAny>()?.is_none() {
+                return Ok(items);
+            }
+            items.found += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts<'r>(request: &'r Request<'_>) -> Vec<&'r str> {
+        request.items.iter().map(|item| item.raw.get()).collect()
+    }
+
+    /// body | shape | items
+    #[test]
+    fn four_shapes_are_taken_apart() {
+        let table: [(&str, Shape, &[&str]); 15] = [
+            (r#"{"type":"track"}"#, Shape::Single, &[r#"{"type":"track"}"#]),
+            (" \r\n{\"a\" : 1.0}\t", Shape::Single, &[r#"{"a" : 1.0}"#]),
+            ("{}", Shape::Single, &["{}"]),
+            (r#"{"\ud800":1}"#, Shape::Single, &[r#"{"\ud800":1}"#]),
+            (r#"[{"a":1},{"b":1}]"#, Shape::Array, &[r#"{"a":1}"#, r#"{"b":1}"#]),
+            (r#"[{"json":{"a":1}},{"b":1}]"#, Shape::Array, &[r#"{"a":1}"#, r#"{"b":1}"#]),
+            (r#"[{ "json" : {"a" :1} }]"#, Shape::Array, &[r#"{"a" :1}"#]),
+            (r#"[{"json":{"a":1},"b":2}]"#, Shape::Array, &[r#"{"json":{"a":1},"b":2}"#]),
+            (r#"[{"json":1,"json":2}]"#, Shape::Array, &[r#"{"json":1,"json":2}"#]),
+            (r#"[{"body":"a=b"}]"#, Shape::Array, &[r#"{"body":"a=b"}"#]),
+            ("[1,null,[],\"x\",1e400]", Shape::Array, &["1", "null", "[]", "\"x\"", "1e400"]),
+            (r#"{"batch":[{"a":1},2]}"#, Shape::Batch, &[r#"{"a":1}"#, "2"]),
+            (r#"{"batch":[{"json":{}}]}"#, Shape::Batch, &[r#"{"json":{}}"#]),
+            (r#"{"sentAt":1,"b\u0061tch":[{}],"x":{"batch":1}}"#, Shape::Batch, &["{}"]),
+            (r#"{"json":{"type":"track"}}"#, Shape::Single, &[r#"{"json":{"type":"track"}}"#]),
+        ];
+        for (body, shape, items) in table {
+            let request = decode(body.as_bytes(), 10).unwrap();
+            assert_eq!(request.shape, shape, "{body}");
+            assert_eq!(texts(&request), items, "{body}");
+        }
+    }
+
+    /// body | finding
+    #[test]
+    fn a_body_without_events_is_refused_as_a_whole() {
+        let not_json = |line, column| Malformed::NotJson { line, column };
+        let table: [(&[u8], Malformed); 25] = [
+            (b"", not_json(1, 1)),
+            (b"  ", not_json(1, 2)),
+            (b"{", not_json(1, 1)),
+            (b"{\"a\":1", not_json(1, 6)),
+            (b"{\"a\":1,}", not_json(1, 8)),
+            (b"{'a':1}", not_json(1, 2)),
+            (b"[1,\n 2,]", not_json(2, 4)),
+            (b"[01]", not_json(1, 3)),
+            (b"[NaN]", not_json(1, 2)),
+            (b"{} {}", not_json(1, 4)),
+            (b"{\"batch\":[{}]}x", not_json(1, 15)),
+            (b"\xef\xbb\xbf{}", not_json(1, 1)),
+            (b"{\n \"a\":\"\xff\"}", not_json(2, 7)),
+            (b"{\"a\":\"\n\"}", not_json(1, 6)),
+            (b"type=track&userId=u1", not_json(1, 2)),
+            (b"1", Malformed::WrongShape),
+            (b"1e400", Malformed::WrongShape),
+            (b"null", Malformed::WrongShape),
+            (b"\"[]\"", Malformed::WrongShape),
+            (b"\"\\ud800\"", Malformed::WrongShape),
+            (b"{\"batch\":{}}", Malformed::WrongShape),
+            (b"{\"batch\":null,\"type\":\"track\"}", Malformed::WrongShape),
+            (b"{\"batch\":[{}],\"batch\":[{}]}", Malformed::WrongShape),
+            (b"[]", Malformed::EmptyBatch),
+            (b"{\"batch\":[]}", Malformed::EmptyBatch),
+        ];
+        for (body, finding) in table {
+            let body_text = String::from_utf8_lossy(body);
+            assert_eq!(decode(body, 10).map(|request| request.items.len()), Err(finding), "{body_text}");
+        }
+    }
+
+    #[test]
+    fn a_broken_end_is_found_behind_any_shape() {
+        for body in ["{\"batch\":1,", "{\"batch\":[1],\"batch\":[", "[{},{},{},", "[1,2,3}"] {
+            assert!(matches!(decode(body.as_bytes(), 1), Err(Malformed::NotJson { .. })), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_limit_counts_every_item_and_keeps_none_beyond() {
+        for body in ["[1,2,3]", r#"{"batch":[1,2,3]}"#] {
+            assert_eq!(decode(body.as_bytes(), 3).map(|request| request.items.len()), Ok(3));
+            let finding = decode(body.as_bytes(), 2).map(|_| ()).unwrap_err();
+            assert_eq!(finding, Malformed::TooManyEvents { found: 3, limit: 2 });
+        }
+    }
+
+    #[test]
+    fn the_envelope_speaks_for_its_items() {
+        let body = r#"{"writeKey":"wk_1","sentAt":"2026-01-02T03:04:06.000Z","context":{"a" : 1.0},
+            "integrations":{"All":true},"messageId":"m","batch":[{"writeKey":"wk_2"}]}"#;
+        let request = decode(body.as_bytes(), 1).unwrap();
+        assert_eq!(request.write_key.as_deref(), Some("wk_1"));
+        assert_eq!(request.surroundings.kind, None);
+        assert_eq!(request.surroundings.sent_at.as_deref(), Some("2026-01-02T03:04:06.000Z"));
+        assert_eq!(request.surroundings.context.map(RawValue::get), Some(r#"{"a" : 1.0}"#));
+        assert_eq!(request.surroundings.integrations.map(RawValue::get), Some(r#"{"All":true}"#));
+
+        let odd = br#"{"writeKey":7,"sentAt":{},"context":[],"integrations":true,"batch":[{}]}"#;
+        let request = decode(odd, 1).unwrap();
+        assert_eq!(request.write_key, None);
+        assert_eq!(request.surroundings.to_stored(), "");
+
+        let single = br#"{"writeKey":"wk_1","sentAt":"x","context":{},"type":"track"}"#;
+        let request = decode(single, 1).unwrap();
+        assert_eq!(request.write_key.as_deref(), Some("wk_1"));
+        assert_eq!(request.surroundings.to_stored(), "", "a single event's fields are its own");
+    }
+
+    #[test]
+    fn surroundings_survive_being_stored() {
+        let raw = |text: &'static str| Some(serde_json::from_str(text).unwrap());
+        let surroundings = Surroundings {
+            kind: Some(Kind::Track),
+            context: raw(r#"{"a" : 1.00,"a":"\ud800"}"#),
+            integrations: raw(r#"{"All":false}"#),
+            sent_at: Some(Cow::Borrowed("\"odd\"\n")),
+        };
+        let stored = surroundings.to_stored();
+        let expected = r#"{"kind":"track","context":{"a" : 1.00,"a":"\ud800"},"integrations":{"All":false},"sentAt":"\"odd\"\n"}"#;
+        assert_eq!(stored, expected);
+        let back = Surroundings::from_stored(&stored).unwrap();
+        assert_eq!(back.to_stored(), stored);
+        assert_eq!(back.kind, Some(Kind::Track));
+        assert_eq!(back.sent_at.as_deref(), Some("\"odd\"\n"));
+
+        assert_eq!(Surroundings::default().to_stored(), "");
+        assert_eq!(Surroundings::from_stored("").unwrap().to_stored(), "");
+        assert!(Surroundings::from_stored(r#"{"later":1}"#).is_some(), "a newer version's member");
+        for text in
+            ["x", "[]", r#"{"kind":"Track"}"#, r#"{"kind":1}"#, r#"{"context":[]}"#, r#"{"sentAt":1}"#]
+        {
+            assert!(Surroundings::from_stored(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_costs_no_stack() {
+        let deep = format!("[{}{}]", "[".repeat(500_000), "]".repeat(500_000));
+        assert_eq!(decode(deep.as_bytes(), 1).map(|request| request.items.len()), Ok(1));
+    }
 }

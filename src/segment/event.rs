@@ -1,10 +1,17 @@
 //! One validated event: the fields that Wigzo calls are made from, borrowed from the bytes that arrived.
+//!
+//! Invariants: an [`Event`] is complete for its kind (ids, event name, group); text fields are never empty; carried
+//! values are raw. How bytes become one stands in `read`; what Wigzo is told about it is not known here.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::{Object, Route, Surroundings};
+use super::value::bool_of;
+use super::{Object, Rejection, Route, Surroundings, Warning, read};
+
+/// This destination's name in `integrations` and `context`, as its catalog entry has it.
+const DESTINATION: &str = "Wigzo";
 
 /// The type of a Segment message (segment.md 1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,12 +37,19 @@ impl Kind {
 
     /// The spec's name: `identify`, `track` …
     pub fn as_str(self) -> &'static str {
-        todo!()
+        match self {
+            Self::Identify => "identify",
+            Self::Track => "track",
+            Self::Page => "page",
+            Self::Screen => "screen",
+            Self::Group => "group",
+            Self::Alias => "alias",
+        }
     }
 
     /// The inverse of [`Kind::as_str`]; exact, as Segment's is.
     pub fn parse(text: &str) -> Option<Self> {
-        todo!()
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
     }
 }
 
@@ -62,7 +76,7 @@ pub struct Event<'a> {
     pub category: Option<Cow<'a, str>>,
     /// `properties` of track, page and screen.
     pub properties: Object<'a>,
-    /// `traits` of identify and group; an identify without them uses `context.traits` (RudderStack's Python library).
+    /// `traits` of identify and group; an identify without them uses `context.traits` (`RudderStack`'s Python library).
     pub traits: Object<'a>,
     /// `context`, the envelope's merged under it.
     pub context: Object<'a>,
@@ -82,71 +96,141 @@ impl<'a> Event<'a> {
     /// # Errors
     /// The first rule that the event breaks.
     pub fn read(raw: &'a RawValue, surroundings: &Surroundings<'a>) -> Result<Self, Rejection> {
-        todo!()
+        read::read(raw, surroundings)
     }
 
     /// The person whose order is kept: `userId`, else `anonymousId`, else (alias, group) `previousId` or `groupId`.
     pub fn person(&self) -> &str {
-        todo!()
+        let ids = [&self.user_id, &self.anonymous_id, &self.previous_id, &self.group_id];
+        ids.into_iter().find_map(|id| id.as_deref()).unwrap_or_default()
     }
 
     /// The event's name for people: the track event, the page's or screen's name, else empty.
     pub fn title(&self) -> &str {
-        todo!()
+        match self.kind {
+            Kind::Track => &self.event,
+            Kind::Page | Kind::Screen => self.name.as_deref().unwrap_or_default(),
+            Kind::Identify | Kind::Group | Kind::Alias => "",
+        }
     }
 
     /// Whether the event is meant for `Wigzo` (segment.md 4.1, 4.2). On [`Route::Tracking`] `integrations.Wigzo` decides
     /// (boolean as it is, anything else but null is on), then `All` (any case, default true). On [`Route::Webhook`]
     /// only an explicit `Wigzo: false` says no.
     pub fn wanted(&self, route: Route) -> bool {
-        todo!()
+        let switch = self.integrations.get(DESTINATION).map(|value| bool_of(value).unwrap_or(true));
+        match route {
+            Route::Webhook => switch.unwrap_or(true),
+            Route::Tracking => switch.or_else(|| self.all()).unwrap_or(true),
+        }
     }
 
-    /// A destination option by its name (`imageUrl`), from `integrations.Wigzo`, else `context.Wigzo`; the
-    /// destination's name in any case (segment.md 4.5). `null` and a non-object count as absent.
+    /// The switch for all destinations at once, if the sender set it to a boolean.
+    fn all(&self) -> Option<bool> {
+        self.integrations.find(|key| key.eq_ignore_ascii_case("all")).and_then(bool_of)
+    }
+
+    /// A destination option by its name (`imageUrl`), from `integrations.Wigzo`, else `context.Wigzo`; both names in
+    /// any spelling (segment.md 4.5). `null` and a non-object count as absent.
+    ///
+    /// Each option is looked for in both places by itself: analytics.js writes some options to the one and some to
+    /// the other.
     pub fn option(&self, name: &str) -> Option<&'a RawValue> {
-        todo!()
+        [&self.integrations, &self.context]
+            .into_iter()
+            .filter_map(|holder| holder.object(DESTINATION))
+            .find_map(|options| options.get_like(name))
     }
 }
 
-/// Why an event is refused. Codes are Segment's own where it has one (segment.md 3.4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    /// The stable code.
-    pub code: RejectionCode,
-    /// JSON pointer (RFC 6901) to the place in the event; empty for the whole event.
-    pub pointer: &'static str,
-    /// What a marketer should read; never holds customer data.
-    pub message: String,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The closed list of refusals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RejectionCode {
-    /// The item is not a JSON object.
-    NotAnObject,
-}
-
-impl RejectionCode {
-    /// Every code, for tables and metrics.
-    pub const ALL: &'static [Self] = &[Self::NotAnObject];
-
-    /// The stable string.
-    pub fn as_str(self) -> &'static str {
-        todo!()
+    fn with<R>(members: &str, check: impl FnOnce(Event<'_>) -> R) -> R {
+        let text = format!(r#"{{"type":"track","event":"A","userId":"u1",{members}}}"#);
+        check(Event::read(serde_json::from_str(&text).unwrap(), &Surroundings::default()).unwrap())
     }
-}
 
-/// What is odd but kept (the rest of the list belongs to the conformance work).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Warning {
-    /// An id came as a number; its exact text is used.
-    NumericId,
-}
+    #[test]
+    fn kinds_are_exact() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::parse(kind.as_str()), Some(kind));
+            assert_eq!(Kind::parse(&kind.as_str().to_uppercase()), None);
+        }
+        assert_eq!(Kind::parse("delete"), None);
+        assert_eq!(Kind::parse(""), None);
+    }
 
-impl Warning {
-    /// The stable string.
-    pub fn as_str(self) -> &'static str {
-        todo!()
+    /// integrations | wanted on a tracking route | wanted behind a webhook
+    #[test]
+    fn switches_are_obeyed_as_the_route_asks() {
+        let table = [
+            ("null", true, true),
+            ("{}", true, true),
+            (r#"{"All":true}"#, true, true),
+            (r#"{"All":false}"#, false, true),
+            (r#"{"all":false}"#, false, true),
+            (r#"{"ALL":false}"#, false, true),
+            (r#"{"All":"false"}"#, true, true),
+            (r#"{"All":null}"#, true, true),
+            (r#"{"All":false,"Wigzo":true}"#, true, true),
+            (r#"{"All":false,"Wigzo":{}}"#, true, true),
+            (r#"{"All":false,"Wigzo":{"imageUrl":"x"}}"#, true, true),
+            (r#"{"All":false,"Wigzo":0}"#, true, true),
+            (r#"{"All":false,"Wigzo":null}"#, false, true),
+            (r#"{"All":false,"wigzo":true}"#, false, true),
+            (r#"{"All":true,"Wigzo":false}"#, false, false),
+            (r#"{"Wigzo":false}"#, false, false),
+            (r#"{"wigzo":false}"#, true, true),
+            (r#"{"All":false,"Webhooks (Actions)":true}"#, false, true),
+            (r#"{"Wigzo":true,"Wigzo":false}"#, false, false),
+        ];
+        for (integrations, tracking, webhook) in table {
+            with(&format!(r#""integrations":{integrations}"#), |event| {
+                assert_eq!(event.wanted(Route::Tracking), tracking, "{integrations}");
+                assert_eq!(event.wanted(Route::Webhook), webhook, "{integrations}");
+            });
+        }
+    }
+
+    /// integrations | context | the option `imageUrl`
+    #[test]
+    fn options_are_looked_for_in_two_places() {
+        let table = [
+            ("{}", "{}", None),
+            (r#"{"Wigzo":{"imageUrl":1}}"#, "{}", Some("1")),
+            (r#"{"wigzo":{"image_url":1}}"#, "{}", Some("1")),
+            ("{}", r#"{"Wigzo":{"imageUrl":2}}"#, Some("2")),
+            ("{}", r#"{"WIGZO":{"ImageURL":2}}"#, Some("2")),
+            (r#"{"Wigzo":{"imageUrl":1}}"#, r#"{"Wigzo":{"imageUrl":2}}"#, Some("1")),
+            (r#"{"Wigzo":{"imageUrl":null}}"#, r#"{"Wigzo":{"imageUrl":2}}"#, Some("2")),
+            (r#"{"Wigzo":{"language":1}}"#, r#"{"Wigzo":{"imageUrl":2}}"#, Some("2")),
+            (r#"{"Wigzo":true}"#, r#"{"Wigzo":{"imageUrl":2}}"#, Some("2")),
+            (r#"{"Wigzo":null}"#, r#"{"Wigzo":[1]}"#, None),
+        ];
+        for (integrations, context, option) in table {
+            with(&format!(r#""integrations":{integrations},"context":{context}"#), |event| {
+                let found = event.option("imageUrl").map(RawValue::get);
+                assert_eq!(found, option, "{integrations} and {context}");
+            });
+        }
+    }
+
+    /// event | person | title
+    #[test]
+    fn an_event_says_who_and_what() {
+        let table = [
+            (r#"{"type":"track","event":" Bought ","userId":"u","anonymousId":"a"}"#, "u", " Bought "),
+            (r#"{"type":"page","name":"Kurtas","category":"C","anonymousId":"a"}"#, "a", "Kurtas"),
+            (r#"{"type":"screen","anonymousId":7}"#, "7", ""),
+            (r#"{"type":"identify","userId":"u","name":"n","event":"e"}"#, "u", ""),
+            (r#"{"type":"group","groupId":"g","anonymousId":"a"}"#, "a", ""),
+            (r#"{"type":"alias","previousId":"p","userId":"u"}"#, "u", ""),
+        ];
+        for (text, person, title) in table {
+            let event = Event::read(serde_json::from_str(text).unwrap(), &Surroundings::default()).unwrap();
+            assert_eq!((event.person(), event.title()), (person, title), "{text}");
+        }
     }
 }

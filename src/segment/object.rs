@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::value::{members_of, present, string_of, text_of};
+
 /// A JSON object whose values are raw slices of the request.
 ///
 /// Members keep their order; a key that occurs twice stays twice. [`Object::get`] answers with the last one, as
@@ -17,7 +19,11 @@ pub struct Object<'a> {
 impl<'a> Object<'a> {
     /// Reads a raw value as an object. `None` if it is not an object or a key is not a Unicode string.
     pub fn parse(raw: &'a RawValue) -> Option<Self> {
-        todo!()
+        let members = members_of(raw)?
+            .into_iter()
+            .map(|member| Some((string_of(member.key)?, member.value)))
+            .collect::<Option<_>>()?;
+        Some(Self { members, whole: Some(raw) })
     }
 
     /// The object's own text, if this object is exactly one object of the request (a merged one has no text).
@@ -25,32 +31,56 @@ impl<'a> Object<'a> {
         self.whole
     }
 
-    /// This object's members over those of `under`: a shallow merge in which this object wins.
+    /// This object's members over those of `under`: a shallow merge in which this object wins, also with `null`.
+    /// This object's members come first; one without members takes nothing away from the other's text.
     #[must_use]
     pub fn over(self, under: &Object<'a>) -> Self {
-        todo!()
+        if under.is_empty() {
+            return self;
+        }
+        if self.is_empty() {
+            return under.clone();
+        }
+        let own = self.members.len();
+        let mut members = self.members;
+        for (key, value) in &under.members {
+            if !members.iter().take(own).any(|(taken, _)| taken == key) {
+                members.push((key.clone(), value));
+            }
+        }
+        Self { members, whole: None }
     }
 
     /// The value under exactly this key; JSON `null` counts as absent.
     pub fn get(&self, key: &str) -> Option<&'a RawValue> {
-        todo!()
+        self.members.iter().rev().find(|(name, _)| name == key).and_then(|(_, value)| present(value))
     }
 
     /// The value whose key equals `key` when everything but letters, digits and dots is ignored and case is too
-    /// (`product_id`, `productId` and `Product ID` are one key; segment.md 3.6). An exact key wins; `null` is absent.
+    /// (`product_id`, `productId` and `Product ID` are one key; segment.md 3.6). An exact key wins, then the first
+    /// spelling in the object's order; `null` is absent.
+    ///
+    /// Letters and digits of every script count. (Segment's own reader drops all but ASCII; a key in another script
+    /// would then be "like" nearly any key.)
     pub fn get_like(&self, key: &str) -> Option<&'a RawValue> {
-        todo!()
+        self.get(key).or_else(|| self.find(|name| folded(name).eq(folded(key))))
+    }
+
+    /// The value of the first key that satisfies `matches` and is not `null`. If that spelling occurs twice, its
+    /// last value, as with [`Object::get`].
+    pub(super) fn find(&self, matches: impl Fn(&str) -> bool) -> Option<&'a RawValue> {
+        self.members.iter().filter(|(name, _)| matches(name)).find_map(|(name, _)| self.get(name))
     }
 
     /// [`Object::get_like`], read as an object; `None` if absent or not an object.
     pub fn object(&self, key: &str) -> Option<Object<'a>> {
-        todo!()
+        self.get_like(key).and_then(Object::parse)
     }
 
     /// [`Object::get_like`], read as text: a string as it is, a number as its exact text. Empty text, booleans,
     /// arrays and objects count as absent.
     pub fn text(&self, key: &str) -> Option<Cow<'a, str>> {
-        todo!()
+        self.get_like(key).and_then(text_of)
     }
 
     /// The members in their order, duplicates included, `null`s included.
@@ -61,5 +91,95 @@ impl<'a> Object<'a> {
     /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+}
+
+/// A key without what [`Object::get_like`] ignores.
+fn folded(key: &str) -> impl Iterator<Item = char> {
+    key.chars().filter(|c| c.is_alphanumeric() || *c == '.').flat_map(char::to_lowercase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(text: &str) -> Object<'_> {
+        Object::parse(serde_json::from_str(text).unwrap()).unwrap()
+    }
+
+    fn listed<'o>(object: &'o Object<'_>) -> Vec<(&'o str, &'o str)> {
+        object.iter().map(|(key, value)| (key, value.get())).collect()
+    }
+
+    #[test]
+    fn members_keep_order_text_and_duplicates() {
+        let text = r#"{"z": 1299.00, "a":"\u0041", "z" :null,"क":[ 1 ]}"#;
+        let object = object(text);
+        assert_eq!(listed(&object), [("z", "1299.00"), ("a", r#""\u0041""#), ("z", "null"), ("क", "[ 1 ]")]);
+        assert_eq!(object.whole().map(RawValue::get), Some(text));
+    }
+
+    #[test]
+    fn only_an_object_with_unicode_keys_is_one() {
+        for text in ["[]", "1", "null", r#""{}""#, r#"{"\ud800":1}"#] {
+            assert!(Object::parse(serde_json::from_str(text).unwrap()).is_none(), "{text}");
+        }
+    }
+
+    /// object | asked for | exact answer | answer to anything alike
+    #[test]
+    fn keys_are_found_exactly_or_alike() {
+        let table = [
+            (r#"{"a":1,"a":2}"#, "a", Some("2"), Some("2")),
+            (r#"{"a":1,"a":null}"#, "a", None, None),
+            (r#"{"\u0061":1}"#, "a", Some("1"), Some("1")),
+            (r#"{"product_id":1}"#, "productId", None, Some("1")),
+            (r#"{"Product ID":1}"#, "productId", None, Some("1")),
+            (r#"{"PRODUCT-ID":1}"#, "product_id", None, Some("1")),
+            (r#"{"product_id":1,"productId":2}"#, "productId", Some("2"), Some("2")),
+            (r#"{"product_id":1,"Product ID":2}"#, "productId", None, Some("1")),
+            (r#"{"product_id":null,"Product ID":2}"#, "productId", None, Some("2")),
+            (r#"{"productId":null,"product_id":2}"#, "productId", None, Some("2")),
+            (r#"{"product_id":1,"product_id":3}"#, "productId", None, Some("3")),
+            (r#"{"product.id":1}"#, "product_id", None, None),
+            (r#"{"product_ids":1}"#, "product_id", None, None),
+            (r#"{"नाम":1}"#, "शहर", None, None),
+            (r#"{"email नया":1}"#, "email", None, None),
+            ("{}", "a", None, None),
+        ];
+        for (text, key, exact, alike) in table {
+            assert_eq!(object(text).get(key).map(RawValue::get), exact, "{text} get {key}");
+            assert_eq!(object(text).get_like(key).map(RawValue::get), alike, "{text} get_like {key}");
+        }
+    }
+
+    #[test]
+    fn values_are_read_by_kind() {
+        let object =
+            object(r#"{"Post Code":560001,"city":"  Pune ","empty":"","on":true,"address":{"a":1}}"#);
+        assert_eq!(object.text("postCode").as_deref(), Some("560001"));
+        assert_eq!(object.text("city").as_deref(), Some("  Pune "));
+        assert_eq!(object.text("empty"), None);
+        assert_eq!(object.text("on"), None);
+        assert_eq!(object.text("address"), None);
+        assert!(object.object("Address").is_some_and(|address| address.get("a").is_some()));
+        assert!(object.object("city").is_none());
+    }
+
+    /// own | under | merged
+    #[test]
+    fn the_upper_object_wins_member_by_member() {
+        let table: [(&str, &str, &[(&str, &str)]); 5] = [
+            (r#"{"a":1}"#, r#"{"b":2}"#, &[("a", "1"), ("b", "2")]),
+            (r#"{"a":1}"#, r#"{"a":2,"b":3,"b":4}"#, &[("a", "1"), ("b", "3"), ("b", "4")]),
+            (r#"{"a":null}"#, r#"{"a":2}"#, &[("a", "null")]),
+            (r#"{"a":{"x":1}}"#, r#"{"a":{"y":2}}"#, &[("a", r#"{"x":1}"#)]),
+            ("{}", r#"{"a":2}"#, &[("a", "2")]),
+        ];
+        for (own, under, merged) in table {
+            assert_eq!(listed(&object(own).over(&object(under))), merged, "{own} over {under}");
+        }
+        assert!(object(r#"{"a":1}"#).over(&object(r#"{"b":2}"#)).whole().is_none(), "merged: no text");
+        assert!(object(r#"{"a":1}"#).over(&Object::default()).whole().is_some());
     }
 }
