@@ -1,6 +1,7 @@
 //! A JSON object as it stands in the request: members in order, values untouched.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde_json::value::RawValue;
 
@@ -41,13 +42,12 @@ impl<'a> Object<'a> {
         if self.is_empty() {
             return under.clone();
         }
-        let own = self.members.len();
+        // A set, because both sides are as large as a sender likes.
+        let own: HashSet<&str> = self.iter().map(|(key, _)| key).collect();
+        let rest: Vec<_> =
+            under.members.iter().filter(|(key, _)| !own.contains(key.as_ref())).cloned().collect();
         let mut members = self.members;
-        for (key, value) in &under.members {
-            if !members.iter().take(own).any(|(taken, _)| taken == key) {
-                members.push((key.clone(), value));
-            }
-        }
+        members.extend(rest);
         Self { members, whole: None }
     }
 
@@ -66,10 +66,12 @@ impl<'a> Object<'a> {
         self.get(key).or_else(|| self.find(|name| folded(name).eq(folded(key))))
     }
 
-    /// The value of the first key that satisfies `matches` and is not `null`. If that spelling occurs twice, its
-    /// last value, as with [`Object::get`].
+    /// The value of the first key that satisfies `matches` with anything but `null`. If that spelling occurs twice,
+    /// its last value, as with [`Object::get`]. Two passes at most, however many keys match.
     pub(super) fn find(&self, matches: impl Fn(&str) -> bool) -> Option<&'a RawValue> {
-        self.members.iter().filter(|(name, _)| matches(name)).find_map(|(name, _)| self.get(name))
+        let (name, _) =
+            self.members.iter().find(|(name, value)| present(value).is_some() && matches(name))?;
+        self.get(name)
     }
 
     /// [`Object::get_like`], read as an object; `None` if absent or not an object.
@@ -154,6 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn large_objects_stay_affordable() {
+        let large = |letter: &str| {
+            let members: Vec<String> = (0..60_000).map(|n| format!(r#""{letter}{n}":null"#)).collect();
+            format!("{{{}}}", members.join(","))
+        };
+        let (own, under) = (large("a"), large("b"));
+        assert_eq!(object(&own).over(&object(&under)).iter().count(), 120_000);
+        let spellings: Vec<String> =
+            (0..60_000).map(|n| format!(r#""{}a":null"#, "_".repeat(n % 90))).collect();
+        let alike = format!("{{{}}}", spellings.join(","));
+        assert!(object(&alike).get_like("A").is_none());
+    }
+
+    #[test]
     fn values_are_read_by_kind() {
         let object =
             object(r#"{"Post Code":560001,"city":"  Pune ","empty":"","on":true,"address":{"a":1}}"#);
@@ -169,7 +185,8 @@ mod tests {
     /// own | under | merged
     #[test]
     fn the_upper_object_wins_member_by_member() {
-        let table: [(&str, &str, &[(&str, &str)]); 5] = [
+        type Members<'m> = &'m [(&'m str, &'m str)];
+        let table: [(&str, &str, Members<'_>); 5] = [
             (r#"{"a":1}"#, r#"{"b":2}"#, &[("a", "1"), ("b", "2")]),
             (r#"{"a":1}"#, r#"{"a":2,"b":3,"b":4}"#, &[("a", "1"), ("b", "3"), ("b", "4")]),
             (r#"{"a":null}"#, r#"{"a":2}"#, &[("a", "null")]),

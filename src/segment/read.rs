@@ -476,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_type_comes_from_the_event_or_the_path() {
-        let at = |kind, text| {
+        let at = |kind, text: &str| {
             let surroundings = Surroundings { kind, ..Surroundings::default() };
             read(raw(text), &surroundings).map(|event| event.kind).map_err(|found| found.code)
         };

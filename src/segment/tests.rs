@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::{
-    Event, EventName, JsonType, Kind, Object, Request, Shape, Surroundings, decode, items_of, signed_by,
-    string_of, text_of,
+    Event, EventName, JsonType, Kind, Object, Request, Shape, Surroundings, Warning, decode, items_of,
+    signed_by, string_of, text_of,
 };
 
 /// A request as it was received from a real sender.
@@ -54,7 +54,7 @@ const CAPTURES: [(&str, Shape, &str); 20] = [
     ("sdk-analytics-python-2.4.0-batch-gzip.txt", Shape::Batch, "identify track page screen group alias"),
     ("sdk-analytics-python-2.4.0-batch.txt", Shape::Batch, "identify track page screen group alias"),
     ("sdk-analytics-python-2.4.0-third-attempt.txt", Shape::Batch, "track"),
-    ("sdk-rudder-node-3.0.13-batch.txt", Shape::Batch, "track identify"),
+    ("sdk-rudder-node-3.0.13-batch.txt", Shape::Batch, "track"),
     ("sdk-rudder-python-2.1.9-batch.txt", Shape::Batch, "track identify"),
     ("sdk-rust-segment-0.2.6-batch.txt", Shape::Batch, "track identify"),
     ("webhook-actions-batch-signed.txt", Shape::Array, "track identify"),
@@ -84,8 +84,10 @@ fn every_capture_is_read() {
             assert!(event.timestamp.is_some(), "{name}");
             let message_id_expected = name != "sdk-rust-segment-0.2.6-batch.txt";
             assert_eq!(event.message_id.is_some(), message_id_expected, "{name}");
-            let odd = event.warnings.is_empty() == (name == "sdk-analytics-next-1.84.3-alias-v1-a.txt");
-            assert!(!odd, "{name}: {:?}", event.warnings);
+            // The browser's alias names the visitor's own id twice (segment.md 3.2).
+            let odd: &[Warning] =
+                if event.kind == Kind::Alias && shape == Shape::Single { &[Warning::SelfAlias] } else { &[] };
+            assert_eq!(event.warnings, odd, "{name}");
         }
         let surroundings = request.surroundings.to_stored();
         assert_eq!(Surroundings::from_stored(&surroundings).unwrap().to_stored(), surroundings, "{name}");
@@ -269,7 +271,8 @@ proptest! {
         // An ordinary reader refuses lone surrogates and numbers beyond its range; the rest it reads as we do.
         if let Ok(read) = serde_json::from_str::<serde_json::Value>(&text) {
             prop_assert_eq!(JsonType::of(value) == JsonType::Object, read.is_object());
-            prop_assert_eq!(string_of(value).as_deref(), read.as_str());
+            let string = string_of(value);
+            prop_assert_eq!(string.as_deref(), read.as_str());
             prop_assert_eq!(items_of(value).map(|items| items.len()), read.as_array().map(Vec::len));
             if let (Some(object), Some(map)) = (Object::parse(value), read.as_object()) {
                 for (key, expected) in map {
