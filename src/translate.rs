@@ -4,15 +4,25 @@
 //! always becomes the same calls. What is called for which event is data (`config/profiles/*.toml`); how a value is
 //! shaped is code. It knows the two protocols and nothing of queues, time or tenants.
 
+mod amount;
+mod commerce;
+mod field;
+mod identify;
 mod identity;
+mod person;
 mod profile;
 mod shape;
+#[cfg(test)]
+mod tests;
 
-use crate::segment::Event;
+use crate::segment::{Event, Kind};
 use crate::wigzo::Call;
 
 pub use identity::Identity;
 pub use profile::{Profile, ProfileError};
+
+use profile::CallRule;
+use shape::Scene;
 
 /// What an organization may choose about its translation, besides the profile.
 #[derive(Debug, Clone)]
@@ -63,5 +73,40 @@ pub enum Filtered {
 
 /// Translates one event.
 pub fn translate(event: &Event<'_>, profile: &Profile, options: &Options) -> Translation {
-    todo!()
+    let made = match event.kind {
+        Kind::Identify => identify::calls(event, profile, options),
+        Kind::Track => calls(event, profile.track(&event.event), Filtered::DroppedByProfile, options),
+        Kind::Page => calls(event, &profile.page, Filtered::TypeNotMapped, options),
+        Kind::Screen => calls(event, &profile.screen, Filtered::TypeNotMapped, options),
+        Kind::Group => calls(event, &profile.group, Filtered::TypeNotMapped, options),
+        Kind::Alias => calls(event, &profile.alias, Filtered::TypeNotMapped, options),
+    };
+    match made {
+        Ok(calls) => Translation::Calls(calls),
+        Err(reason) => Translation::Filtered(reason),
+    }
+}
+
+/// The calls that `rules` make of an event; `dropped` is the reason when there are no rules.
+fn calls(
+    event: &Event<'_>,
+    rules: &[CallRule],
+    dropped: Filtered,
+    options: &Options,
+) -> Result<Vec<Call>, Filtered> {
+    if rules.is_empty() {
+        return Err(dropped);
+    }
+    let learner = identity::learner(event, options).ok_or(Filtered::NoLearnerId)?;
+    let scene = Scene { event, learner: &learner };
+    let source = field::source(event);
+    let calls: Vec<Call> = rules
+        .iter()
+        .filter(|rule| rule.requires.iter().all(|field| field.is_present(event)))
+        .filter_map(|rule| {
+            let value = rule.value.make(&scene)?;
+            Some(Call::event(&learner, rule.name.of(event), &value, source))
+        })
+        .collect();
+    if calls.is_empty() { Err(Filtered::RequiredFieldMissing) } else { Ok(calls) }
 }

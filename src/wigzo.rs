@@ -5,14 +5,18 @@
 //! Invariants:
 //! * A [`Call`] holds no token. Tokens travel in Wigzo's query string, so they meet the path only in
 //!   [`Address::url`], which always makes the redacted form beside the real one.
+//! * A body is written once, by [`Json`]'s writers: values that are only carried are copied as raw slices, so a
+//!   number leaves with the digits it came with.
 //! * Classification is one exhaustive function ([`verdict`]) over typed input, never over an error's text.
 
 mod address;
 mod call;
+mod json;
 mod learner;
 mod verdict;
 
 pub use address::{Address, CallUrl};
-pub use call::{Call, Endpoint};
+pub use call::{Call, Endpoint, Person, Source};
+pub use json::{Json, JsonArray, JsonObject};
 pub use learner::LearnerId;
-pub use verdict::{Reply, Verdict, verdict};
+pub use verdict::{Misfit, Reply, Verdict, verdict};

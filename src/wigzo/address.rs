@@ -1,15 +1,26 @@
 //! Where an organization's calls go, with its tokens: the only place where a token meets a URL.
+//!
+//! Wigzo takes its tokens in the query string and in the path, so a URL is itself a secret. Each is therefore built
+//! twice, by the same steps: once with the tokens, once with `***` in their place. Only [`CallUrl::expose`] gives
+//! the first; everything that prints, `Debug` included, shows the second.
 
-use secrecy::SecretString;
+use std::fmt;
+
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::Endpoint;
 
+/// What stands for a token in a redacted URL.
+const REDACTED: &str = "***";
+
 /// One organization's base URL and tokens, with every endpoint's URL prebuilt.
 #[derive(Debug, Clone)]
 pub struct Address {
-    // Private: base, tokens, prebuilt URLs per endpoint.
-    base: Url,
+    identify: CallUrl,
+    event: CallUrl,
+    product: CallUrl,
+    shipment: CallUrl,
 }
 
 /// An endpoint's URL in both forms.
@@ -19,17 +30,38 @@ pub struct CallUrl {
     redacted: String,
 }
 
+// === impl Address ===
+
 impl Address {
-    /// An address from a base URL (`https://tracker.wigzopush.com`, a path prefix is kept), the organization token and the optional second token.
-    pub fn new(base: Url, org_token: &SecretString, token: Option<&SecretString>) -> Self {
-        todo!()
+    /// An address from a base URL (`https://tracker.wigzopush.com`, with or without a final slash), the organization
+    /// token and the optional second token. A path in the base is kept as a prefix; its query and fragment are not.
+    pub fn new(mut base: Url, org_token: &SecretString, token: Option<&SecretString>) -> Self {
+        base.set_query(None);
+        base.set_fragment(None);
+        let both = |endpoint| CallUrl {
+            url: build(&base, endpoint, org_token.expose_secret(), token.map(ExposeSecret::expose_secret)),
+            redacted: build(&without_login(&base), endpoint, REDACTED, token.map(|_| REDACTED)).into(),
+        };
+        Self {
+            identify: both(Endpoint::Identify),
+            event: both(Endpoint::Event),
+            product: both(Endpoint::Product),
+            shipment: both(Endpoint::Shipment),
+        }
     }
 
     /// The URL of an endpoint.
     pub fn url(&self, endpoint: Endpoint) -> &CallUrl {
-        todo!()
+        match endpoint {
+            Endpoint::Identify => &self.identify,
+            Endpoint::Event => &self.event,
+            Endpoint::Product => &self.product,
+            Endpoint::Shipment => &self.shipment,
+        }
     }
 }
+
+// === impl CallUrl ===
 
 impl CallUrl {
     /// The real URL, tokens included: for the client only.
@@ -40,5 +72,129 @@ impl CallUrl {
     /// The URL as it may be logged, stored and shown: each token is replaced by `***`.
     pub fn redacted(&self) -> &str {
         &self.redacted
+    }
+}
+
+impl fmt::Debug for CallUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CallUrl").field(&self.redacted).finish()
+    }
+}
+
+// === helpers ===
+
+/// One endpoint's URL (wigzo.md 2, 3.1). The learn calls take both tokens in the query; the other two take the
+/// organization token in the path and no second one.
+fn build(base: &Url, endpoint: Endpoint, org_token: &str, token: Option<&str>) -> Url {
+    let mut url = base.clone();
+    let (path, in_query): (&[&str], bool) = match endpoint {
+        Endpoint::Identify => (&["rest", "v1", "learn", "identify"], true),
+        Endpoint::Event => (&["rest", "v1", "learn", "event"], true),
+        Endpoint::Product => (&["api", "v1", "product", org_token], false),
+        Endpoint::Shipment => (&["rest", "v1", "learn", "shipment", "custom", org_token], false),
+    };
+    // A base without a path (`mailto:`) is no HTTP address at all; it stays what it is, and the client refuses it.
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    if in_query {
+        let mut query = url.query_pairs_mut();
+        query.append_pair("org_token", org_token);
+        if let Some(token) = token {
+            query.append_pair("token", token);
+        }
+    }
+    url
+}
+
+/// The base with `***` for a user name and no password: a proxy before Wigzo may want a login, no log does.
+fn without_login(base: &Url) -> Url {
+    let mut base = base.clone();
+    if !base.username().is_empty() || base.password().is_some() {
+        // Both setters fail only for URLs that cannot have a login, and this one has one.
+        let _ = base.set_username(REDACTED);
+        let _ = base.set_password(None);
+    }
+    base
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    const ALL: [Endpoint; 4] = [Endpoint::Identify, Endpoint::Event, Endpoint::Product, Endpoint::Shipment];
+
+    fn address(base: &str, org_token: &str, token: Option<&str>) -> Address {
+        let token = token.map(SecretString::from);
+        Address::new(base.parse().unwrap(), &SecretString::from(org_token), token.as_ref())
+    }
+
+    #[test]
+    fn every_endpoint_has_its_documented_url() {
+        let address = address("https://tracker.wigzopush.com", "ORG", Some("TOK"));
+        for (endpoint, url) in [
+            (
+                Endpoint::Identify,
+                "https://tracker.wigzopush.com/rest/v1/learn/identify?org_token=ORG&token=TOK",
+            ),
+            (Endpoint::Event, "https://tracker.wigzopush.com/rest/v1/learn/event?org_token=ORG&token=TOK"),
+            (Endpoint::Product, "https://tracker.wigzopush.com/api/v1/product/ORG"),
+            (Endpoint::Shipment, "https://tracker.wigzopush.com/rest/v1/learn/shipment/custom/ORG"),
+        ] {
+            assert_eq!(address.url(endpoint).expose().as_str(), url);
+            assert_eq!(
+                address.url(endpoint).redacted(),
+                url.replace("ORG", REDACTED).replace("TOK", REDACTED)
+            );
+        }
+    }
+
+    #[test]
+    fn the_second_token_is_sent_only_when_there_is_one() {
+        let url = address("https://tracker.wigzopush.com/", "ORG", None).url(Endpoint::Event).clone();
+        assert_eq!(url.expose().as_str(), "https://tracker.wigzopush.com/rest/v1/learn/event?org_token=ORG");
+        assert_eq!(url.redacted(), "https://tracker.wigzopush.com/rest/v1/learn/event?org_token=***");
+    }
+
+    #[test]
+    fn a_path_prefix_is_kept_with_and_without_a_final_slash() {
+        for base in
+            ["http://127.0.0.1:9/wigzo/eu", "http://127.0.0.1:9/wigzo/eu/", "http://127.0.0.1:9/wigzo/eu?a#b"]
+        {
+            assert_eq!(
+                address(base, "ORG", None).url(Endpoint::Identify).expose().as_str(),
+                "http://127.0.0.1:9/wigzo/eu/rest/v1/learn/identify?org_token=ORG"
+            );
+        }
+    }
+
+    #[test]
+    fn tokens_are_escaped_where_they_stand() {
+        let address = address("https://w.example", "a/b?c&d e#é", Some("x+y=z%"));
+        let query: Vec<_> = address.url(Endpoint::Event).expose().query_pairs().into_owned().collect();
+        assert_eq!(
+            query,
+            [("org_token".into(), "a/b?c&d e#é".into()), ("token".to_owned(), "x+y=z%".to_owned())]
+        );
+        assert_eq!(
+            address.url(Endpoint::Product).expose().as_str(),
+            "https://w.example/api/v1/product/a%2Fb%3Fc&d%20e%23%C3%A9"
+        );
+    }
+
+    #[test]
+    fn nothing_that_prints_holds_a_token() {
+        let address = address("https://login:p4ss@w.example/x", "0rgT0ken", Some("s3cond"));
+        let mut printed = format!("{address:?} {address:#?}");
+        for endpoint in ALL {
+            let url = address.url(endpoint);
+            write!(printed, "{url:?} {url:#?} {}", url.redacted()).unwrap();
+        }
+        for secret in ["0rgT0ken", "s3cond", "login", "p4ss"] {
+            assert!(!printed.contains(secret), "{secret} in {printed}");
+        }
+        assert!(printed.contains("https://***@w.example/x/rest/v1/learn/event?org_token=***&token=***"));
     }
 }
