@@ -242,7 +242,7 @@ impl Delivery {
             Some((envelope, due)) => Finish::Again(Item { due: Some(due), ..item(envelope) }),
         };
         self.scheduler.finish(ticket, finish, round.health, self.clock.now());
-        if round.health == Health::Suspend {
+        if matches!(round.health, Health::Suspend(_)) {
             for (organization, gate) in self.scheduler.closed_gates() {
                 if let Gate::Suspended { until, .. } = gate {
                     tracing::error!(%organization, probe_at = %until, "Wigzo refuses this organization's token or address; its events wait until it is corrected");

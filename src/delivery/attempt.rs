@@ -17,7 +17,7 @@ use crate::queue::{Attempt, Claim, Envelope, Resolution, Settlement};
 use crate::segment::{Event, Route, Surroundings};
 use crate::telemetry::Metrics;
 use crate::translate::{Filtered, Translation, translate};
-use crate::wigzo::{Call, Verdict, verdict};
+use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
 #[derive(Debug)]
@@ -132,6 +132,7 @@ impl Workshop {
                     judgement.done.push_str(&key);
                 }
                 failed => {
+                    judgement.failed = true;
                     self.judge(&mut judgement, failed, reason_of_result(&result), envelope);
                     return judgement;
                 }
@@ -204,7 +205,6 @@ impl Workshop {
                 Resolution::Later { due: not_before.map_or(due, |earliest| due.max(earliest)), reason }
             })
         };
-        judgement.failed = true;
         judgement.resolution = match verdict {
             Verdict::Retry { ambiguous: true, .. } if self.config.on_ambiguous == OnAmbiguous::DeadLetter => dead,
             Verdict::Retry { after, ambiguous } => {
@@ -219,13 +219,19 @@ impl Workshop {
             }
             Verdict::SoftFailure if envelope.tries >= retry.soft_failures => dead,
             Verdict::SoftFailure => later(None),
-            Verdict::Suspend { .. } => {
+            Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after } => {
                 // Not the event's fault: it waits for the organization, and its own horizon does not run.
                 judgement.failed = false;
-                judgement.health = Health::Suspend;
+                judgement.health = Health::Suspend(after.map_or(now, |after| now.plus(retry.pause(after))));
                 Resolution::Later { due: now, reason }
             }
-            Verdict::Refused | Verdict::Delivered => dead,
+            Verdict::Refused { after } => {
+                if let Some(after) = after {
+                    judgement.health = Health::Pause(now.plus(retry.pause(after)));
+                }
+                dead
+            }
+            Verdict::Delivered => return,
         };
     }
 
