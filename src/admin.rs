@@ -60,16 +60,19 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/stats", get(stats))
         .route("/api/events", get(events))
         .route("/api/events/{number}", get(event))
-        .fallback(async || problem(StatusCode::NOT_FOUND, "There is nothing here. Try /metrics, /api/stats, /api/events."))
+        .fallback(async || {
+            problem(StatusCode::NOT_FOUND, "There is nothing here. Try /metrics, /api/stats, /api/events.")
+        })
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), authenticate))
         .with_state(admin)
 }
 
 async fn authenticate(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
     match &admin.token {
-        Some(token) if !bears(request.headers(), token) => {
-            problem(StatusCode::UNAUTHORIZED, "This needs `Authorization: Bearer` with the token of admin.token_file.")
-        }
+        Some(token) if !bears(request.headers(), token) => problem(
+            StatusCode::UNAUTHORIZED,
+            "This needs `Authorization: Bearer` with the token of admin.token_file.",
+        ),
         _ => next.run(request).await,
     }
 }
@@ -174,10 +177,7 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
     })
 }
 
-fn answer(
-    found: Result<Vec<Record>, QueueError>,
-    show: impl FnOnce(Vec<Record>) -> Response,
-) -> Response {
+fn answer(found: Result<Vec<Record>, QueueError>, show: impl FnOnce(Vec<Record>) -> Response) -> Response {
     found.map_or_else(
         |error| {
             tracing::error!(%error, "the queue could not be searched");

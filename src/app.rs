@@ -94,9 +94,9 @@ impl App {
         let mut stand_in = None;
         if with_sandbox {
             let address = settings.sandbox.listen;
-            let sandbox = Sandbox::bind(&settings.sandbox, clock.clone())
-                .await
-                .map_err(|error| StartError::Listen { what: "the sandbox", address, key: "sandbox.listen", error })?;
+            let sandbox = Sandbox::bind(&settings.sandbox, clock.clone()).await.map_err(|error| {
+                StartError::Listen { what: "the sandbox", address, key: "sandbox.listen", error }
+            })?;
             let base = Url::parse(&format!("http://{}", sandbox.local_addr()))
                 .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
             settings.redirect_to(base).map_err(|error| StartError::SandboxAddress(error.to_string()))?;
@@ -175,7 +175,10 @@ impl App {
         };
         self.readiness.enter(Phase::Draining);
         if haste == Haste::Orderly {
-            tracing::info!(grace_ms = millis(self.drain_grace), "draining: /readyz says 503, events are still taken");
+            tracing::info!(
+                grace_ms = millis(self.drain_grace),
+                "draining: /readyz says 503, events are still taken"
+            );
             tokio::time::sleep(self.drain_grace).await;
         }
         self.stop_accepting.cancel();
@@ -210,7 +213,10 @@ impl App {
 
     fn failed(&self, ended: Option<(&'static str, bool)>) -> End {
         let name = ended.map_or("tasks", |(name, _)| name);
-        tracing::error!(name, "a part of the service has failed; the process ends, the queue keeps every event");
+        tracing::error!(
+            name,
+            "a part of the service has failed; the process ends, the queue keeps every event"
+        );
         self.readiness.enter(Phase::Closed);
         End::Failed(name)
     }

@@ -106,7 +106,9 @@ pub fn main() -> ExitCode {
             say(&settings::default_toml());
             Ok(())
         }
-        Command::PrintConfig { files, .. } => files.load().map(|settings| say(&settings::print_config(&settings))),
+        Command::PrintConfig { files, .. } => {
+            files.load().map(|settings| say(&settings::print_config(&settings)))
+        }
         Command::Health { files, url } => health(&files, url),
     };
     match done {
@@ -183,7 +185,11 @@ fn health(files: &Files, url: Option<url::Url>) -> Result<(), Failure> {
 
 /// A service that listens on every address is asked on loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
-    if listen.ip().is_unspecified() { (IpAddr::from(Ipv4Addr::LOCALHOST), listen.port()).into() } else { listen }
+    if listen.ip().is_unspecified() {
+        (IpAddr::from(Ipv4Addr::LOCALHOST), listen.port()).into()
+    } else {
+        listen
+    }
 }
 
 /// One plain GET; a client library would be more than a health check needs.

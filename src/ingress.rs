@@ -123,8 +123,8 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
     for kind in Kind::ALL {
         let (name, letter) = (kind.as_str(), kind.as_str().chars().next().unwrap_or_default());
         for path in [format!("/v1/{name}"), format!("/v1/{letter}")] {
-            router =
-                router.route(&path, post(move |state, request| enter(state, request, Entry::tracking(Some(kind)))));
+            router = router
+                .route(&path, post(move |state, request| enter(state, request, Entry::tracking(Some(kind)))));
         }
     }
     router

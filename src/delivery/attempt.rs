@@ -162,14 +162,7 @@ impl Workshop {
     }
 
     /// Turns a try into its stored form, with tokens masked wherever Wigzo may have echoed them.
-    fn note(
-        &self,
-        noted: &Try,
-        key: &str,
-        url: &str,
-        call: &Call,
-        organization: &Organization,
-    ) -> Attempt {
+    fn note(&self, noted: &Try, key: &str, url: &str, call: &Call, organization: &Organization) -> Attempt {
         let reason = match &noted.result {
             Ok(Answer { status: 200..=299, .. })
                 if verdict(&client::as_reply(&noted.result)) == Verdict::Delivered =>
@@ -206,7 +199,9 @@ impl Workshop {
             })
         };
         judgement.resolution = match verdict {
-            Verdict::Retry { ambiguous: true, .. } if self.config.on_ambiguous == OnAmbiguous::DeadLetter => dead,
+            Verdict::Retry { ambiguous: true, .. } if self.config.on_ambiguous == OnAmbiguous::DeadLetter => {
+                dead
+            }
             Verdict::Retry { after, ambiguous } => {
                 if ambiguous {
                     self.metrics.possible_duplicates.inc();
@@ -283,7 +278,14 @@ impl Workshop {
                 self.metrics.outcome(outcome, reason, age);
                 match outcome {
                     Outcome::Delivered => tracing::info!(
-                        number, organization, kind, title, calls = done, tries, duration_ms, "delivered"
+                        number,
+                        organization,
+                        kind,
+                        title,
+                        calls = done,
+                        tries,
+                        duration_ms,
+                        "delivered"
                     ),
                     Outcome::Filtered | Outcome::Expired => tracing::info!(
                         number, organization, kind, title, %reason, "{outcome}: {}", reason.meaning()
@@ -316,7 +318,9 @@ fn keyed(calls: &[Call]) -> Vec<(String, &Call)> {
         };
         let same = keyed
             .iter()
-            .filter(|(key, _)| key.strip_prefix(&base).is_some_and(|rest| rest.is_empty() || rest.starts_with('#')))
+            .filter(|(key, _)| {
+                key.strip_prefix(&base).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+            })
             .count();
         let key = if same == 0 { base } else { format!("{base}#{}", same + 1) };
         keyed.push((key, call));

@@ -78,5 +78,7 @@ fn connect(
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = impl std::fmt::Debug> + Send + 'static {
     // Replies are small and must not wait for more.
     let _ = stream.set_nodelay(true);
-    builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned()
+    builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router))
+        .into_owned()
 }

@@ -33,9 +33,7 @@ pub(super) fn by_head(
     path: Option<&str>,
     organizations: &Organizations,
 ) -> Result<Shown, Unauthenticated> {
-    let known = |found: Option<&Arc<Organization>>| {
-        found.cloned().map(Shown::Known).ok_or(Unauthenticated)
-    };
+    let known = |found: Option<&Arc<Organization>>| found.cloned().map(Shown::Known).ok_or(Unauthenticated);
     if let Some(key) = source_key(headers, key_header)? {
         return known(organizations.by_source_key(&key).or_else(|| keyless(organizations)));
     }
@@ -104,7 +102,8 @@ pub(super) fn signature(
     if organization.shared_secrets.is_empty() || route == Route::Tracking {
         return Ok(());
     }
-    let signature = headers.get("x-signature").and_then(|value| value.to_str().ok()).ok_or(Unauthenticated)?;
+    let signature =
+        headers.get("x-signature").and_then(|value| value.to_str().ok()).ok_or(Unauthenticated)?;
     // Every secret is tried, so that the time taken does not tell which one it was.
     let verified = organization.shared_secrets.iter().fold(false, |verified, secret| {
         signed_by(secret.expose().as_bytes(), signature, body, request) | verified

@@ -83,7 +83,13 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
         }
         Err(refusal) => {
             let (status, code) = refusal.class();
-            tracing::warn!(route = route.as_str(), status = status.as_u16(), code, duration_ms, "request refused");
+            tracing::warn!(
+                route = route.as_str(),
+                status = status.as_u16(),
+                code,
+                duration_ms,
+                "request refused"
+            );
             reply::refuse(refusal)
         }
     };
@@ -143,13 +149,7 @@ async fn keep(
 }
 
 /// Decodes, verifies and validates.
-fn find(
-    ingress: &Ingress,
-    head: &Parts,
-    body: &[u8],
-    entry: &Entry,
-    shown: Shown,
-) -> Result<Found, Refusal> {
+fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry, shown: Shown) -> Result<Found, Refusal> {
     let config = &ingress.config;
     let request = segment::decode(body, config.max_events).map_err(Refusal::Malformed)?;
     let organization = match shown {
@@ -196,10 +196,7 @@ struct Intake<'a> {
 
 impl Intake<'_> {
     /// Puts an event into its envelope, or finds what is wrong with it.
-    fn envelope(
-        &self,
-        raw: &serde_json::value::RawValue,
-    ) -> Result<NewEnvelope, (Option<String>, Finding)> {
+    fn envelope(&self, raw: &serde_json::value::RawValue) -> Result<NewEnvelope, (Option<String>, Finding)> {
         if (raw.get().len() + self.stored.len()) as u64 > self.max_event {
             return Err((None, Finding::TooLarge { limit: self.max_event }));
         }

@@ -122,7 +122,9 @@ impl Refusal {
             Self::Queue(AppendError::Full) => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             Self::Queue(AppendError::Busy) => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
             Self::Queue(AppendError::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "queue_unavailable"),
-            Self::Queue(AppendError::TooSlow) | Self::TooSlow => (StatusCode::SERVICE_UNAVAILABLE, "too_slow"),
+            Self::Queue(AppendError::TooSlow) | Self::TooSlow => {
+                (StatusCode::SERVICE_UNAVAILABLE, "too_slow")
+            }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         }
     }
@@ -131,7 +133,8 @@ impl Refusal {
     fn message(&self) -> String {
         match self {
             Self::UnknownPath => {
-                "There is nothing here. Events go to /webhook, /webhook/{organization} or /v1/batch.".to_owned()
+                "There is nothing here. Events go to /webhook, /webhook/{organization} or /v1/batch."
+                    .to_owned()
             }
             Self::Method => {
                 "This path does not take this method: use POST (webhooks also take PUT and PATCH).".to_owned()
@@ -145,7 +148,9 @@ impl Refusal {
             Self::TooLarge { limit } => format!("The request is larger than {limit} bytes after unpacking."),
             Self::Malformed(malformed) => sentence(&malformed.to_string()),
             Self::Event { finding, .. } => finding.message(),
-            Self::Queue(error) => format!("{} Nothing was kept; send it again.", sentence(&error.to_string())),
+            Self::Queue(error) => {
+                format!("{} Nothing was kept; send it again.", sentence(&error.to_string()))
+            }
             Self::TooSlow => "The body did not arrive in time. Nothing was kept; send it again.".to_owned(),
             Self::Draining => "The service is restarting. Nothing was kept; send it again.".to_owned(),
         }
@@ -219,7 +224,8 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 #[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
 pub(super) fn panicked(_: Box<dyn Any + Send>) -> HttpResponse<Body> {
     tracing::error!("a request handler panicked; please report it");
-    let body = r#"{"message":"The service failed while it handled this request; send it again.","code":"internal"}"#;
+    let body =
+        r#"{"message":"The service failed while it handled this request; send it again.","code":"internal"}"#;
     let mut response = HttpResponse::new(Body::from(body));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -57,7 +57,11 @@ impl Address {
     /// they refuse.
     pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.tokens.iter().map(ExposeSecret::expose_secret).fold(Cow::Borrowed(text), |text, token| {
-            if token.is_empty() || !text.contains(token) { text } else { text.replace(token, REDACTED).into() }
+            if token.is_empty() || !text.contains(token) {
+                text
+            } else {
+                text.replace(token, REDACTED).into()
+            }
         })
     }
 
