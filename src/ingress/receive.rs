@@ -198,7 +198,7 @@ impl Intake<'_> {
     /// Puts an event into its envelope, or finds what is wrong with it.
     fn envelope(&self, raw: &serde_json::value::RawValue) -> Result<NewEnvelope, (Option<String>, Finding)> {
         if (raw.get().len() + self.stored.len()) as u64 > self.max_event {
-            return Err((None, Finding::TooLarge { limit: self.max_event }));
+            return Err((segment::message_id(raw), Finding::TooLarge { limit: self.max_event }));
         }
         let event = Event::read(raw, &self.surroundings)
             .map_err(|rejection| (segment::message_id(raw), Finding::Rule(rejection)))?;
@@ -223,9 +223,7 @@ impl Intake<'_> {
     /// An id for an event that came without one: the same bytes get the same id, so that a request which is sent
     /// again is recognised.
     fn made_up_id(&self, event: &Event<'_>, raw: &str) -> Box<str> {
-        let key = DedupKey::new(&self.organization, event.person(), raw);
-        let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("made-up-{hex}").into()
+        format!("made-up-{}", DedupKey::new(&self.organization, event.person(), raw)).into()
     }
 }
 
