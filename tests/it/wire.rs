@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use aws_lc_rs::hmac;
 use flate2::Compression;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -170,4 +171,14 @@ pub fn zstd_bomb(blocks: u32) -> Vec<u8> {
         frame.push(b' ');
     }
     frame
+}
+
+/// What `X-Signature` is for a body: HMAC-SHA1 in hex (segment.md 1.6).
+pub fn signature(secret: &str, body: &[u8]) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, secret.as_bytes());
+    let mut hex = String::new();
+    for byte in hmac::sign(&key, body).as_ref() {
+        write!(hex, "{byte:02x}").unwrap();
+    }
+    hex
 }
