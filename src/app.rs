@@ -1,1 +1,255 @@
-//! (being built)
+//! The composition root: settings in, a running service out, and its orderly end. The only file that sees every room.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use crate::admin::{self, Admin};
+use crate::clock::Clock;
+use crate::delivery::Delivery;
+use crate::ingress::accept::{self, Limits};
+use crate::ingress::{self, Ingress, Phase, Readiness};
+use crate::queue::sqlite::Sqlite;
+use crate::queue::{Queue, QueueError};
+use crate::sandbox::{self, Sandbox};
+use crate::settings::{Checked, Problems, Settings};
+use crate::shutdown::{Shutdown, Tasks};
+use crate::telemetry::Metrics;
+
+/// A running service.
+#[derive(Debug)]
+pub struct App {
+    /// Where events come in.
+    pub public: SocketAddr,
+    /// The private side.
+    pub private: SocketAddr,
+    /// The stand-in for Wigzo, if one was started, and a handle to what it has seen.
+    pub sandbox: Option<(SocketAddr, sandbox::Handle)>,
+    /// The organizations that are served.
+    pub organizations: Vec<String>,
+    /// The queue, to look into.
+    pub queue: Queue,
+    /// Where the queue's files are.
+    pub directory: PathBuf,
+    readiness: Arc<Readiness>,
+    shutdown: Shutdown,
+    stop_accepting: CancellationToken,
+    tasks: Tasks,
+    drain_grace: Duration,
+    drain_deadline: Duration,
+}
+
+/// Why a service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Settings(#[from] Problems),
+    /// The queue cannot be opened.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// An address cannot be listened on.
+    #[error("{what} cannot listen on {address}: {error}: stop what listens there, or set another `{key}`")]
+    Listen {
+        /// Which side.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The key that sets it.
+        key: &'static str,
+        /// The operating system's word.
+        error: std::io::Error,
+    },
+    /// No HTTP client can be built.
+    #[error("no HTTP client can be set up on this machine: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The sandbox's address is no base for calls.
+    #[error("the sandbox's address is no base for calls: {0}")]
+    SandboxAddress(String),
+}
+
+/// How a service ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Everything in flight ended or went back to the queue.
+    InOrder,
+    /// A long-lived task failed; the queue keeps what it had.
+    Failed(&'static str),
+}
+
+impl App {
+    /// Starts a service. Nothing listens when this fails.
+    ///
+    /// # Errors
+    /// What is wrong, with the remedy.
+    pub async fn start(mut settings: Settings, with_sandbox: bool, clock: Clock) -> Result<Self, StartError> {
+        let shutdown = Shutdown::default();
+        let mut tasks = Tasks::default();
+
+        let mut stand_in = None;
+        if with_sandbox {
+            let address = settings.sandbox.listen;
+            let sandbox = Sandbox::bind(&settings.sandbox, clock.clone()).await.map_err(|error| {
+                StartError::Listen { what: "the sandbox", address, key: "sandbox.listen", error }
+            })?;
+            let base = Url::parse(&format!("http://{}", sandbox.local_addr()))
+                .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
+            settings.redirect_to(base).map_err(|error| StartError::SandboxAddress(error.to_string()))?;
+            stand_in = Some(sandbox);
+        }
+        let Checked { settings, organizations, admin_token } = settings.check(with_sandbox)?;
+        let organizations = Arc::new(organizations);
+
+        let public = listen("the public side", settings.ingress.listen, "ingress.listen").await?;
+        let private = listen("the private side", settings.admin.listen, "admin.listen").await?;
+        let (queue, writer) = Sqlite::open(&settings.queue, clock.clone())?;
+        let queue: Queue = Arc::new(queue);
+        let metrics = Arc::new(Metrics::new());
+        let readiness = Arc::new(Readiness::default());
+
+        let delivery = Delivery::new(
+            settings.delivery.clone(),
+            Arc::clone(&queue),
+            Arc::clone(&organizations),
+            clock.clone(),
+            Arc::clone(&metrics),
+            shutdown.clone(),
+        )?;
+        let ingress = Ingress {
+            config: settings.ingress.clone(),
+            organizations: Arc::clone(&organizations),
+            queue: Arc::clone(&queue),
+            metrics: Arc::clone(&metrics),
+            clock,
+            readiness: Arc::clone(&readiness),
+        };
+        let admin = Admin { queue: Arc::clone(&queue), metrics, token: admin_token };
+
+        let stop_accepting = CancellationToken::new();
+        let limits = Limits {
+            max_connections: settings.ingress.max_connections,
+            head_timeout: settings.ingress.read_timeout.0,
+            drain_deadline: settings.ingress.drain_deadline.0,
+        };
+        let public_address = address_of(&public, settings.ingress.listen);
+        let private_address = address_of(&private, settings.admin.listen);
+        let sandbox = stand_in.as_ref().map(|sandbox| (sandbox.local_addr(), sandbox.handle()));
+        if let Some(sandbox) = stand_in {
+            // It outlives delivery, whose last calls go there.
+            tasks.start("sandbox", sandbox.run(shutdown.stop.clone()));
+        }
+        tasks.start("queue writer", watch(writer));
+        tasks.start("delivery", delivery.run());
+        let admin = admin::router(Arc::new(admin));
+        tasks.start("private side", accept::serve(private, admin, limits, stop_accepting.clone()));
+        let ingress = ingress::router(Arc::new(ingress));
+        tasks.start("public side", accept::serve(public, ingress, limits, stop_accepting.clone()));
+        readiness.enter(Phase::Serving);
+        Ok(Self {
+            public: public_address,
+            private: private_address,
+            sandbox,
+            organizations: organizations.iter().map(|organization| organization.name.clone()).collect(),
+            queue,
+            directory: settings.queue.path.clone(),
+            readiness,
+            shutdown,
+            stop_accepting,
+            tasks,
+            drain_grace: settings.ingress.drain_grace.0,
+            drain_deadline: settings.ingress.drain_deadline.0,
+        })
+    }
+
+    /// Runs until `signal` fires, then drains: `/readyz` says so at once, requests are taken for the grace period
+    /// (none if the signal says that a person waits), then what is open and in flight may end until the deadline.
+    pub async fn run(mut self, signal: impl Future<Output = Haste>) -> End {
+        let haste = tokio::select! {
+            ended = self.tasks.ended() => return self.failed(ended),
+            haste = signal => haste,
+        };
+        self.readiness.enter(Phase::Draining);
+        if haste == Haste::Orderly {
+            tracing::info!(
+                grace_ms = millis(self.drain_grace),
+                "draining: /readyz says 503, events are still taken"
+            );
+            tokio::time::sleep(self.drain_grace).await;
+        }
+        self.stop_accepting.cancel();
+        self.shutdown.drain.cancel();
+        let deadline = tokio::time::sleep(self.drain_deadline);
+        tokio::pin!(deadline);
+        let mut open = vec!["public side", "private side", "delivery"];
+        while !open.is_empty() {
+            tokio::select! {
+                ended = self.tasks.ended() => match ended {
+                    Some((name, true)) => open.retain(|it| *it != name),
+                    failed => return self.failed(failed),
+                },
+                () = &mut deadline, if !self.shutdown.stop.is_cancelled() => {
+                    tracing::warn!(?open, "the drain deadline has passed; what is in flight goes back to the queue");
+                    self.readiness.enter(Phase::Closed);
+                    self.shutdown.stop.cancel();
+                }
+            }
+        }
+        self.readiness.enter(Phase::Closed);
+        self.shutdown.stop.cancel();
+        // The last handle: the writer commits what it holds and ends.
+        drop(self.queue);
+        while let Some((name, in_order)) = self.tasks.ended().await {
+            if !in_order {
+                return End::Failed(name);
+            }
+        }
+        End::InOrder
+    }
+
+    fn failed(&self, ended: Option<(&'static str, bool)>) -> End {
+        let name = ended.map_or("tasks", |(name, _)| name);
+        tracing::error!(
+            name,
+            "a part of the service has failed; the process ends, the queue keeps every event"
+        );
+        self.readiness.enter(Phase::Closed);
+        End::Failed(name)
+    }
+}
+
+/// Ends with the queue's thread, and as it did.
+async fn watch(writer: std::thread::JoinHandle<()>) {
+    let ended = tokio::task::spawn_blocking(move || writer.join()).await;
+    assert!(matches!(ended, Ok(Ok(()))), "the queue's writer has panicked");
+}
+
+/// How much time an ending service has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// Load balancers must turn away first.
+    Orderly,
+    /// A person waits at the terminal.
+    Prompt,
+}
+
+async fn listen(
+    what: &'static str,
+    address: SocketAddr,
+    key: &'static str,
+) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { what, address, key, error })
+}
+
+/// The address with the port that the system chose, if it was asked to.
+fn address_of(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,1 +1,291 @@
-//! (being built)
+//! The commands and their flags.
+//!
+//! Exit codes: 0 in order; 1 something failed while running; 2 the command line or the configuration is wrong.
+
+use std::io::{IsTerminal, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, End, Haste};
+use crate::clock::Clock;
+use crate::sandbox::Sandbox;
+use crate::settings::{self, Settings};
+use crate::telemetry;
+
+/// Takes Segment events in, keeps them safe, and delivers them to Wigzo.
+#[derive(Debug, Parser)]
+#[command(name = "wigzo-destination", version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service
+    Serve {
+        #[command(flatten)]
+        files: Files,
+        /// Deliver to a built-in stand-in for Wigzo: no account needed, nothing leaves this machine
+        #[arg(long)]
+        sandbox: bool,
+    },
+    /// Run only the stand-in for Wigzo, with faults on demand
+    Sandbox {
+        #[command(flatten)]
+        files: Files,
+    },
+    /// Check the configuration and end: 0 if `serve` would accept it
+    Check {
+        #[command(flatten)]
+        files: Files,
+        /// Check as `serve --sandbox` would
+        #[arg(long)]
+        sandbox: bool,
+    },
+    /// Print the effective configuration, secrets masked
+    PrintConfig {
+        #[command(flatten)]
+        files: Files,
+        /// Print the built-in defaults with an explanation of every key
+        #[arg(long, conflicts_with = "files")]
+        default: bool,
+    },
+    /// Ask a running service whether it is ready: 0 if so (for container health checks)
+    Health {
+        #[command(flatten)]
+        files: Files,
+        /// Ask this address instead of the configured one
+        #[arg(long)]
+        url: Option<url::Url>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Files {
+    /// A configuration file (TOML); repeatable, later ones win
+    #[arg(long = "config", value_name = "FILE", id = "files")]
+    config: Vec<PathBuf>,
+}
+
+impl Files {
+    fn load(&self) -> Result<Settings, Failure> {
+        Settings::load(&self.config, &settings::environment()).map_err(Failure::usage)
+    }
+}
+
+/// Why a command did not end with 0.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn usage(message: impl ToString) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    fn running(message: impl ToString) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+}
+
+/// Runs the command that the command line names.
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve { files, sandbox } => serve(&files, sandbox),
+        Command::Sandbox { files } => run_sandbox(&files),
+        Command::Check { files, sandbox } => check(&files, sandbox),
+        Command::PrintConfig { default: true, .. } => {
+            say(&settings::default_toml());
+            Ok(())
+        }
+        Command::PrintConfig { files, .. } => {
+            files.load().map(|settings| say(&settings::print_config(&settings)))
+        }
+        Command::Health { files, url } => health(&files, url),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            complain(&message);
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
+    let settings = files.load()?;
+    telemetry::start_logging(&settings.telemetry).map_err(Failure::usage)?;
+    in_runtime(async move {
+        let signals = Signals::listen()?;
+        let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::usage)?;
+        greet(&app);
+        match app.run(signals.first_then_exit_on_second()).await {
+            End::InOrder => Ok(()),
+            End::Failed(part) => Err(Failure::running(format!("{part} failed; see the log"))),
+        }
+    })
+}
+
+fn run_sandbox(files: &Files) -> Result<(), Failure> {
+    let settings = files.load()?;
+    telemetry::start_logging(&settings.telemetry).map_err(Failure::usage)?;
+    in_runtime(async move {
+        let listen = settings.sandbox.listen;
+        let sandbox = Sandbox::bind(&settings.sandbox, Clock::system())
+            .await
+            .map_err(|error| Failure::usage(format!("the sandbox cannot listen on {listen}: {error}")))?;
+        tracing::info!(sandbox = %sandbox.local_addr(), "the stand-in for Wigzo is ready; GET /_sandbox lists what it can do");
+        let signals = Signals::listen()?;
+        let stop = CancellationToken::new();
+        let run = sandbox.run(stop.clone());
+        tokio::pin!(run);
+        tokio::select! {
+            () = &mut run => {}
+            _ = signals.first_then_exit_on_second() => {
+                stop.cancel();
+                run.await;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn check(files: &Files, sandbox: bool) -> Result<(), Failure> {
+    let checked = files.load()?.check(sandbox).map_err(Failure::usage)?;
+    say(&format!("The configuration is good: {} organization(s).\n", checked.organizations.len()));
+    Ok(())
+}
+
+/// How long a service may take to say how it is.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
+
+fn health(files: &Files, url: Option<url::Url>) -> Result<(), Failure> {
+    let (address, path) = match url {
+        Some(url) => {
+            let addresses = url.socket_addrs(|| Some(80)).map_err(Failure::usage)?;
+            let address = addresses.first().copied();
+            (address.ok_or_else(|| Failure::usage(format!("{url} has no address")))?, url.path().to_owned())
+        }
+        None => (reachable(files.load()?.ingress.listen), "/readyz".to_owned()),
+    };
+    let answer = ask(address, &path).map_err(|error| Failure::running(format!("{address}: {error}")))?;
+    let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    say(&format!("{body}\n"));
+    if status == "200" { Ok(()) } else { Err(Failure::running(format!("{address} answered {status}"))) }
+}
+
+/// A service that listens on every address is asked on loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        (IpAddr::from(Ipv4Addr::LOCALHOST), listen.port()).into()
+    } else {
+        listen
+    }
+}
+
+/// One plain GET; a client library would be more than a health check needs.
+fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, HEALTH_PATIENCE)?;
+    stream.set_read_timeout(Some(HEALTH_PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(64 * 1024).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::running(format!("the runtime cannot start: {error}")))?;
+    runtime.block_on(work)
+}
+
+// === signals ===
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::running(format!("signals cannot be listened to: {error}")))
+        };
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> Haste {
+        tokio::select! {
+            _ = self.terminate.recv() => Haste::Orderly,
+            _ = self.interrupt.recv() => Haste::Prompt,
+        }
+    }
+
+    /// The first signal is returned; a second one ends the process at once. The queue is durable.
+    async fn first_then_exit_on_second(mut self) -> Haste {
+        let haste = self.next().await;
+        // A thread of its own: nothing of the service may delay the second signal.
+        let handle = tokio::runtime::Handle::current();
+        std::thread::spawn(move || {
+            handle.block_on(self.next());
+            std::process::exit(1);
+        });
+        haste
+    }
+}
+
+// === what people see ===
+
+/// Says what listens where; on a terminal also how to send a first event.
+fn greet(app: &App) {
+    let sandbox = app.sandbox.as_ref().map(|(address, _)| address.to_string());
+    tracing::info!(
+        public = %app.public,
+        private = %app.private,
+        sandbox = sandbox.as_deref().unwrap_or("none"),
+        organizations = app.organizations.len(),
+        queue = %app.directory.display(),
+        "serving"
+    );
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    let (public, private) = (app.public, app.private);
+    let wigzo = sandbox.map_or_else(
+        || "the real one".to_owned(),
+        |address| format!("a stand-in on http://{address} (its calls: /_sandbox/calls)"),
+    );
+    complain(&format!(
+        r#"
+  events in     http://{public}/webhook, /v1/batch
+  private side  http://{private}/metrics, /api/events
+  Wigzo         {wigzo}
+  queue         {}
+
+  Send a first event (add -u SOURCE_KEY: if its organization has one):
+
+    curl http://{public}/v1/track -d '{{"userId":"user-42","event":"Product Viewed","messageId":"'$(date +%s)'","properties":{{"product_id":"sku-1","name":"Blue kurta","price":799.50,"currency":"INR"}}}}'
+"#,
+        app.directory.display()
+    ));
+}
+
+fn say(text: &str) {
+    // Whoever closes our output has seen enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -49,6 +49,7 @@ pub struct Config {
     pub on_ambiguous: OnAmbiguous,
     /// Events that have waited for longer than this are not delivered any more but end as `expired`. Off when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("examples" = ["30d"]))]
     pub max_age: Option<Span>,
     /// When an organization's token or address is refused, its events wait, and after this long one of them probes
     /// whether that is still so. The wait doubles with each refusal.
@@ -182,7 +183,10 @@ impl Delivery {
             }
         }
         let waiting = self.workers.len();
-        tracing::info!(in_flight = waiting, "delivery drains: what is in flight may end, the rest stays in the queue");
+        tracing::info!(
+            in_flight = waiting,
+            "delivery drains: what is in flight may end, the rest stays in the queue"
+        );
         while let Some(ended) = self.workers.join_next_with_id().await {
             self.ended(ended);
         }
@@ -207,7 +211,8 @@ impl Delivery {
         self.scheduler.tick(self.clock.now());
         while let Some((ticket, item)) = self.scheduler.start() {
             let envelope = item.load;
-            let Some(organization) = self.organizations.by_name(&envelope.content.organization).cloned() else {
+            let Some(organization) = self.organizations.by_name(&envelope.content.organization).cloned()
+            else {
                 // Only known organizations are served, and the snapshot does not change under us.
                 self.scheduler.finish(ticket, Finish::Ended, Health::Unknown, self.clock.now());
                 continue;
@@ -242,7 +247,7 @@ impl Delivery {
             Some((envelope, due)) => Finish::Again(Item { due: Some(due), ..item(envelope) }),
         };
         self.scheduler.finish(ticket, finish, round.health, self.clock.now());
-        if round.health == Health::Suspend {
+        if matches!(round.health, Health::Suspend(_)) {
             for (organization, gate) in self.scheduler.closed_gates() {
                 if let Gate::Suspended { until, .. } = gate {
                     tracing::error!(%organization, probe_at = %until, "Wigzo refuses this organization's token or address; its events wait until it is corrected");

@@ -30,7 +30,8 @@ use crate::clock::{Span, UnixMillis};
 use crate::outcome::Ledger;
 
 pub use envelope::{
-    Attempt, Claim, DedupKey, Envelope, Lookup, NewEnvelope, Place, Record, Resolution, Seq, Settlement, State,
+    Attempt, Claim, DedupKey, Envelope, Lookup, NewEnvelope, Place, Record, Resolution, Seq, Settlement,
+    State,
 };
 pub use fresh::{Arrivals, Fresh};
 
@@ -155,7 +156,9 @@ pub enum QueueError {
     #[error("{0} is in use by another process: stop it, or give this one another `queue.path`")]
     InUse(PathBuf),
     /// The directory was written by a newer version of this program.
-    #[error("{path} was written by a newer version (format {found}, this one knows {known}): use that version")]
+    #[error(
+        "{path} was written by a newer version (format {found}, this one knows {known}): use that version"
+    )]
     TooNew {
         /// The database file.
         path: PathBuf,

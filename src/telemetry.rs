@@ -192,7 +192,12 @@ impl Metrics {
             self.outcomes.clone(),
         );
         registry.register("attempts", "Tries of calls to Wigzo, by what came of them", self.attempts.clone());
-        registry.register_with_unit("call", "One try of one call to Wigzo", Unit::Seconds, self.call_seconds.clone());
+        registry.register_with_unit(
+            "call",
+            "One try of one call to Wigzo",
+            Unit::Seconds,
+            self.call_seconds.clone(),
+        );
         registry.register_with_unit(
             "delivery",
             "From an event's arrival to its outcome",

@@ -17,7 +17,7 @@ use crate::queue::{Attempt, Claim, Envelope, Resolution, Settlement};
 use crate::segment::{Event, Route, Surroundings};
 use crate::telemetry::Metrics;
 use crate::translate::{Filtered, Translation, translate};
-use crate::wigzo::{Call, Verdict, verdict};
+use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
 #[derive(Debug)]
@@ -132,6 +132,7 @@ impl Workshop {
                     judgement.done.push_str(&key);
                 }
                 failed => {
+                    judgement.failed = true;
                     self.judge(&mut judgement, failed, reason_of_result(&result), envelope);
                     return judgement;
                 }
@@ -161,14 +162,7 @@ impl Workshop {
     }
 
     /// Turns a try into its stored form, with tokens masked wherever Wigzo may have echoed them.
-    fn note(
-        &self,
-        noted: &Try,
-        key: &str,
-        url: &str,
-        call: &Call,
-        organization: &Organization,
-    ) -> Attempt {
+    fn note(&self, noted: &Try, key: &str, url: &str, call: &Call, organization: &Organization) -> Attempt {
         let reason = match &noted.result {
             Ok(Answer { status: 200..=299, .. })
                 if verdict(&client::as_reply(&noted.result)) == Verdict::Delivered =>
@@ -204,9 +198,10 @@ impl Workshop {
                 Resolution::Later { due: not_before.map_or(due, |earliest| due.max(earliest)), reason }
             })
         };
-        judgement.failed = true;
         judgement.resolution = match verdict {
-            Verdict::Retry { ambiguous: true, .. } if self.config.on_ambiguous == OnAmbiguous::DeadLetter => dead,
+            Verdict::Retry { ambiguous: true, .. } if self.config.on_ambiguous == OnAmbiguous::DeadLetter => {
+                dead
+            }
             Verdict::Retry { after, ambiguous } => {
                 if ambiguous {
                     self.metrics.possible_duplicates.inc();
@@ -219,13 +214,19 @@ impl Workshop {
             }
             Verdict::SoftFailure if envelope.tries >= retry.soft_failures => dead,
             Verdict::SoftFailure => later(None),
-            Verdict::Suspend { .. } => {
+            Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after } => {
                 // Not the event's fault: it waits for the organization, and its own horizon does not run.
                 judgement.failed = false;
-                judgement.health = Health::Suspend;
+                judgement.health = Health::Suspend(after.map_or(now, |after| now.plus(retry.pause(after))));
                 Resolution::Later { due: now, reason }
             }
-            Verdict::Refused | Verdict::Delivered => dead,
+            Verdict::Refused { after } => {
+                if let Some(after) = after {
+                    judgement.health = Health::Pause(now.plus(retry.pause(after)));
+                }
+                dead
+            }
+            Verdict::Delivered => return,
         };
     }
 
@@ -277,7 +278,14 @@ impl Workshop {
                 self.metrics.outcome(outcome, reason, age);
                 match outcome {
                     Outcome::Delivered => tracing::info!(
-                        number, organization, kind, title, calls = done, tries, duration_ms, "delivered"
+                        number,
+                        organization,
+                        kind,
+                        title,
+                        calls = done,
+                        tries,
+                        duration_ms,
+                        "delivered"
                     ),
                     Outcome::Filtered | Outcome::Expired => tracing::info!(
                         number, organization, kind, title, %reason, "{outcome}: {}", reason.meaning()
@@ -310,7 +318,9 @@ fn keyed(calls: &[Call]) -> Vec<(String, &Call)> {
         };
         let same = keyed
             .iter()
-            .filter(|(key, _)| key.strip_prefix(&base).is_some_and(|rest| rest.is_empty() || rest.starts_with('#')))
+            .filter(|(key, _)| {
+                key.strip_prefix(&base).is_some_and(|rest| rest.is_empty() || rest.starts_with('#'))
+            })
             .count();
         let key = if same == 0 { base } else { format!("{base}#{}", same + 1) };
         keyed.push((key, call));

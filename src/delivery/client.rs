@@ -268,10 +268,7 @@ impl Http {
                 .tcp_nodelay(true)
                 .user_agent(concat!("wigzo-destination/", env!("CARGO_PKG_VERSION")))
         };
-        Ok(Self {
-            http1: builder().http1_only().build()?,
-            http2: builder().http2_prior_knowledge().build()?,
-        })
+        Ok(Self { http1: builder().http1_only().build()?, http2: builder().http2_prior_knowledge().build()? })
     }
 
     async fn send(self, outgoing: Outgoing) -> Result<Answer, Failure> {

@@ -71,7 +71,9 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_cap() {
         let schedule = Schedule::default();
-        for (tries, longest) in [(1, 1), (2, 2), (3, 4), (10, 512), (11, 600), (12, 600), (4_000_000_000, 600)] {
+        for (tries, longest) in
+            [(1, 1), (2, 2), (3, 4), (10, 512), (11, 600), (12, 600), (4_000_000_000, 600)]
+        {
             let at = |random| schedule.next(tries, START, START, random).unwrap().since(START);
             assert_eq!(at(1.0), Duration::from_secs(longest), "try {tries}");
             assert_eq!(at(0.5), Duration::from_millis(longest * 500), "try {tries}");
@@ -85,6 +87,9 @@ mod tests {
         let day = Duration::from_secs(24 * 3_600);
         assert!(schedule.next(200, START, START.plus(day - Duration::from_millis(1)), 1.0).is_some());
         assert_eq!(schedule.next(200, START, START.plus(day), 0.0), None);
-        assert!(schedule.next(1, START.plus(day), START, 0.0).is_some(), "a clock that jumped back kills nothing");
+        assert!(
+            schedule.next(1, START.plus(day), START, 0.0).is_some(),
+            "a clock that jumped back kills nothing"
+        );
     }
 }

@@ -88,8 +88,8 @@ pub enum Health {
     Good,
     /// Wigzo asked for a pause until this time.
     Pause(UnixMillis),
-    /// Wigzo refuses the organization's token or address: only probes go on.
-    Suspend,
+    /// Wigzo refuses the organization's token or address: only probes go on, none before this time.
+    Suspend(UnixMillis),
 }
 
 /// What an organization may do now.
@@ -441,14 +441,14 @@ impl<T> Organization<T> {
                 self.gate = Gate::Paused(until);
                 Some(until)
             }
-            (Health::Suspend, Gate::Suspended { .. }) => None,
-            (Health::Suspend, gate) => {
+            (Health::Suspend(_), Gate::Suspended { .. }) => None,
+            (Health::Suspend(earliest), gate) => {
                 let failures = match gate {
                     Gate::Probing { failures } => failures + 1,
                     Gate::Open | Gate::Paused(_) | Gate::Suspended { .. } => 0,
                 };
                 let wait = limits.probe_base.saturating_mul(1 << failures.min(20)).min(limits.probe_cap);
-                let until = now.plus(wait);
+                let until = now.plus(wait).max(earliest);
                 self.gate = Gate::Suspended { until, failures };
                 Some(until)
             }

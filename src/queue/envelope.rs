@@ -118,7 +118,10 @@ impl Debt for Claim {
     /// A bug let go of the envelope: it becomes a dead letter, so that a person finds it.
     fn abandoned(self) {
         let Self { envelope, queue } = self;
-        tracing::error!(seq = envelope.seq.0, "an event was dropped without an outcome; it becomes a dead letter");
+        tracing::error!(
+            seq = envelope.seq.0,
+            "an event was dropped without an outcome; it becomes a dead letter"
+        );
         // The command is queued when `settle` is called; there is nobody here to wait for the commit.
         drop(queue.settle(Settlement::ended(&envelope, Outcome::Dead, Reason::Internal)));
     }

@@ -143,6 +143,12 @@ impl<'a> Event<'a> {
     }
 }
 
+/// The message id of an event that may be invalid otherwise, for reports: at most 100 characters of it.
+pub fn message_id(raw: &RawValue) -> Option<String> {
+    let id = Object::parse(raw)?.text("messageId")?;
+    Some(id.chars().take(100).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -220,7 +220,7 @@ fn a_bad_variable_is_refused_by_its_name() {
         (
             "WIGZO__DELIVERY__RETRY",
             "1s",
-            "delivery.retry: a section takes no value; name one of its keys: base, cap, horizon",
+            "delivery.retry: a section takes no value; name one of its keys: base, cap, horizon, retry_after_cap, soft_failures",
         ),
         ("WIGZO__ORGANIZATIONS", HUSH, "organizations: takes no value; name one entry and its key"),
         (

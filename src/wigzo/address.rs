@@ -4,6 +4,7 @@
 //! twice, by the same steps: once with the tokens, once with `***` in their place. Only [`CallUrl::expose`] gives
 //! the first; everything that prints, `Debug` included, shows the second.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -21,6 +22,7 @@ pub struct Address {
     event: CallUrl,
     product: CallUrl,
     shipment: CallUrl,
+    tokens: Vec<SecretString>,
 }
 
 /// An endpoint's URL in both forms.
@@ -47,7 +49,20 @@ impl Address {
             event: both(Endpoint::Event),
             product: both(Endpoint::Product),
             shipment: both(Endpoint::Shipment),
+            tokens: std::iter::once(org_token).chain(token).cloned().collect(),
         }
+    }
+
+    /// A text of Wigzo's, such as the body of an answer, with each token in it replaced by `***`: servers echo what
+    /// they refuse.
+    pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.tokens.iter().map(ExposeSecret::expose_secret).fold(Cow::Borrowed(text), |text, token| {
+            if token.is_empty() || !text.contains(token) {
+                text
+            } else {
+                text.replace(token, REDACTED).into()
+            }
+        })
     }
 
     /// The URL of an endpoint.

@@ -60,6 +60,20 @@ pub struct Person {
     pub others: Vec<(String, Json)>,
 }
 
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Its short name: `identify`, `event`, `product`, `shipment`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Identify => "identify",
+            Self::Event => "event",
+            Self::Product => "product",
+            Self::Shipment => "shipment",
+        }
+    }
+}
+
 // === impl Source ===
 
 impl Source {

@@ -51,9 +51,11 @@ pub(super) fn claim(
 }
 
 /// The columns of a record, the same for the three places.
-const WAITING: &str = "seq, organization, route, message_id, lane, kind, title, received_at, NULL, NULL, reason,
+const WAITING: &str =
+    "seq, organization, route, message_id, lane, kind, title, received_at, NULL, NULL, reason,
     tries, done, surroundings, payload, due";
-const ENDED: &str = "seq, organization, route, message_id, lane, kind, title, received_at, ended_at, outcome, reason,
+const ENDED: &str =
+    "seq, organization, route, message_id, lane, kind, title, received_at, ended_at, outcome, reason,
     tries, done, surroundings, payload, NULL";
 
 /// Looks events up, newest first.
@@ -65,9 +67,11 @@ pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result
         _ => Vec::new(),
     };
     let mut records = Vec::new();
-    for (place, table, columns) in
-        [(Place::Waiting, "waiting", WAITING), (Place::Settled, "settled", ENDED), (Place::Dead, "dead", ENDED)]
-    {
+    for (place, table, columns) in [
+        (Place::Waiting, "waiting", WAITING),
+        (Place::Settled, "settled", ENDED),
+        (Place::Dead, "dead", ENDED),
+    ] {
         if lookup.state.is_some_and(|wanted| wanted != place) {
             continue;
         }

@@ -165,7 +165,9 @@ async fn every_envelope_is_in_one_place_and_the_ledger_balances() {
         Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 },
     ];
     for (envelope, resolution) in envelopes.iter().zip(resolutions) {
-        queue.settle(Settlement { tries: 1, done: "identify".into(), ..settlement(envelope, resolution) }).await;
+        queue
+            .settle(Settlement { tries: 1, done: "identify".into(), ..settlement(envelope, resolution) })
+            .await;
     }
     // A second settlement of the same envelope changes nothing.
     queue.settle(settlement(&envelopes[0], resolutions[3])).await;
@@ -266,7 +268,10 @@ async fn at_the_disk_limit_new_events_are_refused_and_accepted_ones_still_settle
     assert_eq!(queue.stats().ledger.waiting(), stored as u64);
     let first = waiting(&queue, "acme").await.remove(0);
     queue
-        .settle(settlement(&first, Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered }))
+        .settle(settlement(
+            &first,
+            Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered },
+        ))
         .await;
     assert_eq!(queue.stats().ledger.delivered, 1);
 }

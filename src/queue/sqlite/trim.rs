@@ -22,7 +22,8 @@ pub(super) fn trim(
     let mut after = totals.clone();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let too_much = after.history_bytes > config.history_size.as_u64();
-    let oldest_kept = now.0.saturating_sub(u64::try_from(config.history_retention.0.as_millis()).unwrap_or(u64::MAX));
+    let oldest_kept =
+        now.0.saturating_sub(u64::try_from(config.history_retention.0.as_millis()).unwrap_or(u64::MAX));
     let (last, freed): (Option<u64>, Option<u64>) = transaction
         .prepare_cached(
             "SELECT max(seq), sum(size) FROM
@@ -31,7 +32,9 @@ pub(super) fn trim(
         .query_row(params![STEP, too_much, oldest_kept], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if let Some(last) = last {
         let gone = "seq IN (SELECT seq FROM settled WHERE seq <= ?1 AND (?2 OR ended_at < ?3))";
-        for statement in [format!("DELETE FROM attempts WHERE {gone}"), format!("DELETE FROM settled WHERE {gone}")] {
+        for statement in
+            [format!("DELETE FROM attempts WHERE {gone}"), format!("DELETE FROM settled WHERE {gone}")]
+        {
             transaction.prepare_cached(&statement)?.execute(params![last, too_much, oldest_kept])?;
         }
         after.history_bytes = after.history_bytes.saturating_sub(freed.unwrap_or(0));

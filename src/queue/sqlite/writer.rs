@@ -435,7 +435,8 @@ fn seen(
     Ok(noted == 0)
 }
 
-const MOVED: &str = "(seq, organization, route, message_id, lane, kind, title, received_at, ended_at, outcome,
+const MOVED: &str =
+    "(seq, organization, route, message_id, lane, kind, title, received_at, ended_at, outcome,
      reason, tries, done, surroundings, payload, size)
      SELECT seq, organization, route, message_id, lane, kind, title, received_at, ?2, ?3, ?4, ?5, ?6,";
 

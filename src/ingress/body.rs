@@ -1,0 +1,41 @@
+//! Reading a body: unpacked, bounded, in time.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::reply::Refusal;
+
+/// Reads a body that has been unpacked by the layer before, up to `limit` bytes.
+pub(super) async fn read(
+    headers: &HeaderMap,
+    body: Body,
+    limit: u64,
+    patience: Duration,
+) -> Result<Bytes, Refusal> {
+    let too_large = Refusal::TooLarge { limit };
+    // The layer takes this header away from what it unpacks; what is left is foreign to it.
+    if headers.get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+        return Err(Refusal::Encoding);
+    }
+    let announced = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large);
+    }
+    let limited = Limited::new(body, usize::try_from(limit).unwrap_or(usize::MAX));
+    match tokio::time::timeout(patience, limited.collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if is_length_limit(error.as_ref()) => Err(too_large),
+        Ok(Err(_)) => Err(Refusal::Body),
+        Err(_) => Err(Refusal::TooSlow),
+    }
+}
+
+fn is_length_limit(error: &(dyn Error + 'static)) -> bool {
+    error.is::<LengthLimitError>() || error.source().is_some_and(is_length_limit)
+}

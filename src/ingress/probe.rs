@@ -1,0 +1,82 @@
+//! Probes for load balancers and orchestrators.
+//!
+//! `/livez` says that the process turns; it never touches the queue, since killing the process cures no disk.
+//! `/readyz` says whether events should be sent here: it tells the truth about the queue, and when not, why.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use axum::extract::State;
+use axum::response::Response;
+use http::StatusCode;
+use serde::Serialize;
+
+use super::{Ingress, reply};
+use crate::queue::Refusing;
+
+/// Where the service is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not all rooms are up yet.
+    Starting,
+    /// Events are taken.
+    Serving,
+    /// A signal has come: events are still taken while load balancers turn away.
+    Draining,
+    /// Events are not taken any more.
+    Closed,
+}
+
+/// The phase, shared by those who change it and those who are asked for it.
+#[derive(Debug, Default)]
+pub struct Readiness(AtomicU8);
+
+impl Readiness {
+    /// Moves on to a phase.
+    pub fn enter(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Release);
+    }
+
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            2 => Phase::Draining,
+            _ => Phase::Closed,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Probe {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+}
+
+/// `/livez`.
+pub(super) async fn live() -> Response {
+    reply::json(StatusCode::OK, &Probe { status: "alive", reason: None })
+}
+
+/// `/readyz` and `/healthz`.
+pub(super) async fn ready(State(ingress): State<Arc<Ingress>>) -> Response {
+    let reason = match (ingress.readiness.phase(), ingress.queue.stats().refusing) {
+        (Phase::Starting, _) => Some("starting: not all parts are up yet"),
+        (Phase::Draining | Phase::Closed, _) => Some("draining: this process is about to end"),
+        (Phase::Serving, Some(Refusing::Full)) => {
+            Some("queue full: queue.max_disk is reached; free space or raise it")
+        }
+        (Phase::Serving, Some(Refusing::Failing)) => {
+            Some("queue failing: its disk takes no writes; see the log")
+        }
+        (Phase::Serving, None) => None,
+    };
+    let (status, word) = match reason {
+        None => (StatusCode::OK, "ready"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
+    };
+    reply::json(status, &Probe { status: word, reason })
+}

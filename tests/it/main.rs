@@ -1,0 +1,7 @@
+//! The integration tests: one binary, a file per promise. Each test starts the real program on free ports and talks to
+//! it over real sockets.
+
+#![expect(clippy::disallowed_methods, reason = "tests start tasks and build clients of their own")]
+
+mod first_event;
+mod service;

@@ -1,0 +1,250 @@
+//! A real service process for a test: free ports, a temporary directory, nothing left behind.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+/// How long a test waits for something that should happen; then it fails with everything it knows.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a service is to be started.
+pub struct Setup {
+    config: String,
+    env: BTreeMap<String, String>,
+    flags: Vec<String>,
+    directory: Option<Arc<tempfile::TempDir>>,
+}
+
+/// A running service.
+pub struct Service {
+    pub public: String,
+    pub private: String,
+    pub sandbox: String,
+    pub directory: Arc<tempfile::TempDir>,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+    client: reqwest::Client,
+}
+
+/// An answer of the service.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: String,
+}
+
+impl Reply {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Service {
+    /// A service with the built-in sandbox.
+    pub fn sandbox() -> Setup {
+        Setup {
+            config: String::new(),
+            env: BTreeMap::new(),
+            flags: vec!["--sandbox".into()],
+            directory: None,
+        }
+    }
+
+    /// A request to the public side.
+    pub async fn post(&self, path: &str, body: &str) -> Reply {
+        self.send(self.client.post(format!("{}{path}", self.public)).body(body.to_owned())).await
+    }
+
+    /// Any request; see [`Service::client`].
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Reply {
+        let response = request.send().await.unwrap_or_else(|error| panic!("{error:?}\n{}", self.log()));
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.text().await.unwrap_or_else(|error| panic!("{error:?}\n{}", self.log()));
+        Reply { status, headers, body }
+    }
+
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// A look at the private side.
+    pub async fn private(&self, path: &str) -> Reply {
+        self.send(self.client.get(format!("{}{path}", self.private))).await
+    }
+
+    /// The calls that the sandbox has seen, oldest first, filtered by query parameters (`event_name=buy&…`).
+    pub async fn calls(&self, filter: &str) -> Vec<Value> {
+        let mut calls = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = format!("{}/_sandbox/calls?limit=10000&after={after}&{filter}", self.sandbox);
+            let page = self.send(self.client.get(page.trim_end_matches('&'))).await.json();
+            calls.extend(page["calls"].as_array().unwrap().iter().cloned());
+            match page["next"].as_u64() {
+                Some(next) => after = next,
+                None => return calls,
+            }
+        }
+    }
+
+    /// Sets the sandbox's faults (a JSON array of rules).
+    pub async fn faults(&self, rules: &Value) {
+        let request = self.client.put(format!("{}/_sandbox/faults", self.sandbox)).body(rules.to_string());
+        let reply = self.send(request).await;
+        assert!(reply.status < 300, "{reply:?}");
+    }
+
+    /// The conservation count.
+    pub async fn ledger(&self) -> Value {
+        self.private("/api/stats").await.json()["ledger"].clone()
+    }
+
+    /// Waits until nothing waits any more and `accepted` events have been accepted.
+    pub async fn settled(&self, accepted: u64) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let stats = self.private("/api/stats").await.json();
+            if stats["waiting_total"] == 0 && stats["ledger"]["accepted"].as_u64().unwrap() >= accepted {
+                return stats["ledger"].clone();
+            }
+            assert!(Instant::now() < deadline, "not settled: {stats}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Everything that the service has logged.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().expect("the service has ended already").to_string();
+        let sent = std::process::Command::new("kill").args(["-s", signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the process to end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.unwrap_or_else(|_| panic!("the service did not end\n{}", self.log())).unwrap()
+    }
+
+    /// Ends the service in order; fails if it does not end with 0.
+    pub async fn end(mut self) {
+        self.signal("INT");
+        let status = self.ended().await;
+        assert_eq!(status.code(), Some(0), "{}", self.log());
+    }
+
+    /// Kills the service where it stands, and says how to start it again on the same directory.
+    pub async fn kill(mut self) -> Arc<tempfile::TempDir> {
+        self.child.kill().await.unwrap();
+        Arc::clone(&self.directory)
+    }
+}
+
+impl Setup {
+    /// Adds configuration (TOML).
+    pub fn config(mut self, toml: &str) -> Self {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Starts on the directory of an earlier service.
+    pub fn on(mut self, directory: Arc<tempfile::TempDir>) -> Self {
+        self.directory = Some(directory);
+        self
+    }
+
+    /// Starts the service and waits until it serves.
+    pub async fn start(self) -> Service {
+        let (mut child, directory, config) = self.spawn();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (found, mut serving) = watch::channel(None);
+        let stderr = child.stderr.take().unwrap();
+        tokio::spawn({
+            let log = Arc::clone(&log);
+            async move {
+                let mut lines = BufReader::new(stderr).lines();
+                while let Ok(Some(line)) = lines.next_line().await {
+                    if let Ok(line) = serde_json::from_str::<Value>(&line)
+                        && line["message"] == "serving"
+                    {
+                        found.send_replace(Some(line));
+                    }
+                    log.lock().unwrap().push(line);
+                }
+            }
+        });
+        let ready = tokio::time::timeout(PATIENCE, serving.wait_for(Option::is_some)).await;
+        let Ok(Ok(line)) = ready.map(|ready| ready.map(|line| line.clone().unwrap())) else {
+            panic!("the service did not start on {}\n{}", config.display(), log.lock().unwrap().join("\n"));
+        };
+        let url = |key: &str| format!("http://{}", line[key].as_str().unwrap());
+        let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
+        Service {
+            public: url("public"),
+            private: url("private"),
+            sandbox: url("sandbox"),
+            directory,
+            child,
+            log,
+            client,
+        }
+    }
+
+    /// Starts a service that is expected to refuse: its exit code and what it said.
+    pub async fn refused(self) -> (Option<i32>, String) {
+        let (child, _directory, _) = self.spawn();
+        let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn spawn(self) -> (Child, Arc<tempfile::TempDir>, PathBuf) {
+        let directory = self.directory.unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
+        let config = directory.path().join("config.toml");
+        std::fs::write(&config, &self.config).unwrap();
+        let child = program(directory.path())
+            .arg("serve")
+            .arg("--config")
+            .arg(&config)
+            .args(&self.flags)
+            .env("WIGZO__INGRESS__LISTEN", "127.0.0.1:0")
+            .env("WIGZO__ADMIN__LISTEN", "127.0.0.1:0")
+            .env("WIGZO__SANDBOX__LISTEN", "127.0.0.1:0")
+            .env("WIGZO__QUEUE__PATH", directory.path().join("queue"))
+            .env("WIGZO__TELEMETRY__LOG_FORMAT", "json")
+            .envs(&self.env)
+            .spawn()
+            .unwrap();
+        (child, directory, config)
+    }
+}
+
+/// The program under test, with pipes, in a directory.
+pub fn program(directory: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wigzo-destination"));
+    command
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
