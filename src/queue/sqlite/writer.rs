@@ -40,7 +40,7 @@ const IDLE: Duration = Duration::from_millis(500);
 
 /// Living generations of seen keys: the current one and those that ended less than a window ago. A new one starts
 /// every half window, or when the current one holds its share of the entries.
-const GENERATIONS: u64 = 3;
+const GENERATIONS: usize = 3;
 
 /// Appends of a group, each with its answer-to-be.
 type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
@@ -350,7 +350,7 @@ fn rotate_generation(
     totals: &mut Totals,
 ) -> rusqlite::Result<()> {
     let window = config.dedup_window.0;
-    let crowded = totals.current.entries >= config.dedup_entries / GENERATIONS;
+    let crowded = totals.current.entries >= config.dedup_entries / GENERATIONS as u64;
     if crowded || now.since(totals.current.started_at) >= window / 2 {
         totals.older.insert(0, totals.current);
         let number = totals.current.number + 1;
@@ -359,7 +359,7 @@ fn rotate_generation(
             .prepare_cached("INSERT INTO generations VALUES (?, ?, 0)")?
             .execute(params![number, now.0])?;
         // A crowded store forgets early rather than grow.
-        totals.older.truncate(GENERATIONS as usize);
+        totals.older.truncate(GENERATIONS);
     }
     let mut ended_at = totals.current.started_at;
     totals.older.retain(|generation| {
