@@ -69,7 +69,7 @@ async fn queue(senders: usize, per_request: usize) {
                 let first = sender * share + request * per_request;
                 let envelopes =
                     (first..first + per_request).map(|n| envelope(&organization, n, &payload)).collect();
-                queue.append(envelopes, Duration::from_secs(60)).await.expect("an append");
+                queue.append(envelopes, Duration::from_mins(1)).await.expect("an append");
             }
         });
     }
@@ -102,7 +102,7 @@ async fn queue(senders: usize, per_request: usize) {
     );
     let stats = queue.stats();
     assert_eq!(stats.ledger.waiting(), 0);
-    println!("{:<44} {:>9.1} commands/commit", "", stats.commands as f64 / stats.commits as f64);
+    println!("{:<44} {:>9} commands/commit", "", stats.commands / stats.commits);
     drop(queue);
     tokio::task::spawn_blocking(|| writer.join()).await.expect("a thread").expect("no panic");
 }
@@ -122,7 +122,7 @@ fn baseline(group: usize) {
             {
                 let mut statement = transaction.prepare_cached(sql).expect("a statement");
                 for seq in first..first + group {
-                    statement.execute(params![seq as i64, payload]).expect("a row");
+                    statement.execute(params![seq as u64, payload]).expect("a row");
                 }
             }
             transaction.commit().expect("a commit");
