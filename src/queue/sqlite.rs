@@ -22,6 +22,7 @@
 
 mod reader;
 mod schema;
+mod store;
 #[cfg(test)]
 mod tests;
 mod trim;

@@ -2,6 +2,12 @@
 //! it over real sockets.
 
 #![expect(clippy::disallowed_methods, reason = "tests start tasks and build clients of their own")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that finds something missing fails at once, and says where"
+)]
 
 mod first_event;
 mod service;
