@@ -239,7 +239,8 @@ fn root() -> &'static Path {
 }
 
 fn read(file: &str) -> String {
-    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
+    let text = fs::read_to_string(root().join(file)).map_err(|error| format!("{file}: {error}"));
+    text.expect("a file of ours")
 }
 
 /// README.md and everything below docs/.
