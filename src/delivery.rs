@@ -35,7 +35,7 @@ use scheduler::{Finish, Gate, Health, Item, LaneKey, Limits, Read, Scheduler, Ti
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Events in flight to Wigzo at a time, over all organizations. At least 1.
+    /// Events in flight to Wigzo at a time, over all organizations; each has a limit of its own besides. At least 1.
     pub max_in_flight: usize,
     /// How long a connection to Wigzo may take to be made. Shorter than `timeout`.
     pub connect_timeout: Span,
@@ -75,7 +75,7 @@ pub enum OnAmbiguous {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_in_flight: 256,
+            max_in_flight: 1_024,
             connect_timeout: Span::secs(3),
             timeout: Span::secs(10),
             quick_retries: 2,
