@@ -3,5 +3,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start tasks and build clients of their own")]
 
+mod conservation;
+mod crash;
+mod dedup;
+mod delivery;
 mod first_event;
+mod limits;
+mod secrets;
 mod service;
+mod stand_in;
