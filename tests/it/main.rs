@@ -2,6 +2,7 @@
 //! it over real sockets.
 
 #![expect(clippy::disallowed_methods, reason = "tests start tasks and build clients of their own")]
+#![expect(unreachable_pub, reason = "`pub` is what the harness offers to the tests")]
 
 mod conservation;
 mod crash;

@@ -213,6 +213,12 @@ impl Setup {
         self
     }
 
+    /// Logs what is wrong and nothing else: tens of thousands of lines help nobody.
+    pub fn terse(self) -> Self {
+        // The harness reads the addresses in the greeting.
+        self.env("WIGZO__TELEMETRY__LOG", "warn,wigzo_destination::cli=info")
+    }
+
     /// Starts on the directory of an earlier service.
     pub fn on(mut self, directory: Arc<tempfile::TempDir>) -> Self {
         self.directory = Some(directory);
