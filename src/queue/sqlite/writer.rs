@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use tokio::sync::oneshot;
@@ -35,8 +35,15 @@ pub(super) enum Command {
 /// A group ends when it has this many bytes of envelopes, or nothing more is waiting.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// How long the thread waits for a command before it tidies up; after a failure, how long until it tries again.
+/// How often the thread tidies up, busy or not; after a failure, how long until it tries again.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// The same while there are more records than there may be: a hundred thousand can go in a second.
+const HURRY: Duration = Duration::from_millis(20);
+
+/// Attempts of one event that are kept, the newest; `tries` knows how many there were. Without a bound a bad day
+/// would fill the disk with what each waiting event was answered each time.
+const KEPT_ATTEMPTS: u32 = 20;
 
 /// Living generations of seen keys: the current one and those that ended less than a window ago. A new one starts
 /// every half window, or when the current one holds its share of the entries.
@@ -74,6 +81,8 @@ pub(super) struct Writer {
     commands: u64,
     duplicates: u64,
     failing: bool,
+    disk_bytes: u64,
+    tidied_at: Instant,
 }
 
 /// Everything that a transaction changes and a rollback must restore.
@@ -122,6 +131,8 @@ impl Writer {
             commands: 0,
             duplicates: 0,
             failing: false,
+            disk_bytes: 0,
+            tidied_at: Instant::now(),
         };
         writer.note_backlog()?;
         writer.publish()?;
@@ -145,13 +156,20 @@ impl Writer {
 
     /// Serves commands until every sender is gone.
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
+        let mut idle = false;
         loop {
+            let rest = if self.records_to_remove() > 0 { HURRY } else { IDLE };
+            // By the time, not when idle: a busy queue is never idle, and must not grow for it.
+            if !self.failing && self.tidied_at.elapsed() >= rest {
+                self.tidy(idle);
+            }
+            idle = false;
             let mut group = Group::default();
-            match inbox.recv_timeout(IDLE) {
+            match inbox.recv_timeout(rest) {
                 Ok(command) => self.take(command, &mut group),
                 Err(RecvTimeoutError::Timeout) if self.failing => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    self.tidy();
+                    idle = true;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -268,7 +286,8 @@ impl Writer {
     /// Makes the state of the last commit visible.
     fn publish(&mut self) -> rusqlite::Result<()> {
         let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-        let disk_bytes = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+        self.disk_bytes = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+        let disk_bytes = self.disk_bytes;
         let full = disk_bytes >= self.config.max_disk.as_u64();
         let stats = Stats {
             ledger: self.totals.ledger,
@@ -289,13 +308,31 @@ impl Writer {
         self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).refusing = Some(refusing);
     }
 
-    /// Idle work: old records go, and free space goes back to the file system, both in small steps.
-    fn tidy(&mut self) {
-        let tidied = trim::trim(&mut self.connection, &self.config, self.clock.now(), &mut self.totals)
-            .and_then(|()| trim::give_back(&self.connection))
+    /// Bytes of records that must go: what exceeds the history's own size, and whatever new events need below the
+    /// disk limit.
+    fn records_to_remove(&self) -> u64 {
+        let max_disk = self.config.max_disk.as_u64();
+        let too_much = self.totals.history_bytes.saturating_sub(self.config.history_size.as_u64());
+        let in_the_way = if self.disk_bytes < max_disk {
+            0
+        } else {
+            // Some room more, else every other request would be refused.
+            self.disk_bytes - max_disk + max_disk / 64
+        };
+        too_much.max(in_the_way).min(self.totals.history_bytes)
+    }
+
+    /// Old records go, and when idle free space goes back to the file system, both in small steps. (A busy queue would
+    /// take that space again at once.)
+    fn tidy(&mut self, idle: bool) {
+        let excess = self.records_to_remove();
+        let now = self.clock.now();
+        let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
+            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) })
             .and_then(|()| self.publish());
+        self.tidied_at = Instant::now();
         if let Err(error) = tidied {
-            tracing::warn!(%error, "the queue could not be tidied; it is tried again when idle");
+            tracing::warn!(%error, "the queue could not be tidied; it is tried again");
         }
     }
 }
@@ -455,8 +492,9 @@ fn settle(
             )?
             .execute(params![due.0, reason.as_str(), tries, first_failed_at.map(|at| at.0), done, seq.0])?,
         Resolution::Ended { outcome, reason } => {
-            let attempts = attempts.iter().map(|attempt| attempt.size() as u64).sum();
-            end(transaction, settlement, (outcome, reason), now, full, attempts, totals)?
+            let attempts: u64 = attempts.iter().map(|attempt| attempt.size() as u64).sum();
+            let earlier = if *tries == 0 { 0 } else { size_of_attempts(transaction, *seq)? };
+            end(transaction, settlement, (outcome, reason), now, full, earlier + attempts, totals)?
         }
     };
     if moved == 0 {
@@ -482,8 +520,26 @@ fn settle(
                     attempt.response,
                 ])?;
         }
+        if *tries > 0 || matches!(resolution, Resolution::Later { .. }) {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM attempts WHERE seq = ?1 AND id <=
+                         (SELECT id FROM attempts WHERE seq = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                )?
+                .execute(params![seq.0, KEPT_ATTEMPTS])?;
+        }
     }
     Ok(())
+}
+
+/// About how many bytes the stored attempts of an event take; see `Attempt::size`.
+fn size_of_attempts(transaction: &Transaction<'_>, Seq(seq): Seq) -> rusqlite::Result<u64> {
+    transaction
+        .prepare_cached(
+            "SELECT coalesce(sum(80 + octet_length(call) + octet_length(request) + octet_length(response)), 0)
+             FROM attempts WHERE seq = ?",
+        )?
+        .query_row([seq], |row| row.get(0))
 }
 
 /// Moves an envelope from `waiting` to where its outcome belongs; how many rows were moved (0 or 1).
@@ -497,9 +553,9 @@ fn end(
     totals: &mut Totals,
 ) -> rusqlite::Result<usize> {
     let (table, content) = match (outcome, full) {
-        (Outcome::Dead, _) => ("dead", "surroundings, payload, 200 + length(payload) + ?7"),
+        (Outcome::Dead, _) => ("dead", "surroundings, payload, 200 + octet_length(payload) + ?7"),
         (Outcome::Delivered | Outcome::Filtered | Outcome::Expired, true) => {
-            ("settled", "surroundings, payload, 200 + length(payload) + ?7")
+            ("settled", "surroundings, payload, 200 + octet_length(payload) + ?7")
         }
         (Outcome::Delivered | Outcome::Filtered | Outcome::Expired, false) => {
             ("settled", "NULL, NULL, 200 + 0 * ?7")
