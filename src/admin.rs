@@ -159,7 +159,7 @@ async fn events(
     };
     answer(admin.queue.find(lookup).await, |events| {
         let before = (events.len() == limit).then(|| events.last().map(|event| event.number)).flatten();
-        json(StatusCode::OK, &Page { before, events })
+        json(StatusCode::OK, &Page { events, before })
     })
 }
 

@@ -173,7 +173,9 @@ impl Delivery {
             tokio::select! {
                 () = self.queue.fresh().arrived() => {}
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
-                Some(read) = self.reads.join_next() => self.has_read(read.expect("BUG: reads neither panic nor are aborted")).await,
+                Some(read) = self.reads.join_next() => {
+                    self.has_read(read.expect("BUG: reads neither panic nor are aborted"));
+                }
                 () = tokio::time::sleep(sleep) => {}
                 () = self.shutdown.drain.cancelled() => {}
             }
@@ -230,6 +232,11 @@ impl Delivery {
             let queue = Arc::clone(&self.queue);
             self.reads.spawn(async move {
                 let found = queue.claim(Arc::clone(&read.organization), read.after, read.limit).await;
+                if let Err(error) = &found {
+                    let organization = &read.organization;
+                    tracing::error!(%error, %organization, "waiting events cannot be read; it is tried again");
+                    tokio::time::sleep(READ_AGAIN).await;
+                }
                 (read, found)
             });
         }
@@ -256,14 +263,10 @@ impl Delivery {
         }
     }
 
-    async fn has_read(&mut self, (read, found): (Read, Result<Vec<Envelope>, QueueError>)) {
+    fn has_read(&mut self, (read, found): (Read, Result<Vec<Envelope>, QueueError>)) {
         match found {
             Ok(found) => self.scheduler.read(&read, found.into_iter().map(item).collect(), self.clock.now()),
-            Err(error) => {
-                tracing::error!(%error, organization = %read.organization, "waiting events cannot be read; it is tried again");
-                tokio::time::sleep(READ_AGAIN).await;
-                self.scheduler.read_failed(&read);
-            }
+            Err(_) => self.scheduler.read_failed(&read),
         }
     }
 

@@ -245,6 +245,7 @@ impl Workshop {
             first_failed_at,
             done: done.clone(),
             attempts,
+            envelope_size: envelope.content.size(),
         };
         claim.get().queue.settle(settlement).await;
         let mut envelope = claim.resolve().envelope;

@@ -224,8 +224,7 @@ impl Intake<'_> {
     /// again is recognised.
     fn made_up_id(&self, event: &Event<'_>, raw: &str) -> Box<str> {
         let key = DedupKey::new(&self.organization, event.person(), raw);
-        let hex: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("made-up-{hex}").into()
+        format!("made-up-{:032x}", u128::from_be_bytes(key.0)).into()
     }
 }
 

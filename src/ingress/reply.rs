@@ -221,7 +221,6 @@ pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
 
 /// The reply when a handler panicked. Whether the events were kept is unknown, so the sender is told to repeat;
 /// deduplication takes care of the rest.
-#[expect(clippy::needless_pass_by_value, reason = "the layer hands the panic over")]
 pub(super) fn panicked(_: Box<dyn Any + Send>) -> HttpResponse<Body> {
     tracing::error!("a request handler panicked; please report it");
     let body =

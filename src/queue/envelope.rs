@@ -170,6 +170,8 @@ pub struct Settlement {
     pub done: String,
     /// The attempts of this round.
     pub attempts: Vec<Attempt>,
+    /// See [`NewEnvelope::size`].
+    pub envelope_size: usize,
 }
 
 impl Settlement {
@@ -183,7 +185,14 @@ impl Settlement {
             first_failed_at: envelope.first_failed_at,
             done: envelope.done.clone(),
             attempts: Vec::new(),
+            envelope_size: envelope.content.size(),
         }
+    }
+
+    /// About how many bytes a record in full takes.
+    pub fn size(&self) -> u64 {
+        let attempts: usize = self.attempts.iter().map(Attempt::size).sum();
+        (self.envelope_size + attempts) as u64
     }
 }
 

@@ -23,6 +23,7 @@
 
 mod reader;
 mod schema;
+mod store;
 #[cfg(test)]
 mod tests;
 mod trim;

@@ -3,6 +3,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests start tasks and build clients of their own")]
 #![expect(unreachable_pub, reason = "`pub` is what the harness offers to the tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that finds something missing fails at once, and says where"
+)]
 
 mod conservation;
 mod crash;

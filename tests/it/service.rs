@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::stand_in::StandIn;
 
 /// How long a test waits for something that should happen; then it fails with everything it knows.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How a service is to be started.
 pub struct Setup {

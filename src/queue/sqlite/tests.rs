@@ -141,12 +141,12 @@ async fn a_message_id_is_taken_once_within_the_window_and_across_restarts() {
     assert_eq!(queue.append(vec![by_other_route], PATIENCE).await.unwrap().accepted, 1);
 
     for hours in [12, 11] {
-        fixture.clock.advance(Duration::from_secs(hours * 3_600));
+        fixture.clock.advance(Duration::from_hours(hours));
         assert_eq!(again("acme", &["a"]).await.unwrap().duplicates, 1, "23 hours are within the window");
     }
-    fixture.clock.advance(Duration::from_secs(14 * 3_600));
+    fixture.clock.advance(Duration::from_hours(14));
     again("acme", &["d"]).await.unwrap();
-    fixture.clock.advance(Duration::from_secs(13 * 3_600));
+    fixture.clock.advance(Duration::from_hours(13));
     assert_eq!(again("acme", &["a"]).await.unwrap().accepted, 1, "50 hours are not");
 }
 
@@ -238,7 +238,7 @@ async fn old_records_go_and_dead_letters_stay() {
     queue.append(batch("acme", &["b"]), PATIENCE).await.unwrap();
     end_all(&queue, "acme", Outcome::Delivered, Reason::Delivered).await;
     assert!(queue.stats().history_bytes > 0);
-    fixture.clock.advance(Duration::from_secs(8 * 86_400));
+    fixture.clock.advance(Duration::from_hours(8 * 24));
     let deadline = std::time::Instant::now() + PATIENCE;
     while queue.stats().history_bytes > 0 {
         assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());

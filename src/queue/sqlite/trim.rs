@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::writer::{Totals, write_totals};
+use super::store::{Totals, write_totals};
 use crate::clock::UnixMillis;
 use crate::queue::Config;
 
