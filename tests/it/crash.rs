@@ -35,7 +35,7 @@ async fn client(number: usize, public: watch::Receiver<String>, stop: watch::Rec
     let mut round = 0;
     while !*stop.borrow() {
         round += 1;
-        let marks: Vec<Mark> = (0..1 + fastrand::usize(..12))
+        let marks: Vec<Mark> = (0..=fastrand::usize(..12))
             .map(|step| {
                 let person = (round * 7 + step * 3) % PEOPLE;
                 next[person] += 1;

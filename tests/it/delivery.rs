@@ -104,7 +104,7 @@ async fn each_try_of_an_event_can_be_looked_at() {
         assert!(request.contains(r#""eventName":"Seat Chosen""#), "{request}");
         let response = attempt["response"].as_str().unwrap();
         assert!(response.len() <= 16 * 1024, "{}", response.len());
-        assert!(!response.contains("org-to"), "{}", &response[response.len() - 40..]);
+        assert!(!response.contains("org-to"), "a part of the token is left");
     }
     assert!(
         attempts.iter().take(3).all(|attempt| attempt["duration_ms"].as_u64().unwrap() >= 30),

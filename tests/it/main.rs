@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a file per promise. Each test starts the real program on free ports and talks to
 //! it over real sockets.
 
+#![expect(clippy::print_stdout, reason = "what was measured, for whoever asks with --nocapture")]
 #![expect(clippy::disallowed_methods, reason = "tests start tasks and build clients of their own")]
 #![expect(unreachable_pub, reason = "`pub` is what the harness offers to the tests")]
 #![expect(

@@ -89,7 +89,7 @@ impl Noise {
     async fn webhook(&mut self, body: &str, signed: &str) -> Reply {
         let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SHARED_SECRET.as_bytes());
         let tag = hmac::sign(&key, signed.as_bytes());
-        let signature: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let signature = tag.as_ref().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
         let request = self
             .service
             .client()
