@@ -123,14 +123,14 @@ async fn nothing_acknowledged_is_lost_to_ten_kills_under_load() {
     assert!(lost.is_empty(), "acknowledged, but lost: {lost:?}");
     let invented: Vec<_> = carried_out.difference(&sent).map(ToString::to_string).collect();
     assert!(invented.is_empty(), "never sent: {invented:?}");
-    let doubles = account.doubles();
+    let (rounds, calls) = (account.doubled_rounds(), account.doubles());
     assert!(
-        doubles <= KILLS * IN_FLIGHT,
-        "{doubles} calls were doubled by {KILLS} kills of {IN_FLIGHT} in flight"
+        rounds <= KILLS * IN_FLIGHT,
+        "{rounds} rounds were doubled by {KILLS} kills of {IN_FLIGHT} in flight"
     );
     println!(
         "{accepted} events, {KILLS} kills: {repeated} requests sent again, {duplicates} of their events were known; \
-         {doubles} calls doubled, at most {} were in flight",
+         {calls} calls of {rounds} events doubled, at most {} events were in flight",
         KILLS * IN_FLIGHT
     );
     service.end().await;
