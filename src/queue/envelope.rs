@@ -313,7 +313,7 @@ pub struct Record {
     pub payload: Option<Box<serde_json::value::RawValue>>,
     /// What stood around it in its request, if anything.
     pub surroundings: Option<Box<serde_json::value::RawValue>>,
-    /// The attempts, oldest first; empty in a one-line record and when not asked for.
+    /// The newest attempts, oldest first; empty in a one-line record and when not asked for.
     pub attempts: Vec<Attempt>,
 }
 

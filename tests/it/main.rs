@@ -1,7 +1,9 @@
 //! The integration tests: one binary, a file per promise. Each test starts the real program on free ports and talks to
 //! it over real sockets.
 
+#![expect(clippy::print_stdout, reason = "what was measured, for whoever asks with --nocapture")]
 #![expect(clippy::disallowed_methods, reason = "tests start tasks and build clients of their own")]
+#![expect(unreachable_pub, reason = "`pub` is what the harness offers to the tests")]
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,5 +11,12 @@
     reason = "a test that finds something missing fails at once, and says where"
 )]
 
+mod conservation;
+mod crash;
+mod dedup;
+mod delivery;
 mod first_event;
+mod limits;
+mod secrets;
 mod service;
+mod stand_in;

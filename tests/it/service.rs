@@ -11,6 +11,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use crate::stand_in::StandIn;
+
 /// How long a test waits for something that should happen; then it fails with everything it knows.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -20,6 +22,7 @@ pub struct Setup {
     env: BTreeMap<String, String>,
     flags: Vec<String>,
     directory: Option<Arc<tempfile::TempDir>>,
+    stand_in: Option<String>,
 }
 
 /// A running service.
@@ -55,7 +58,16 @@ impl Service {
             env: BTreeMap::new(),
             flags: vec!["--sandbox".into()],
             directory: None,
+            stand_in: None,
         }
+    }
+
+    /// A service that calls a stand-in which is a process of its own.
+    pub fn calling(stand_in: &StandIn) -> Setup {
+        let mut setup = Self::sandbox().env("WIGZO__ORGANIZATION_DEFAULTS__BASE_URL", &stand_in.url);
+        setup.flags.clear();
+        setup.stand_in = Some(stand_in.url.clone());
+        setup
     }
 
     /// A request to the public side.
@@ -120,6 +132,41 @@ impl Service {
         }
     }
 
+    /// Asks a private route until its answer is as wanted.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.private(path).await;
+            if let Ok(answer) = serde_json::from_str(&reply.body)
+                && wanted(&answer)
+            {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{path} stays at {reply:?}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Asks for an event until it is in this state.
+    pub async fn state(&self, number: u64, state: &str) -> Value {
+        self.until(&format!("/api/events/{number}"), |record| record["state"] == state).await
+    }
+
+    /// Waits until no event is in flight: until then the scheduler has not heard of every result that is on disk.
+    pub async fn quiet(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric("wigzo_destination_in_flight").await != 0 {
+            assert!(Instant::now() < deadline, "never quiet\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The value of a metric's series, named with its labels.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let metrics = self.private("/metrics").await.body;
+        metric(&metrics, series).unwrap_or_else(|| panic!("no {series} in\n{metrics}"))
+    }
+
     /// Everything that the service has logged.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
@@ -166,6 +213,12 @@ impl Setup {
         self
     }
 
+    /// Logs what is wrong and nothing else: tens of thousands of lines help nobody.
+    pub fn terse(self) -> Self {
+        // The harness reads the addresses in the greeting.
+        self.env("WIGZO__TELEMETRY__LOG", "warn,wigzo_destination::cli=info")
+    }
+
     /// Starts on the directory of an earlier service.
     pub fn on(mut self, directory: Arc<tempfile::TempDir>) -> Self {
         self.directory = Some(directory);
@@ -173,7 +226,8 @@ impl Setup {
     }
 
     /// Starts the service and waits until it serves.
-    pub async fn start(self) -> Service {
+    pub async fn start(mut self) -> Service {
+        let stand_in = self.stand_in.take();
         let (mut child, directory, config) = self.spawn();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (found, mut serving) = watch::channel(None);
@@ -201,7 +255,7 @@ impl Setup {
         Service {
             public: url("public"),
             private: url("private"),
-            sandbox: url("sandbox"),
+            sandbox: stand_in.unwrap_or_else(|| url("sandbox")),
             directory,
             child,
             log,
@@ -235,6 +289,12 @@ impl Setup {
             .unwrap();
         (child, directory, config)
     }
+}
+
+/// The value of a series in the text of `/metrics`.
+pub fn metric(metrics: &str, series: &str) -> Option<u64> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    line.parse().ok()
 }
 
 /// The program under test, with pipes, in a directory.

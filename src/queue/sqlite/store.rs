@@ -11,6 +11,10 @@ use crate::queue::{Appended, Config, Envelope, NewEnvelope, Resolution, Seq, Set
 /// every half window, or when the current one holds its share of the entries.
 const GENERATIONS: usize = 3;
 
+/// Attempts of one event that are kept, the newest; `tries` knows how many there were. Without a bound a bad day
+/// would fill the disk with what each waiting event was answered each time.
+const KEPT_ATTEMPTS: u32 = 20;
+
 /// Everything that a transaction changes and a rollback must restore.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Totals {
@@ -234,8 +238,26 @@ pub(super) fn settle(
                     attempt.response,
                 ])?;
         }
+        if *tries > 0 || matches!(resolution, Resolution::Later { .. }) {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM attempts WHERE seq = ?1 AND id <=
+                         (SELECT id FROM attempts WHERE seq = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                )?
+                .execute(params![seq.0, KEPT_ATTEMPTS])?;
+        }
     }
     Ok(())
+}
+
+/// About how many bytes the stored attempts of an event take; see `Attempt::size`.
+fn size_of_attempts(transaction: &Transaction<'_>, Seq(seq): Seq) -> rusqlite::Result<u64> {
+    transaction
+        .prepare_cached(
+            "SELECT coalesce(sum(80 + octet_length(call) + octet_length(request) + octet_length(response)), 0)
+             FROM attempts WHERE seq = ?",
+        )?
+        .query_row([seq], |row| row.get(0))
 }
 
 /// Moves an envelope from `waiting` to where its outcome belongs; how many rows were moved (0 or 1).
@@ -252,7 +274,9 @@ fn end(
         (Outcome::Delivered | Outcome::Filtered | Outcome::Expired, true) => TO_SETTLED,
         (Outcome::Delivered | Outcome::Filtered | Outcome::Expired, false) => TO_SETTLED_IN_A_LINE,
     };
-    let size = if full { LINE_SIZE + settlement.size() } else { LINE_SIZE };
+    // An event that never failed has no attempts from before, and is spared the look.
+    let earlier = if settlement.tries == 0 { 0 } else { size_of_attempts(transaction, settlement.seq)? };
+    let size = LINE_SIZE + if full { settlement.size() + earlier } else { 0 };
     let copied = transaction.prepare_cached(copy)?.execute(params![
         settlement.seq.0,
         now.0,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
@@ -36,8 +36,11 @@ pub(super) enum Command {
 /// A group ends when it has this many bytes of envelopes, or nothing more is waiting.
 const GROUP_BYTES: usize = 4 << 20;
 
-/// How long the thread waits for a command before it tidies up; after a failure, how long until it tries again.
+/// How often the thread tidies up, busy or not; after a failure, how long until it tries again.
 const IDLE: Duration = Duration::from_millis(500);
+
+/// The same while there are more records than there may be: a hundred thousand can go in a second.
+const HURRY: Duration = Duration::from_millis(20);
 
 /// Appends of a group, each with its answer-to-be.
 type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
@@ -71,6 +74,8 @@ pub(super) struct Writer {
     commands: u64,
     duplicates: u64,
     failing: bool,
+    disk_bytes: u64,
+    tidied_at: Instant,
 }
 
 impl Writer {
@@ -94,6 +99,8 @@ impl Writer {
             commands: 0,
             duplicates: 0,
             failing: false,
+            disk_bytes: 0,
+            tidied_at: Instant::now(),
         };
         writer.note_backlog()?;
         writer.publish()?;
@@ -117,13 +124,20 @@ impl Writer {
 
     /// Serves commands until every sender is gone.
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
+        let mut idle = false;
         loop {
+            let rest = if self.records_to_remove() > 0 { HURRY } else { IDLE };
+            // By the time, not when idle: a busy queue is never idle, and must not grow for it.
+            if !self.failing && self.tidied_at.elapsed() >= rest {
+                self.tidy(idle);
+            }
+            idle = false;
             let mut group = Group::default();
-            match inbox.recv_timeout(IDLE) {
+            match inbox.recv_timeout(rest) {
                 Ok(command) => self.take(command, &mut group),
                 Err(RecvTimeoutError::Timeout) if self.failing => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    self.tidy();
+                    idle = true;
                     continue;
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -240,7 +254,8 @@ impl Writer {
     /// Makes the state of the last commit visible.
     fn publish(&mut self) -> rusqlite::Result<()> {
         let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-        let disk_bytes = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+        self.disk_bytes = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
+        let disk_bytes = self.disk_bytes;
         let full = disk_bytes >= self.config.max_disk.as_u64();
         let stats = Stats {
             ledger: self.totals.ledger,
@@ -261,13 +276,31 @@ impl Writer {
         self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).refusing = Some(refusing);
     }
 
-    /// Idle work: old records go, and free space goes back to the file system, both in small steps.
-    fn tidy(&mut self) {
-        let tidied = trim::trim(&mut self.connection, &self.config, self.clock.now(), &mut self.totals)
-            .and_then(|()| trim::give_back(&self.connection))
+    /// Bytes of records that must go: what exceeds the history's own size, and whatever new events need below the
+    /// disk limit.
+    fn records_to_remove(&self) -> u64 {
+        let max_disk = self.config.max_disk.as_u64();
+        let too_much = self.totals.history_bytes.saturating_sub(self.config.history_size.as_u64());
+        let in_the_way = if self.disk_bytes < max_disk {
+            0
+        } else {
+            // Some room more, else every other request would be refused.
+            self.disk_bytes - max_disk + max_disk / 64
+        };
+        too_much.max(in_the_way).min(self.totals.history_bytes)
+    }
+
+    /// Old records go, and when idle free space goes back to the file system, both in small steps. (A busy queue would
+    /// take that space again at once.)
+    fn tidy(&mut self, idle: bool) {
+        let excess = self.records_to_remove();
+        let now = self.clock.now();
+        let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
+            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) })
             .and_then(|()| self.publish());
+        self.tidied_at = Instant::now();
         if let Err(error) = tidied {
-            tracing::warn!(%error, "the queue could not be tidied; it is tried again when idle");
+            tracing::warn!(%error, "the queue could not be tidied; it is tried again");
         }
     }
 }
