@@ -3,6 +3,7 @@
 //! Everything here may show personal data (an event's payload is one), so on any address but loopback each request
 //! needs the token. Nothing here changes anything.
 
+use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -17,10 +18,12 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use crate::outcome::Ledger;
 use crate::queue::{Lookup, Place, Queue, QueueError, Record, Seq, Stats};
 use crate::secret::Secret;
+use crate::segment;
 use crate::telemetry::{Metrics, gauge};
 
 /// `[admin]`: the private side.
@@ -159,7 +162,7 @@ async fn events(
     };
     answer(admin.queue.find(lookup).await, |events| {
         let before = (events.len() == limit).then(|| events.last().map(|event| event.number)).flatten();
-        json(StatusCode::OK, &Page { before, events })
+        json(StatusCode::OK, &Page { events, before })
     })
 }
 
@@ -168,13 +171,26 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
         return problem(StatusCode::BAD_REQUEST, "An event's number has digits only.");
     };
     let lookup = Lookup { seq: Some(Seq(number)), limit: 1, in_full: true, ..Lookup::default() };
-    answer(admin.queue.find(lookup).await, |events| match events.first() {
-        Some(event) => json(StatusCode::OK, event),
+    answer(admin.queue.find(lookup).await, |mut events| match events.first_mut() {
+        Some(event) => {
+            event.payload = event.payload.take().map(showable);
+            json(StatusCode::OK, event)
+        }
         None => problem(
             StatusCode::NOT_FOUND,
             "No such event: it was never accepted, or its record is older than queue.history_retention.",
         ),
     })
+}
+
+/// A payload without what would let its reader send events.
+fn showable(payload: Box<RawValue>) -> Box<RawValue> {
+    match segment::without_key(&payload) {
+        Cow::Borrowed(_) => payload,
+        Cow::Owned(shown) => {
+            RawValue::from_string(shown).expect("BUG: a value in JSON was replaced by another one")
+        }
+    }
 }
 
 fn answer(found: Result<Vec<Record>, QueueError>, show: impl FnOnce(Vec<Record>) -> Response) -> Response {

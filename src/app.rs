@@ -133,7 +133,7 @@ impl App {
         let stop_accepting = CancellationToken::new();
         let limits = Limits {
             max_connections: settings.ingress.max_connections,
-            head_timeout: settings.ingress.read_timeout.0,
+            head_timeout: settings.ingress.idle_timeout.0,
             drain_deadline: settings.ingress.drain_deadline.0,
         };
         let public_address = address_of(&public, settings.ingress.listen);

@@ -87,11 +87,11 @@ struct Failure {
 }
 
 impl Failure {
-    fn usage(message: impl ToString) -> Self {
+    fn usage(message: impl std::fmt::Display) -> Self {
         Self { code: 2, message: message.to_string() }
     }
 
-    fn running(message: impl ToString) -> Self {
+    fn running(message: impl std::fmt::Display) -> Self {
         Self { code: 1, message: message.to_string() }
     }
 }

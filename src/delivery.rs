@@ -35,7 +35,7 @@ use scheduler::{Finish, Gate, Health, Item, LaneKey, Limits, Read, Scheduler, Ti
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Events in flight to Wigzo at a time, over all organizations. At least 1.
+    /// Events in flight to Wigzo at a time, over all organizations; each has a limit of its own besides. At least 1.
     pub max_in_flight: usize,
     /// How long a connection to Wigzo may take to be made. Shorter than `timeout`.
     pub connect_timeout: Span,
@@ -75,7 +75,7 @@ pub enum OnAmbiguous {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            max_in_flight: 256,
+            max_in_flight: 1_024,
             connect_timeout: Span::secs(3),
             timeout: Span::secs(10),
             quick_retries: 2,
@@ -173,7 +173,9 @@ impl Delivery {
             tokio::select! {
                 () = self.queue.fresh().arrived() => {}
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
-                Some(read) = self.reads.join_next() => self.has_read(read.expect("BUG: reads neither panic nor are aborted")).await,
+                Some(read) = self.reads.join_next() => {
+                    self.has_read(read.expect("BUG: reads neither panic nor are aborted"));
+                }
                 () = tokio::time::sleep(sleep) => {}
                 () = self.shutdown.drain.cancelled() => {}
             }
@@ -230,6 +232,11 @@ impl Delivery {
             let queue = Arc::clone(&self.queue);
             self.reads.spawn(async move {
                 let found = queue.claim(Arc::clone(&read.organization), read.after, read.limit).await;
+                if let Err(error) = &found {
+                    let organization = &read.organization;
+                    tracing::error!(%error, %organization, "waiting events cannot be read; it is tried again");
+                    tokio::time::sleep(READ_AGAIN).await;
+                }
                 (read, found)
             });
         }
@@ -256,14 +263,10 @@ impl Delivery {
         }
     }
 
-    async fn has_read(&mut self, (read, found): (Read, Result<Vec<Envelope>, QueueError>)) {
+    fn has_read(&mut self, (read, found): (Read, Result<Vec<Envelope>, QueueError>)) {
         match found {
             Ok(found) => self.scheduler.read(&read, found.into_iter().map(item).collect(), self.clock.now()),
-            Err(error) => {
-                tracing::error!(%error, organization = %read.organization, "waiting events cannot be read; it is tried again");
-                tokio::time::sleep(READ_AGAIN).await;
-                self.scheduler.read_failed(&read);
-            }
+            Err(_) => self.scheduler.read_failed(&read),
         }
     }
 

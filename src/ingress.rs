@@ -57,8 +57,11 @@ pub struct Config {
     /// How long a request may take from its last byte to its reply; then it is answered with 503 and nothing of it is
     /// kept. Segment gives up after 4 to 5 seconds.
     pub deadline: Span,
-    /// How long a client may take to send a request's head, and then its body.
+    /// How long a client may take to send a request's body.
     pub read_timeout: Span,
+    /// How long a connection may stay open without a complete request head. Longer than the idle time of the load
+    /// balancer before it (60 seconds for most), so that it never sends into a connection that is being closed.
+    pub idle_timeout: Span,
     /// The most open connections; further ones wait to be accepted.
     pub max_connections: usize,
     /// A request header that carries a source key, for senders that cannot set `Authorization`. Off when empty.
@@ -79,6 +82,7 @@ impl Default for Config {
             max_events: 5_000,
             deadline: Span::secs(3),
             read_timeout: Span::secs(10),
+            idle_timeout: Span::secs(75),
             max_connections: 4_096,
             key_header: String::new(),
             drain_grace: Span::secs(5),

@@ -12,8 +12,8 @@
 //! # What a reply promises
 //!
 //! 200 means *on disk*: every event the reply counts as accepted survives `kill -9` and a power cut, and ends
-//! delivered, filtered, expired or dead. 429 and 503 mean that nothing of the request was kept. Any other
-//! status says that sending the same bytes again cannot help.
+//! delivered, filtered, expired or dead. 429 and 503 mean that nothing of the request was kept; 500, that
+//! this is unknown. Any other status says that sending the same bytes again cannot help.
 //!
 //! # Who may know whom
 //!

@@ -69,6 +69,7 @@ closed! {
         Unreachable = "unreachable", "No connection to Wigzo could be made: name look-up, refused, TLS or connect time-out.";
         Broken = "connection_broken", "The connection broke after the call may have been sent.";
         TimedOut = "timeout", "Wigzo did not answer in time; it may have carried the call out.";
+        Interrupted = "interrupted", "The service had to end while the call was in flight; Wigzo may have carried it out.";
         SoftFailure = "wigzo_soft_failure", "Wigzo answered 2xx, but its body's `status` is not `success`.";
         Wigzo3xx = "wigzo_3xx", "Wigzo answered with a redirect, which is never followed: check `base_url`.";
         Wigzo400 = "wigzo_400", "Wigzo refused the call as malformed.";

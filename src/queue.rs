@@ -54,7 +54,8 @@ pub struct Config {
     pub dedup_entries: u64,
     /// For how long the record of an ended event is kept. Dead letters are kept until somebody decides.
     pub history_retention: Span,
-    /// How much disk the records of ended events may take; the oldest go first.
+    /// How much disk the records of ended events may take; the oldest go first. They also give way to new events at
+    /// `max_disk`.
     #[schemars(with = "String")]
     pub history_size: ByteSize,
     /// How many delivered events per second and organization are recorded in full (payload, calls, answers). Above

@@ -27,7 +27,7 @@ pub use finding::{Rejection, RejectionCode, Warning};
 pub use name::EventName;
 pub use object::Object;
 pub use signature::signed_by;
-pub use value::{JsonType, bool_of, items_of, present, string_of, text_of};
+pub use value::{JsonType, bool_of, items_of, present, string_of, text_of, without_key};
 
 /// The two families of public routes. They differ in what `integrations` means (segment.md 4.2): on the tracking
 /// routes it is the sender's wish and is obeyed; behind a webhook Segment has already decided.

@@ -283,7 +283,7 @@ impl Metrics {
         }
     }
 
-    /// The metrics in the OpenMetrics text format.
+    /// The metrics in the `OpenMetrics` text format.
     pub fn print(&self) -> String {
         let mut printed = String::new();
         text::encode(&mut printed, &self.registry).expect("BUG: writing to a String cannot fail");

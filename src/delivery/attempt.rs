@@ -1,6 +1,7 @@
 //! The work on one envelope: read, translate, call, judge, settle.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -45,6 +46,8 @@ struct Judgement {
     health: Health,
     /// Whether the round counts as a failed try of this event.
     failed: bool,
+    /// Whether earlier failures stop counting towards the horizon.
+    forgiven: bool,
     attempts: Vec<Attempt>,
     done: String,
 }
@@ -60,6 +63,7 @@ impl Workshop {
                 resolution: Resolution::Ended { outcome, reason },
                 health: Health::Unknown,
                 failed: false,
+                forgiven: false,
                 attempts: Vec::new(),
                 done: envelope.done.clone(),
             },
@@ -98,6 +102,7 @@ impl Workshop {
             resolution: Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered },
             health: Health::Unknown,
             failed: false,
+            forgiven: false,
             attempts: Vec::new(),
             done: envelope.done.clone(),
         };
@@ -107,22 +112,20 @@ impl Workshop {
             }
             let tries = Arc::new(Mutex::new(Vec::new()));
             let outgoing = self.outgoing(call, &key, envelope, organization, &tries);
+            let began = self.clock.now();
             let result = tokio::select! {
                 biased;
-                result = self.client.call(outgoing) => result,
-                () = self.stop.cancelled() => {
-                    // The call in flight is given up: it is the one kind of doubt that a hurried end leaves.
-                    judgement.resolution =
-                        Resolution::Later { due: self.clock.now(), reason: Reason::TimedOut };
-                    return judgement;
-                }
+                result = self.client.call(outgoing) => Some(result),
+                () = self.stop.cancelled() => None,
             };
             let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
-            let url = organization.address.url(call.endpoint).redacted();
-            for noted in tries {
-                let attempt = self.note(&noted, &key, url, call, organization);
-                judgement.attempts.push(attempt);
-            }
+            judgement.attempts.extend(tries.iter().map(|noted| self.note(noted, &key, call, organization)));
+            let Some(result) = result else {
+                judgement.attempts.push(self.interrupted(began, &key, call, organization));
+                judgement.resolution =
+                    Resolution::Later { due: self.clock.now(), reason: Reason::Interrupted };
+                return judgement;
+            };
             match verdict(&client::as_reply(&result)) {
                 Verdict::Delivered => {
                     judgement.health = Health::Good;
@@ -162,16 +165,14 @@ impl Workshop {
     }
 
     /// Turns a try into its stored form, with tokens masked wherever Wigzo may have echoed them.
-    fn note(&self, noted: &Try, key: &str, url: &str, call: &Call, organization: &Organization) -> Attempt {
-        let reason = match &noted.result {
-            Ok(Answer { status: 200..=299, .. })
-                if verdict(&client::as_reply(&noted.result)) == Verdict::Delivered =>
-            {
-                Reason::Delivered
-            }
-            result => reason_of_result(result),
-        };
+    fn note(&self, noted: &Try, key: &str, call: &Call, organization: &Organization) -> Attempt {
+        let verdict = verdict(&client::as_reply(&noted.result));
+        let reason =
+            if verdict == Verdict::Delivered { Reason::Delivered } else { reason_of_result(&noted.result) };
         self.metrics.attempt(reason, noted.took);
+        if matches!(verdict, Verdict::Retry { ambiguous: true, .. }) {
+            self.metrics.possible_duplicates.inc();
+        }
         let (status, body) = match &noted.result {
             Ok(answer) => (Some(answer.status), String::from_utf8_lossy(&answer.body)),
             Err(_) => (None, "".into()),
@@ -180,10 +181,26 @@ impl Workshop {
             at: noted.at,
             call: key.to_owned(),
             status,
-            duration_ms: u64::try_from(noted.took.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: millis(noted.took),
             reason,
-            request: format!("POST {url}\n{}", call.body),
+            request: printed(call, organization),
             response: organization.address.scrub(&body).into_owned(),
+        }
+    }
+
+    /// The record of a call that was in flight when the service had to end.
+    fn interrupted(&self, at: UnixMillis, key: &str, call: &Call, organization: &Organization) -> Attempt {
+        let took = self.clock.now().since(at);
+        self.metrics.attempt(Reason::Interrupted, took);
+        self.metrics.possible_duplicates.inc();
+        Attempt {
+            at,
+            call: key.to_owned(),
+            status: None,
+            duration_ms: millis(took),
+            reason: Reason::Interrupted,
+            request: printed(call, organization),
+            response: String::new(),
         }
     }
 
@@ -202,10 +219,7 @@ impl Workshop {
             Verdict::Retry { ambiguous: true, .. } if self.config.on_ambiguous == OnAmbiguous::DeadLetter => {
                 dead
             }
-            Verdict::Retry { after, ambiguous } => {
-                if ambiguous {
-                    self.metrics.possible_duplicates.inc();
-                }
+            Verdict::Retry { after, ambiguous: _ } => {
                 let until = after.map(|after| now.plus(retry.pause(after)));
                 if let Some(until) = until {
                     judgement.health = Health::Pause(until);
@@ -215,8 +229,9 @@ impl Workshop {
             Verdict::SoftFailure if envelope.tries >= retry.soft_failures => dead,
             Verdict::SoftFailure => later(None),
             Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after } => {
-                // Not the event's fault: it waits for the organization, and its own horizon does not run.
+                // Not the event's fault: it waits for the organization, and its own horizon starts anew afterwards.
                 judgement.failed = false;
+                judgement.forgiven = true;
                 judgement.health = Health::Suspend(after.map_or(now, |after| now.plus(retry.pause(after))));
                 Resolution::Later { due: now, reason }
             }
@@ -232,11 +247,11 @@ impl Workshop {
 
     /// Puts the result on disk, counts and tells it, and lets go of the envelope.
     async fn settle(&self, claim: Owed<Claim>, judgement: Judgement, began: UnixMillis) -> Round {
-        let Judgement { resolution, health, failed, attempts, done } = judgement;
+        let Judgement { resolution, health, failed, forgiven, attempts, done } = judgement;
         let now = self.clock.now();
         let envelope = &claim.get().envelope;
         let tries = envelope.tries + u32::from(failed);
-        let first_failed_at = envelope.first_failed_at.or(failed.then_some(now));
+        let first_failed_at = envelope.first_failed_at.filter(|_| !forgiven).or(failed.then_some(now));
         let settlement = Settlement {
             seq: envelope.seq,
             organization: Arc::clone(&envelope.content.organization),
@@ -245,6 +260,7 @@ impl Workshop {
             first_failed_at,
             done: done.clone(),
             attempts,
+            envelope_size: envelope.content.size(),
         };
         claim.get().queue.settle(settlement).await;
         let mut envelope = claim.resolve().envelope;
@@ -259,19 +275,13 @@ impl Workshop {
         Round { again, health }
     }
 
-    /// The canonical line of an outcome. Names of people and of message ids are left out: the number finds them.
-    fn tell(
-        &self,
-        envelope: &Envelope,
-        resolution: Resolution,
-        done: &str,
-        tries: u32,
-        took: std::time::Duration,
-    ) {
+    /// The canonical line of an outcome. People and message ids are left out: the number finds them. So is what a page
+    /// or screen is called, which may be about a person; the name of a track event is the tracking plan's.
+    fn tell(&self, envelope: &Envelope, resolution: Resolution, done: &str, tries: u32, took: Duration) {
         let content = &envelope.content;
         let (number, organization) = (envelope.seq.0, &*content.organization);
-        let (kind, title) = (&*content.kind, &*content.title);
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let (kind, title) = (&*content.kind, if content.kind == "track" { &*content.title } else { "" });
+        let duration_ms = millis(took);
         match resolution {
             Resolution::Ended { outcome, reason } => {
                 let age = self.clock.now().since(content.received_at);
@@ -300,6 +310,15 @@ impl Workshop {
             ),
         }
     }
+}
+
+/// A call as it is recorded: method, redacted URL, body.
+fn printed(call: &Call, organization: &Organization) -> String {
+    format!("POST {}\n{}", organization.address.url(call.endpoint).redacted(), call.body)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Names each call within its event, so that progress survives restarts and corrected mappings: endpoint and Wigzo

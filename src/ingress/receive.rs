@@ -230,7 +230,8 @@ impl Intake<'_> {
     /// An id for an event that came without one: the same bytes get the same id, so that a request which is sent
     /// again is recognised.
     fn made_up_id(&self, event: &Event<'_>, raw: &str) -> Box<str> {
-        format!("made-up-{}", DedupKey::new(&self.organization, event.person(), raw)).into()
+        let key = DedupKey::new(&self.organization, event.person(), raw);
+        format!("made-up-{:032x}", u128::from_be_bytes(key.0)).into()
     }
 }
 

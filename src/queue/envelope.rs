@@ -170,6 +170,8 @@ pub struct Settlement {
     pub done: String,
     /// The attempts of this round.
     pub attempts: Vec<Attempt>,
+    /// See [`NewEnvelope::size`].
+    pub envelope_size: usize,
 }
 
 impl Settlement {
@@ -183,7 +185,14 @@ impl Settlement {
             first_failed_at: envelope.first_failed_at,
             done: envelope.done.clone(),
             attempts: Vec::new(),
+            envelope_size: envelope.content.size(),
         }
+    }
+
+    /// About how many bytes a record in full takes.
+    pub fn size(&self) -> u64 {
+        let attempts: usize = self.attempts.iter().map(Attempt::size).sum();
+        (self.envelope_size + attempts) as u64
     }
 }
 
@@ -304,7 +313,7 @@ pub struct Record {
     pub payload: Option<Box<serde_json::value::RawValue>>,
     /// What stood around it in its request, if anything.
     pub surroundings: Option<Box<serde_json::value::RawValue>>,
-    /// The attempts, oldest first; empty in a one-line record and when not asked for.
+    /// The newest attempts, oldest first; empty in a one-line record and when not asked for.
     pub attempts: Vec<Attempt>,
 }
 

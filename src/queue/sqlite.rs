@@ -5,7 +5,8 @@
 //! * *Group commit*: one thread writes. It drains its channel into one transaction; while that one syncs, the next
 //!   group gathers. There are no timers: the sync itself forms the group.
 //! * *The hot path never reads*: committed envelopes go to delivery through [`Fresh`].
-//! * *Bounded disk*: records of ended events are trimmed to their time and size; above `max_disk` appends are refused.
+//! * *Bounded disk*: records of ended events are trimmed to their time and size, busy or not, and give way to new
+//!   events at `max_disk`; what still exceeds it is waiting or dead, and appends are refused.
 //! * *One owner*: a lock file is held for the process's life. Claims need no rows, since they live in memory.
 //!
 //! # Layout (`queue.sqlite`)
@@ -22,6 +23,7 @@
 
 mod reader;
 mod schema;
+mod store;
 #[cfg(test)]
 mod tests;
 mod trim;

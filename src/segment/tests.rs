@@ -284,3 +284,19 @@ proptest! {
         prop_assert!(text_of(value).is_none_or(|text| !text.is_empty()));
     }
 }
+
+#[test]
+fn a_shown_event_has_no_source_key_and_is_else_unchanged() {
+    for (event, shown) in [
+        (r#"{"type":"track", "n":1.00}"#, r#"{"type":"track", "n":1.00}"#),
+        (r#"{"writeKey" : "wk_1", "n":1.00 }"#, r#"{"writeKey" : "***", "n":1.00 }"#),
+        (
+            r#"{"write\u004bey":"wk_1","a":{"writeKey":1},"writeKey":["wk_2"]}"#,
+            r#"{"write\u004bey":"***","a":{"writeKey":1},"writeKey":"***"}"#,
+        ),
+        ("[1]", "[1]"),
+    ] {
+        let raw: &serde_json::value::RawValue = serde_json::from_str(event).unwrap();
+        assert_eq!(super::without_key(raw), shown);
+    }
+}

@@ -96,6 +96,27 @@ pub(super) fn members_of(raw: &RawValue) -> Option<Vec<Member<'_>>> {
     serde_json::from_str::<Members<'_>>(raw.get()).ok().map(|Members(members)| members)
 }
 
+/// An event's bytes as they may be shown: a `writeKey` in it, which lets whoever reads it send events, is replaced by
+/// `"***"`. Everything else is as it was.
+pub fn without_key(event: &RawValue) -> Cow<'_, str> {
+    let text = event.get();
+    let keys = members_of(event).into_iter().flatten();
+    let keys = keys.filter(|member| string_of(member.key).as_deref() == Some("writeKey"));
+    let (mut shown, mut copied) = (String::new(), 0);
+    for key in keys {
+        // The members are slices of the text: where one begins is a matter of counting.
+        let began = key.value.get().as_ptr() as usize - text.as_ptr() as usize;
+        shown.push_str(text.get(copied..began).unwrap_or_default());
+        shown.push_str(r#""***""#);
+        copied = began + key.value.get().len();
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    shown.push_str(text.get(copied..).unwrap_or_default());
+    Cow::Owned(shown)
+}
+
 /// Whether arrays and objects are nested deeper than `limit` levels (a scalar has none).
 ///
 /// Costs one plain count of brackets in the usual case; only a text with more of them than `limit` is scanned with

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use url::Url;
 
 use super::Endpoint;
@@ -22,7 +23,8 @@ pub struct Address {
     event: CallUrl,
     product: CallUrl,
     shipment: CallUrl,
-    tokens: Vec<SecretString>,
+    /// Each token in every form in which a server may echo it.
+    echoes: Vec<SecretString>,
 }
 
 /// An endpoint's URL in both forms.
@@ -49,20 +51,23 @@ impl Address {
             event: both(Endpoint::Event),
             product: both(Endpoint::Product),
             shipment: both(Endpoint::Shipment),
-            tokens: std::iter::once(org_token).chain(token).cloned().collect(),
+            echoes: std::iter::once(org_token).chain(token).flat_map(echoes).collect(),
         }
     }
 
     /// A text of Wigzo's, such as the body of an answer, with each token in it replaced by `***`: servers echo what
-    /// they refuse.
+    /// they refuse. The text may have been cut anywhere: a token's beginning at its end is replaced as well.
     pub fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        self.tokens.iter().map(ExposeSecret::expose_secret).fold(Cow::Borrowed(text), |text, token| {
-            if token.is_empty() || !text.contains(token) {
-                text
-            } else {
-                text.replace(token, REDACTED).into()
-            }
-        })
+        let echoes = || self.echoes.iter().map(ExposeSecret::expose_secret);
+        let mut text = echoes().fold(Cow::Borrowed(text), |text, token| {
+            if text.contains(token) { text.replace(token, REDACTED).into() } else { text }
+        });
+        if let Some(cut) = echoes().filter_map(|token| cut_off(&text, token)).max() {
+            let text = text.to_mut();
+            text.truncate(text.len() - cut);
+            text.push_str(REDACTED);
+        }
+        text
     }
 
     /// The URL of an endpoint.
@@ -120,6 +125,29 @@ fn build(base: &Url, endpoint: Endpoint, org_token: &str, token: Option<&str>) -
         }
     }
     url
+}
+
+/// The forms in which an answer may hold a token: as it is, as it stands in a query or a path, and as JSON writes it.
+fn echoes(token: &SecretString) -> Vec<SecretString> {
+    let token = token.expose_secret();
+    let query: String = url::form_urlencoded::byte_serialize(token.as_bytes()).collect();
+    let json = Value::from(token).to_string();
+    let json = json.strip_prefix('"').and_then(|json| json.strip_suffix('"')).unwrap_or(&json).to_owned();
+    let mut forms = vec![token.to_owned(), query, json.replace('/', "\\/"), json];
+    // The longest first: an escaped form may hold the plain one.
+    forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+    forms.dedup();
+    forms.retain(|form| !form.is_empty());
+    forms.into_iter().map(SecretString::from).collect()
+}
+
+/// A token's beginning that says nothing: words end alike by chance.
+const HARMLESS: usize = 3;
+
+/// How many bytes at a text's end are the beginning of a token, if that is more than chance.
+fn cut_off(text: &str, token: &str) -> Option<usize> {
+    let parts = token.char_indices().map(|(end, _)| end).filter(|&end| end > HARMLESS);
+    parts.rev().find(|&end| token.get(..end).is_some_and(|part| text.ends_with(part)))
 }
 
 /// The base with `***` for a user name and no password: a proxy before Wigzo may want a login, no log does.
@@ -211,5 +239,24 @@ mod tests {
             assert!(!printed.contains(secret), "{secret} in {printed}");
         }
         assert!(printed.contains("https://***@w.example/x/rest/v1/learn/event?org_token=***&token=***"));
+    }
+
+    #[test]
+    fn an_echoed_token_is_masked_in_every_form_and_where_the_text_was_cut() {
+        let address = address("https://w.example", "org-token-0001", Some(r#"x+y/z="w\"#));
+        for (text, scrubbed) in [
+            ("nothing of ours", "nothing of ours"),
+            ("org-token-0001 and org-token-0001", "*** and ***"),
+            ("?org_token=org-token-0001&token=x%2By%2Fz%3D%22w%5C", "?org_token=***&token=***"),
+            (r#"{"token":"x+y/z=\"w\\"}"#, r#"{"token":"***"}"#),
+            (r#"{"token":"x+y\/z=\"w\\"}"#, r#"{"token":"***"}"#),
+            (r#"token x+y/z="w\"#, "token ***"),
+            ("no such token org-token-000", "no such token ***"),
+            ("no such token org-", "no such token ***"),
+            ("no such token x%2By%", "no such token ***"),
+            ("the end of this cyborg", "the end of this cyborg"),
+        ] {
+            assert_eq!(address.scrub(text), scrubbed, "{text}");
+        }
     }
 }

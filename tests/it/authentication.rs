@@ -167,7 +167,9 @@ async fn a_key_that_differs_between_header_and_body_is_told_in_the_log() {
         assert_eq!(service.wire(&request).await.status, 200);
     }
     // The lines of the later requests come last.
-    service.until("four requests told", async || service.log().matches("events kept").count() == 4).await;
+    service
+        .eventually("four requests told", async || service.log().matches("events kept").count() == 4)
+        .await;
     let log = service.log();
     let told: Vec<_> = log.lines().filter(|line| line.contains("writeKey")).collect();
     assert_eq!(told.len(), 2, "one for another organization's key, one for an unknown one: {told:#?}");

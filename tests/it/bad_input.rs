@@ -770,7 +770,8 @@ async fn depth_is_harmless() {
 
 #[tokio::test]
 async fn slow_senders_are_let_go() {
-    let service = service().config("[ingress]\nread_timeout = \"300ms\"").start().await;
+    let service =
+        service().config("[ingress]\nread_timeout = \"300ms\"\nidle_timeout = \"300ms\"").start().await;
 
     // A head that never ends: the connection is closed.
     let mut stream = wire::connect(&service.public).await;

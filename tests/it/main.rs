@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a file per promise. Each test starts the real program on free ports and talks to
 //! it over real sockets.
 
+#![expect(clippy::print_stdout, reason = "what was measured, for whoever asks with --nocapture")]
 #![expect(clippy::disallowed_methods, reason = "tests start tasks and build clients of their own")]
 #![expect(unreachable_pub, reason = "`pub` is what the harness offers to the tests")]
 #![expect(
@@ -8,14 +9,21 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    reason = "a test that trips over its own words fails, as it should"
+    reason = "a test that finds something missing fails at once, and says where"
 )]
 
 mod authentication;
 mod bad_input;
 mod captures;
 mod configuration;
+mod conservation;
+mod crash;
+mod dedup;
+mod delivery;
 mod first_event;
+mod limits;
 mod probes;
+mod secrets;
 mod service;
+mod stand_in;
 mod wire;

@@ -21,7 +21,7 @@ fn event(message_id: &str) -> Request {
 async fn event_in_flight(service: &Service) {
     let before = service.calls("").await.len();
     assert_eq!(service.wire(&event("in flight")).await.status, 200);
-    service.until("a call", async || service.calls("").await.len() > before).await;
+    service.eventually("a call", async || service.calls("").await.len() > before).await;
 }
 
 #[tokio::test]
@@ -46,7 +46,7 @@ async fn probes_of_a_service_that_is_well() {
 async fn a_draining_service_says_so_and_takes_events_until_its_grace_is_over() {
     let mut service = Service::sandbox().config("[ingress]\ndrain_grace = \"2s\"").start().await;
     service.signal("TERM");
-    service.until("draining", async || service.get("/readyz").await.status == 503).await;
+    service.eventually("draining", async || service.get("/readyz").await.status == 503).await;
     for path in ["/readyz", "/healthz"] {
         let reply = service.get(path).await;
         let expected = json!({"status": "not ready", "reason": "draining: this process is about to end"});
@@ -128,7 +128,7 @@ async fn a_second_signal_ends_at_once() {
         // While a request is open, the public side does not end: it shows that the first signal has been taken.
         service.signal(first);
         let draining = if first == "TERM" { "draining:" } else { "delivery drains" };
-        service.until(draining, async || service.log().contains(draining)).await;
+        service.eventually(draining, async || service.log().contains(draining)).await;
         service.signal(second);
         assert_eq!(service.ended().await.code(), Some(1), "{first} {second}: {}", service.log());
 
@@ -153,13 +153,13 @@ async fn a_process_lives_while_its_queue_is_blocked() {
     assert!(began.elapsed() < PATIENCE);
     assert_eq!(first.status, 503, "{first:?}");
     assert_eq!(first.headers["retry-after"], "5");
-    service.until("not ready", async || service.get("/readyz").await.status == 503).await;
+    service.eventually("not ready", async || service.get("/readyz").await.status == 503).await;
     let reason = service.get("/readyz").await.json()["reason"].clone();
     assert_eq!(reason, "queue failing: its disk takes no writes; see the log");
     assert_eq!(service.get("/livez").await.status, 200);
 
     database.execute_batch("COMMIT").unwrap();
-    service.until("kept", async || service.wire(&blocked).await.status == 200).await;
+    service.eventually("kept", async || service.wire(&blocked).await.status == 200).await;
     assert_eq!(service.settled(1).await["accepted"], 1, "what was answered with 503 had not been kept");
     assert_eq!(service.get("/readyz").await.status, 200);
     service.end().await;
@@ -167,10 +167,7 @@ async fn a_process_lives_while_its_queue_is_blocked() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_says_why_and_recovers() {
-    let service = Service::sandbox()
-        .config("[queue]\nmax_disk = \"64 MiB\"\nhistory_size = \"1 MiB\"\n[delivery]\ntimeout = \"1s\"")
-        .start()
-        .await;
+    let service = Service::sandbox().config("[queue]\nmax_disk = \"64 MiB\"").start().await;
     service.faults(&json!([{"status": 503}])).await;
     // Each event is stored with its envelope's context: a small request fills a large queue.
     let batch = |number: usize| {
@@ -198,7 +195,7 @@ async fn a_full_queue_refuses_says_why_and_recovers() {
 
     service.faults(&json!([])).await;
     service.settled(kept as u64 * 30).await;
-    service.until("room again", async || service.get("/readyz").await.status == 200).await;
+    service.eventually("room again", async || service.get("/readyz").await.status == 200).await;
     assert_eq!(service.wire(&event("afterwards")).await.status, 200);
     let ledger = service.settled(kept as u64 * 30 + 1).await;
     assert_eq!(ledger["delivered"], kept * 30 + 1, "nothing that was accepted is dropped for want of room");

@@ -11,10 +11,11 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
+use crate::stand_in::StandIn;
 use crate::wire::{self, Request};
 
 /// How long a test waits for something that should happen; then it fails with everything it knows.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How a service is to be started.
 pub struct Setup {
@@ -22,6 +23,7 @@ pub struct Setup {
     env: BTreeMap<String, String>,
     flags: Vec<String>,
     directory: Option<Arc<tempfile::TempDir>>,
+    stand_in: Option<String>,
 }
 
 /// A running service.
@@ -57,7 +59,16 @@ impl Service {
             env: BTreeMap::new(),
             flags: vec!["--sandbox".into()],
             directory: None,
+            stand_in: None,
         }
+    }
+
+    /// A service that calls a stand-in which is a process of its own.
+    pub fn calling(stand_in: &StandIn) -> Setup {
+        let mut setup = Self::sandbox().env("WIGZO__ORGANIZATION_DEFAULTS__BASE_URL", &stand_in.url);
+        setup.flags.clear();
+        setup.stand_in = Some(stand_in.url.clone());
+        setup
     }
 
     /// A request to the public side.
@@ -120,6 +131,41 @@ impl Service {
             assert!(Instant::now() < deadline, "not settled: {stats}\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Asks a private route until its answer is as wanted.
+    pub async fn until(&self, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.private(path).await;
+            if let Ok(answer) = serde_json::from_str(&reply.body)
+                && wanted(&answer)
+            {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{path} stays at {reply:?}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Asks for an event until it is in this state.
+    pub async fn state(&self, number: u64, state: &str) -> Value {
+        self.until(&format!("/api/events/{number}"), |record| record["state"] == state).await
+    }
+
+    /// Waits until no event is in flight: until then the scheduler has not heard of every result that is on disk.
+    pub async fn quiet(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric("wigzo_destination_in_flight").await != 0 {
+            assert!(Instant::now() < deadline, "never quiet\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// The value of a metric's series, named with its labels.
+    pub async fn metric(&self, series: &str) -> u64 {
+        let metrics = self.private("/metrics").await.body;
+        metric(&metrics, series).unwrap_or_else(|| panic!("no {series} in\n{metrics}"))
     }
 
     /// Everything that the service has logged.
@@ -190,7 +236,7 @@ impl Service {
     }
 
     /// Waits for a condition; fails with the log when it does not come true.
-    pub async fn until<F: Future<Output = bool>>(&self, what: &str, mut condition: impl FnMut() -> F) {
+    pub async fn eventually<F: Future<Output = bool>>(&self, what: &str, mut condition: impl FnMut() -> F) {
         let deadline = Instant::now() + PATIENCE;
         while !condition().await {
             assert!(Instant::now() < deadline, "still not: {what}\n{}", self.log());
@@ -218,6 +264,12 @@ impl Setup {
         self
     }
 
+    /// Logs what is wrong and nothing else: tens of thousands of lines help nobody.
+    pub fn terse(self) -> Self {
+        // The harness reads the addresses in the greeting.
+        self.env("WIGZO__TELEMETRY__LOG", "warn,wigzo_destination::cli=info")
+    }
+
     /// Starts on the directory of an earlier service.
     pub fn on(mut self, directory: Arc<tempfile::TempDir>) -> Self {
         self.directory = Some(directory);
@@ -225,7 +277,8 @@ impl Setup {
     }
 
     /// Starts the service and waits until it serves.
-    pub async fn start(self) -> Service {
+    pub async fn start(mut self) -> Service {
+        let stand_in = self.stand_in.take();
         let (mut child, directory, config) = self.spawn();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (found, mut serving) = watch::channel(None);
@@ -253,7 +306,7 @@ impl Setup {
         Service {
             public: url("public"),
             private: url("private"),
-            sandbox: url("sandbox"),
+            sandbox: stand_in.unwrap_or_else(|| url("sandbox")),
             directory,
             child,
             log,
@@ -287,6 +340,12 @@ impl Setup {
             .unwrap();
         (child, directory, config)
     }
+}
+
+/// The value of a series in the text of `/metrics`.
+pub fn metric(metrics: &str, series: &str) -> Option<u64> {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    line.parse().ok()
 }
 
 /// The program under test, with pipes, in a directory.

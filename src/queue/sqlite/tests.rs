@@ -141,12 +141,12 @@ async fn a_message_id_is_taken_once_within_the_window_and_across_restarts() {
     assert_eq!(queue.append(vec![by_other_route], PATIENCE).await.unwrap().accepted, 1);
 
     for hours in [12, 11] {
-        fixture.clock.advance(Duration::from_secs(hours * 3_600));
+        fixture.clock.advance(Duration::from_hours(hours));
         assert_eq!(again("acme", &["a"]).await.unwrap().duplicates, 1, "23 hours are within the window");
     }
-    fixture.clock.advance(Duration::from_secs(14 * 3_600));
+    fixture.clock.advance(Duration::from_hours(14));
     again("acme", &["d"]).await.unwrap();
-    fixture.clock.advance(Duration::from_secs(13 * 3_600));
+    fixture.clock.advance(Duration::from_hours(13));
     assert_eq!(again("acme", &["a"]).await.unwrap().accepted, 1, "50 hours are not");
 }
 
@@ -238,7 +238,7 @@ async fn old_records_go_and_dead_letters_stay() {
     queue.append(batch("acme", &["b"]), PATIENCE).await.unwrap();
     end_all(&queue, "acme", Outcome::Delivered, Reason::Delivered).await;
     assert!(queue.stats().history_bytes > 0);
-    fixture.clock.advance(Duration::from_secs(8 * 86_400));
+    fixture.clock.advance(Duration::from_hours(8 * 24));
     let deadline = std::time::Instant::now() + PATIENCE;
     while queue.stats().history_bytes > 0 {
         assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());
@@ -274,6 +274,77 @@ async fn at_the_disk_limit_new_events_are_refused_and_accepted_ones_still_settle
         ))
         .await;
     assert_eq!(queue.stats().ledger.delivered, 1);
+}
+
+/// Appends one event and delivers it; while the queue is full, again and again until it is taken.
+async fn deliver_one(queue: &Sqlite, id: usize) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while let Err(error) = queue.append(batch("acme", &[&id.to_string()]), PATIENCE).await {
+        assert_eq!(error, AppendError::Full);
+        assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    end_all(queue, "acme", Outcome::Delivered, Reason::Delivered).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_never_idle_tidies_up_all_the_same() {
+    let mut fixture = Fixture::new();
+    fixture.config.history_size = ByteSize::kib(4);
+    fixture.config.history_full_per_second = 1_000_000;
+    let queue = fixture.open();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let (mut id, mut most) = (0, 0);
+    loop {
+        deliver_one(&queue, id).await;
+        id += 1;
+        let size = queue.stats().history_bytes;
+        if size < most {
+            break;
+        }
+        most = size;
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{id} events and no record has gone: {:?}",
+            queue.stats()
+        );
+    }
+    let records = queue.find(Lookup { limit: 100_000, ..Lookup::default() }).await.unwrap();
+    assert!(records.iter().any(|record| record.number == Seq(id as u64)), "only the oldest go");
+}
+
+#[tokio::test]
+async fn history_gives_way_to_new_events_when_the_disk_limit_is_reached() {
+    let mut fixture = Fixture::new();
+    fixture.config.max_disk = ByteSize::kib(200);
+    fixture.config.history_full_per_second = 1_000_000;
+    let queue = fixture.open();
+    for id in 0..700 {
+        deliver_one(&queue, id).await;
+    }
+    assert_eq!(queue.stats().ledger.delivered, 700);
+}
+
+#[tokio::test]
+async fn the_attempts_of_an_event_that_keeps_failing_are_bounded() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a"]), PATIENCE).await.unwrap();
+    let envelope = waiting(&queue, "acme").await.remove(0);
+    let later = Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 };
+    for tries in 1..=100 {
+        let attempts = vec![Attempt { duration_ms: tries, ..attempt() }];
+        let tries = u32::try_from(tries).unwrap();
+        queue.settle(Settlement { tries, attempts, ..settlement(&envelope, later) }).await;
+    }
+    let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    let last = vec![Attempt { duration_ms: 101, ..attempt() }];
+    queue.settle(Settlement { tries: 100, attempts: last, ..settlement(&envelope, delivered) }).await;
+    let record = queue.find(Lookup { limit: 1, in_full: true, ..Lookup::default() }).await.unwrap().remove(0);
+    let kept: Vec<u64> = record.attempts.iter().map(|attempt| attempt.duration_ms).collect();
+    assert_eq!(kept, (82..=101).collect::<Vec<_>>(), "the newest stay");
+    let size: u64 = record.attempts.iter().map(|attempt| attempt.size() as u64).sum();
+    assert!(queue.stats().history_bytes >= size, "all attempts count, not only the last round's");
 }
 
 #[tokio::test]

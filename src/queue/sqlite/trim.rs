@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::writer::{Totals, write_totals};
+use super::store::{Totals, write_totals};
 use crate::clock::UnixMillis;
 use crate::queue::Config;
 
@@ -12,47 +12,53 @@ const STEP: u32 = 2_000;
 /// Free pages that one step gives back; a pause of a few milliseconds.
 const PAGES: u32 = 512;
 
-/// Removes one step's worth of records that are too old or too many, and of keys in forgotten generations.
+/// Removes one step's worth of records that are too old, of the oldest until `excess` bytes are gone, and of keys in
+/// forgotten generations. Writes nothing if there is nothing to remove.
 pub(super) fn trim(
     connection: &mut Connection,
     config: &Config,
+    excess: u64,
     now: UnixMillis,
     totals: &mut Totals,
 ) -> rusqlite::Result<()> {
     let mut after = totals.clone();
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let too_much = after.history_bytes > config.history_size.as_u64();
-    let oldest_kept =
-        now.0.saturating_sub(u64::try_from(config.history_retention.0.as_millis()).unwrap_or(u64::MAX));
-    let (last, freed): (Option<u64>, Option<u64>) = transaction
-        .prepare_cached(
-            "SELECT max(seq), sum(size) FROM
-                 (SELECT seq, size, ended_at FROM settled ORDER BY seq LIMIT ?1) WHERE ?2 OR ended_at < ?3",
-        )?
-        .query_row(params![STEP, too_much, oldest_kept], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if let Some(last) = last {
-        let gone = "seq IN (SELECT seq FROM settled WHERE seq <= ?1 AND (?2 OR ended_at < ?3))";
-        for statement in
-            [format!("DELETE FROM attempts WHERE {gone}"), format!("DELETE FROM settled WHERE {gone}")]
-        {
-            transaction.prepare_cached(&statement)?.execute(params![last, too_much, oldest_kept])?;
-        }
-        after.history_bytes = after.history_bytes.saturating_sub(freed.unwrap_or(0));
+    let retention = u64::try_from(config.history_retention.0.as_millis()).unwrap_or(u64::MAX);
+    let oldest_kept = now.0.saturating_sub(retention);
+    let records: Vec<(u64, u64, u64)> = transaction
+        .prepare_cached("SELECT seq, size, ended_at FROM settled ORDER BY seq LIMIT ?")?
+        .query_map([STEP], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    if records.is_empty() {
+        // Sizes are estimates; this is where they become exact.
+        after.history_bytes = 0;
     }
-    forget(&transaction, after.oldest_generation())?;
-    write_totals(&transaction, &after)?;
-    transaction.commit()?;
-    *totals = after;
+    let (mut removed, mut freed) = (0, 0);
+    for (seq, size, ended_at) in records {
+        if freed >= excess && ended_at >= oldest_kept {
+            continue;
+        }
+        transaction.prepare_cached("DELETE FROM attempts WHERE seq = ?")?.execute([seq])?;
+        removed += transaction.prepare_cached("DELETE FROM settled WHERE seq = ?")?.execute([seq])?;
+        freed += size;
+    }
+    after.history_bytes = after.history_bytes.saturating_sub(freed);
+    removed += forget(&transaction, after.oldest_generation())?;
+    if removed > 0 || after.history_bytes != totals.history_bytes {
+        write_totals(&transaction, &after)?;
+        transaction.commit()?;
+        *totals = after;
+    }
     Ok(())
 }
 
-/// Removes one step's worth of keys older than the oldest living generation.
-fn forget(connection: &Connection, oldest: i64) -> rusqlite::Result<()> {
+/// Removes one step's worth of keys older than the oldest living generation; how many rows have gone.
+fn forget(connection: &Connection, oldest: i64) -> rusqlite::Result<usize> {
     let Some(dead) = connection
         .prepare_cached("SELECT min(generation) FROM generations WHERE generation < ?")?
         .query_row([oldest], |row| row.get::<_, Option<i64>>(0))?
     else {
-        return Ok(());
+        return Ok(0);
     };
     let removed = connection
         .prepare_cached(
@@ -61,9 +67,9 @@ fn forget(connection: &Connection, oldest: i64) -> rusqlite::Result<()> {
         )?
         .execute(params![dead, STEP])?;
     if removed == 0 {
-        connection.prepare_cached("DELETE FROM generations WHERE generation = ?")?.execute([dead])?;
+        return connection.prepare_cached("DELETE FROM generations WHERE generation = ?")?.execute([dead]);
     }
-    Ok(())
+    Ok(removed)
 }
 
 /// Gives one step's worth of free pages back to the file system.

@@ -1,0 +1,35 @@
+# One door for every habit. `make` alone lists them.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint format doc deny bench image ci
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## The service with its stand-in for Wigzo, nothing to configure
+	cargo run --release --locked -- serve --sandbox
+
+test: ## All tests
+	tests/run
+
+lint: ## Format and clippy, as CI checks them
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+format: ## Formats the sources
+	cargo fmt --all
+
+doc: ## The documentation of the code, in target/doc
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps
+
+deny: ## Licences, duplicates, sources and advisories of the dependencies
+	scripts/deny.sh
+
+bench: ## The benchmarks
+	cargo bench --locked
+
+image: ## The container image
+	docker build --tag wigzo-destination:local .
+
+ci: ## Everything that CI runs
+	.ci/run

@@ -1,0 +1,295 @@
+//! What a transaction does: rows in, rows moved, counts kept. Every function runs inside the writer's transaction and
+//! changes a copy of the totals, so that a rollback leaves nothing behind.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use crate::clock::UnixMillis;
+use crate::outcome::{Ledger, Outcome, Reason};
+use crate::queue::{Appended, Config, Envelope, NewEnvelope, Resolution, Seq, Settlement};
+
+/// Living generations of seen keys: the current one and those that ended less than a window ago. A new one starts
+/// every half window, or when the current one holds its share of the entries.
+const GENERATIONS: usize = 3;
+
+/// Attempts of one event that are kept, the newest; `tries` knows how many there were. Without a bound a bad day
+/// would fill the disk with what each waiting event was answered each time.
+const KEPT_ATTEMPTS: u32 = 20;
+
+/// Everything that a transaction changes and a rollback must restore.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Totals {
+    pub(super) ledger: Ledger,
+    pub(super) history_bytes: u64,
+    current: Generation,
+    /// Older generations that are still looked at, newest first.
+    older: Vec<Generation>,
+}
+
+/// Keys that were seen from a time on, until the next generation started.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Generation {
+    number: i64,
+    started_at: UnixMillis,
+    entries: u64,
+}
+
+impl Totals {
+    /// The oldest generation in which keys are still looked for.
+    pub(super) fn oldest_generation(&self) -> i64 {
+        self.older.last().unwrap_or(&self.current).number
+    }
+}
+
+pub(super) fn read_totals(connection: &Connection) -> rusqlite::Result<Totals> {
+    let mut totals = connection.query_row(
+        "SELECT accepted, delivered, filtered, expired, dead, history_bytes FROM ledger",
+        [],
+        |row| {
+            Ok(Totals {
+                ledger: Ledger {
+                    accepted: row.get(0)?,
+                    delivered: row.get(1)?,
+                    filtered: row.get(2)?,
+                    expired: row.get(3)?,
+                    dead: row.get(4)?,
+                },
+                history_bytes: row.get(5)?,
+                ..Totals::default()
+            })
+        },
+    )?;
+    let mut generations = connection
+        .prepare("SELECT generation, started_at, entries FROM generations ORDER BY generation DESC")?
+        .query_map([], |row| {
+            Ok(Generation { number: row.get(0)?, started_at: UnixMillis(row.get(1)?), entries: row.get(2)? })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    totals.current = generations.remove(0);
+    totals.older = generations;
+    Ok(totals)
+}
+
+pub(super) fn write_totals(transaction: &Transaction<'_>, totals: &Totals) -> rusqlite::Result<()> {
+    let Ledger { accepted, delivered, filtered, expired, dead } = totals.ledger;
+    transaction
+        .prepare_cached(
+            "UPDATE ledger SET accepted = ?, delivered = ?, filtered = ?, expired = ?, dead = ?, history_bytes = ?",
+        )?
+        .execute(params![accepted, delivered, filtered, expired, dead, totals.history_bytes])?;
+    transaction
+        .prepare_cached("UPDATE generations SET entries = ? WHERE generation = ?")?
+        .execute(params![totals.current.entries, totals.current.number])?;
+    Ok(())
+}
+
+/// Starts a new generation of seen keys when it is time, and stops looking at those that ended a window ago.
+pub(super) fn rotate_generation(
+    transaction: &Transaction<'_>,
+    config: &Config,
+    now: UnixMillis,
+    totals: &mut Totals,
+) -> rusqlite::Result<()> {
+    let window = config.dedup_window.0;
+    let crowded = totals.current.entries >= config.dedup_entries / GENERATIONS as u64;
+    if crowded || now.since(totals.current.started_at) >= window / 2 {
+        totals.older.insert(0, totals.current);
+        let number = totals.current.number + 1;
+        totals.current = Generation { number, started_at: now, entries: 0 };
+        transaction
+            .prepare_cached("INSERT INTO generations VALUES (?, ?, 0)")?
+            .execute(params![number, now.0])?;
+        // A crowded store forgets early rather than grow.
+        totals.older.truncate(GENERATIONS);
+    }
+    let mut ended_at = totals.current.started_at;
+    totals.older.retain(|generation| {
+        let alive = now.since(ended_at) < window;
+        ended_at = generation.started_at;
+        alive
+    });
+    Ok(())
+}
+
+pub(super) fn insert(
+    transaction: &Transaction<'_>,
+    envelopes: &[NewEnvelope],
+    totals: &mut Totals,
+    fresh: &mut Vec<Envelope>,
+) -> rusqlite::Result<Appended> {
+    let mut result = Appended { accepted: 0, duplicates: 0 };
+    for envelope in envelopes {
+        let seq = totals.ledger.accepted + 1;
+        if seen(transaction, envelope, seq, totals)? {
+            result.duplicates += 1;
+            continue;
+        }
+        transaction
+            .prepare_cached(
+                "INSERT INTO waiting (seq, organization, route, message_id, lane, kind, title, received_at,
+                     surroundings, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            )?
+            .execute(params![
+                seq,
+                &*envelope.organization,
+                &*envelope.route,
+                &*envelope.message_id,
+                &*envelope.lane,
+                &*envelope.kind,
+                &*envelope.title,
+                envelope.received_at.0,
+                &*envelope.surroundings,
+                &*envelope.payload,
+            ])?;
+        totals.ledger.accepted = seq;
+        result.accepted += 1;
+        fresh.push(Envelope {
+            seq: Seq(seq),
+            content: envelope.clone(),
+            due: None,
+            tries: 0,
+            first_failed_at: None,
+            done: String::new(),
+        });
+    }
+    Ok(result)
+}
+
+/// Whether the key was seen in a living generation; if not, it is noted in the current one.
+fn seen(
+    transaction: &Transaction<'_>,
+    envelope: &NewEnvelope,
+    seq: u64,
+    totals: &mut Totals,
+) -> rusqlite::Result<bool> {
+    let key = envelope.key.0;
+    let mut look = transaction.prepare_cached("SELECT 1 FROM seen WHERE generation = ? AND key = ?")?;
+    for generation in &totals.older {
+        if look.query_row(params![generation.number, key], |_| Ok(())).optional()?.is_some() {
+            return Ok(true);
+        }
+    }
+    let noted = transaction
+        .prepare_cached("INSERT OR IGNORE INTO seen (generation, key, seq) VALUES (?, ?, ?)")?
+        .execute(params![totals.current.number, key, seq])?;
+    totals.current.entries += noted as u64;
+    Ok(noted == 0)
+}
+
+/// The statement that copies a waiting row to where its outcome belongs: a record in full, or one line.
+macro_rules! copy_to {
+    ($table:literal, $content:literal) => {
+        concat!(
+            "INSERT INTO ",
+            $table,
+            " (seq, organization, route, message_id, lane, kind, title, received_at, ended_at, outcome, reason, tries,
+                  done, size, surroundings, payload)
+              SELECT seq, organization, route, message_id, lane, kind, title, received_at, ?2, ?3, ?4, ?5, ?6, ?7, ",
+            $content,
+            " FROM waiting WHERE seq = ?1"
+        )
+    };
+}
+
+const TO_DEAD: &str = copy_to!("dead", "surroundings, payload");
+const TO_SETTLED: &str = copy_to!("settled", "surroundings, payload");
+const TO_SETTLED_IN_A_LINE: &str = copy_to!("settled", "NULL, NULL");
+
+/// About what a one-line record takes on disk.
+const LINE_SIZE: u64 = 200;
+
+pub(super) fn settle(
+    transaction: &Transaction<'_>,
+    settlement: &Settlement,
+    now: UnixMillis,
+    full: bool,
+    totals: &mut Totals,
+) -> rusqlite::Result<()> {
+    let Settlement { seq, resolution, tries, first_failed_at, done, attempts, .. } = settlement;
+    let moved = match *resolution {
+        Resolution::Later { due, reason } => transaction
+            .prepare_cached(
+                "UPDATE waiting SET due = ?, reason = ?, tries = ?, first_failed_at = ?, done = ? WHERE seq = ?",
+            )?
+            .execute(params![due.0, reason.as_str(), tries, first_failed_at.map(|at| at.0), done, seq.0])?,
+        Resolution::Ended { outcome, reason } => {
+            end(transaction, settlement, (outcome, reason), now, full, totals)?
+        }
+    };
+    if moved == 0 {
+        // Only a second settlement of the same envelope comes here; the first one stands.
+        tracing::error!(seq = seq.0, "an envelope was settled twice; the second settlement is ignored");
+        return Ok(());
+    }
+    if full {
+        for attempt in attempts {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO attempts (seq, at, call, status, duration_ms, reason, request, response)
+                     VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                )?
+                .execute(params![
+                    seq.0,
+                    attempt.at.0,
+                    attempt.call,
+                    attempt.status,
+                    attempt.duration_ms,
+                    attempt.reason.as_str(),
+                    attempt.request,
+                    attempt.response,
+                ])?;
+        }
+        if *tries > 0 || matches!(resolution, Resolution::Later { .. }) {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM attempts WHERE seq = ?1 AND id <=
+                         (SELECT id FROM attempts WHERE seq = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                )?
+                .execute(params![seq.0, KEPT_ATTEMPTS])?;
+        }
+    }
+    Ok(())
+}
+
+/// About how many bytes the stored attempts of an event take; see `Attempt::size`.
+fn size_of_attempts(transaction: &Transaction<'_>, Seq(seq): Seq) -> rusqlite::Result<u64> {
+    transaction
+        .prepare_cached(
+            "SELECT coalesce(sum(80 + octet_length(call) + octet_length(request) + octet_length(response)), 0)
+             FROM attempts WHERE seq = ?",
+        )?
+        .query_row([seq], |row| row.get(0))
+}
+
+/// Moves an envelope from `waiting` to where its outcome belongs; how many rows were moved (0 or 1).
+fn end(
+    transaction: &Transaction<'_>,
+    settlement: &Settlement,
+    (outcome, reason): (Outcome, Reason),
+    now: UnixMillis,
+    full: bool,
+    totals: &mut Totals,
+) -> rusqlite::Result<usize> {
+    let copy = match (outcome, full) {
+        (Outcome::Dead, _) => TO_DEAD,
+        (Outcome::Delivered | Outcome::Filtered | Outcome::Expired, true) => TO_SETTLED,
+        (Outcome::Delivered | Outcome::Filtered | Outcome::Expired, false) => TO_SETTLED_IN_A_LINE,
+    };
+    // An event that never failed has no attempts from before, and is spared the look.
+    let earlier = if settlement.tries == 0 { 0 } else { size_of_attempts(transaction, settlement.seq)? };
+    let size = LINE_SIZE + if full { settlement.size() + earlier } else { 0 };
+    let copied = transaction.prepare_cached(copy)?.execute(params![
+        settlement.seq.0,
+        now.0,
+        outcome.as_str(),
+        reason.as_str(),
+        settlement.tries,
+        settlement.done,
+        size,
+    ])?;
+    if copied == 0 {
+        return Ok(0);
+    }
+    totals.ledger.count(outcome);
+    totals.history_bytes += if outcome == Outcome::Dead { 0 } else { size };
+    transaction.prepare_cached("DELETE FROM waiting WHERE seq = ?")?.execute([settlement.seq.0])
+}

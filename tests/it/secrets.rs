@@ -1,0 +1,206 @@
+//! What must stay secret stays secret: no token, key or shared secret anywhere, nothing about a person in logs and
+//! metrics, however bad the day and however much is logged.
+
+use aws_lc_rs::hmac;
+use serde_json::{Value, json};
+
+use crate::service::{Reply, Service};
+
+const ORG_TOKEN: &str = "canary-org-token-4711";
+const TOKEN: &str = "canary/second+token=4712";
+const SOURCE_KEY: &str = "canary-source-key-4713";
+const WRONG_KEY: &str = "canary-wrong-key-4714";
+const SHARED_SECRET: &str = "canary-shared-secret-4715";
+
+const EMAIL: &str = "canary.person@example.com";
+const PHONE: &str = "+910000000000";
+const USER_ID: &str = "canary-user-4716";
+
+/// The parts of the secrets that survive any escaping.
+const SECRETS: [&str; 5] =
+    ["canary-org-token", "second+token", "canary-source-key", "canary-wrong-key", "canary-shared-secret"];
+const PERSONAL: [&str; 4] = ["canary.person", "910000000000", "canary-user", "canary-message"];
+
+fn config() -> String {
+    format!(
+        r#"
+[ingress]
+key_header = "x-source-key"
+[delivery]
+probe_base = "50ms"
+probe_cap = "100ms"
+max_age = "1h"
+[delivery.retry]
+base = "10ms"
+cap = "50ms"
+soft_failures = 1
+[organizations.acme]
+org_token = "{ORG_TOKEN}"
+token = "{TOKEN}"
+source_keys = ["{SOURCE_KEY}"]
+shared_secrets = ["{SHARED_SECRET}"]
+"#
+    )
+}
+
+fn identify(id: &str) -> Value {
+    let traits = json!({ "email": EMAIL, "phone": PHONE, "name": "Canary Person" });
+    json!({ "type": "identify", "userId": USER_ID, "messageId": format!("canary-message-{id}"), "traits": traits })
+}
+
+fn track(id: &str, name: &str) -> Value {
+    let properties = json!({ "email": EMAIL, "phone": PHONE });
+    json!({
+        "type": "track", "userId": USER_ID, "event": name, "messageId": format!("canary-message-{id}"),
+        "properties": properties
+    })
+}
+
+/// An answer that echoes both tokens, plain and as they stand in the URL.
+fn echo() -> String {
+    let escaped: String = url::form_urlencoded::byte_serialize(TOKEN.as_bytes()).collect();
+    json!({ "status": "error", "message": format!("{ORG_TOKEN} {TOKEN} ?org_token={ORG_TOKEN}&token={escaped}") })
+        .to_string()
+}
+
+struct Noise {
+    service: Service,
+    /// Everything that the service has said to senders.
+    said: Vec<String>,
+}
+
+impl Noise {
+    async fn post(&mut self, path: &str, key: Option<&str>, body: &str) -> Reply {
+        let mut request =
+            self.service.client().post(format!("{}{path}", self.service.public)).body(body.to_owned());
+        if let Some(key) = key {
+            request = request.basic_auth(key, Some(""));
+        }
+        self.send(request).await
+    }
+
+    async fn send(&mut self, request: reqwest::RequestBuilder) -> Reply {
+        let reply = self.service.send(request).await;
+        self.said.push(format!("{reply:?}"));
+        reply
+    }
+
+    /// A webhook with a good signature, or that of another body.
+    async fn webhook(&mut self, body: &str, signed: &str) -> Reply {
+        let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, SHARED_SECRET.as_bytes());
+        let tag = hmac::sign(&key, signed.as_bytes());
+        let signature = tag.as_ref().iter().fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));
+        let request = self
+            .service
+            .client()
+            .post(format!("{}/webhook/acme", self.service.public))
+            .header("x-signature", signature)
+            .body(body.to_owned());
+        self.send(request).await
+    }
+}
+
+/// Requests that are refused, each with something to hide.
+async fn refused(noise: &mut Noise) {
+    let event = identify("refused").to_string();
+    for (path, key) in [
+        ("/v1/identify".to_owned(), Some(WRONG_KEY)),
+        ("/v1/identify".to_owned(), None),
+        (format!("/webhook/{WRONG_KEY}?key={SOURCE_KEY}"), None),
+        ("/webhook/acme".to_owned(), Some(SOURCE_KEY)),
+    ] {
+        assert_eq!(noise.post(&path, key, &event).await.status, 401, "{path}");
+    }
+    let bearer = noise.service.client().post(format!("{}/v1/identify", noise.service.public));
+    let reply = noise.send(bearer.bearer_auth(WRONG_KEY).body(event.clone())).await;
+    assert_eq!(reply.status, 401);
+    let header = noise.service.client().post(format!("{}/v1/identify", noise.service.public));
+    let reply = noise.send(header.header("x-source-key", WRONG_KEY).body(event.clone())).await;
+    assert_eq!(reply.status, 401);
+    assert_eq!(noise.webhook(&event, "another body").await.status, 401);
+    let path = format!("/{SOURCE_KEY}/{USER_ID}?email={EMAIL}");
+    assert_eq!(noise.post(&path, Some(SOURCE_KEY), &event).await.status, 404);
+    let get = noise.service.client().get(format!("{}/v1/track?writeKey={SOURCE_KEY}", noise.service.public));
+    assert_eq!(noise.send(get).await.status, 405);
+    for body in [
+        format!("{{\"userId\":\"{USER_ID}\",\"traits\":{{\"email\":\"{EMAIL}\""),
+        format!("{{\"writeKey\":\"{SOURCE_KEY}\",\"batch\":\"{EMAIL}\"}}"),
+        json!({ "batch": [], "writeKey": SOURCE_KEY }).to_string(),
+        json!({ "type": EMAIL, "userId": USER_ID }).to_string(),
+        json!({ "type": "track", "userId": USER_ID, "event": { "email": EMAIL } }).to_string(),
+        json!({ "type": "identify", "userId": USER_ID, "timestamp": EMAIL, "traits": EMAIL }).to_string(),
+    ] {
+        noise.post("/v1/batch", Some(SOURCE_KEY), &body).await;
+    }
+}
+
+/// Events that Wigzo treats badly, in each of the ways there are.
+async fn mistreated(noise: &mut Noise) {
+    let faults = json!([
+        { "event_name": "Refused", "status": 400, "body": echo() },
+        { "event_name": "Busy", "status": 503, "body": echo(), "next": 4 },
+        { "event_name": "Soft", "status": 200, "body": echo() },
+        { "event_name": "Elsewhere", "status": 302, "body": echo(), "next": 2 },
+        { "event_name": "Reset", "effect": "reset", "next": 4 },
+        { "event_name": "Half", "effect": "half_body", "body": echo(), "status": 500, "next": 4 },
+        { "endpoint": "identify", "status": 401, "body": echo(), "next": 3 },
+    ]);
+    noise.service.faults(&faults).await;
+    for name in ["Refused", "Busy", "Soft", "Elsewhere", "Reset", "Half"] {
+        let reply = noise.post("/v1/track", Some(SOURCE_KEY), &track(name, name).to_string()).await;
+        assert_eq!(reply.status, 200);
+    }
+    // The key stands in the body, of a single event and of a batch.
+    let mut single = identify("single");
+    single["writeKey"] = json!(SOURCE_KEY);
+    assert_eq!(noise.post("/v1/identify", None, &single.to_string()).await.status, 200);
+    let mut batch = json!({ "batch": [identify("batch")], "writeKey": SOURCE_KEY });
+    assert_eq!(noise.post("/v1/batch", None, &batch.to_string()).await.status, 200);
+    batch["batch"] = json!([identify("batch-2")]);
+    batch["batch"][0]["writeKey"] = json!(SOURCE_KEY);
+    assert_eq!(noise.post("/v1/batch", None, &batch.to_string()).await.status, 200);
+    let hook = identify("hook").to_string();
+    assert_eq!(noise.webhook(&hook, &hook).await.status, 200);
+    let mut filtered = track("filtered", "Seat Chosen");
+    filtered["integrations"] = json!({ "Wigzo": false });
+    noise.post("/v1/track", Some(SOURCE_KEY), &filtered.to_string()).await;
+}
+
+#[tokio::test]
+async fn a_noisy_day_tells_no_secrets() {
+    let service = Service::sandbox().config(&config()).env("WIGZO__TELEMETRY__LOG", "trace").start().await;
+    let mut noise = Noise { service, said: Vec::new() };
+    refused(&mut noise).await;
+    mistreated(&mut noise).await;
+    let ledger = noise.service.settled(11).await;
+    assert_eq!((&ledger["dead"], &ledger["filtered"]), (&json!(2), &json!(1)), "{ledger}");
+
+    let mut shown = vec![noise.service.private("/api/events").await.body];
+    for number in 1..=11 {
+        shown.push(noise.service.private(&format!("/api/events/{number}")).await.body);
+    }
+    assert!(shown.iter().any(|record| record.contains("org_token=***&token=***")), "{shown:#?}");
+    assert!(shown.iter().any(|record| record.contains(EMAIL)), "payloads are shown");
+    let public = [
+        ("the metrics", noise.service.private("/metrics").await.body),
+        ("the statistics", noise.service.private("/api/stats").await.body),
+    ];
+    let Noise { mut service, said } = noise;
+    service.signal("INT");
+    assert_eq!(service.ended().await.code(), Some(0));
+    let log = service.log();
+    assert!(log.contains("TRACE"), "nothing was traced");
+    for (what, text) in
+        public.into_iter().chain([("the log", log)]).chain(said.into_iter().map(|reply| ("a reply", reply)))
+    {
+        for canary in SECRETS.iter().chain(&PERSONAL) {
+            let line = text.lines().find(|line| line.contains(canary));
+            assert!(line.is_none(), "{what} tells {canary}: {line:?}");
+        }
+    }
+    for record in shown {
+        for canary in SECRETS.iter().chain(&["canary%2Fsecond", "canary/second", r"canary\/second"]) {
+            assert!(!record.contains(canary), "a record tells {canary}: {record}");
+        }
+    }
+}
