@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Router;
@@ -51,6 +51,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// The token that is asked for.
     pub token: Option<Secret>,
+    /// Held while the counts of one moment are set and printed, so that two readers cannot mix two moments.
+    pub printing: Mutex<()>,
 }
 
 /// Events in one answer, unless asked otherwise, and at most.
@@ -88,6 +90,7 @@ fn bears(headers: &HeaderMap, token: &Secret) -> bool {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let _printing = admin.printing.lock().unwrap_or_else(PoisonError::into_inner);
     let stats = admin.queue.stats();
     let Ledger { accepted, delivered, filtered, expired, dead } = stats.ledger;
     let metrics = &admin.metrics;

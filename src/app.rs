@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -128,7 +128,8 @@ impl App {
             clock,
             readiness: Arc::clone(&readiness),
         };
-        let admin = Admin { queue: Arc::clone(&queue), metrics, token: admin_token };
+        let admin =
+            Admin { queue: Arc::clone(&queue), metrics, token: admin_token, printing: Mutex::default() };
 
         let stop_accepting = CancellationToken::new();
         let limits = Limits {
@@ -184,7 +185,8 @@ impl App {
         self.stop_accepting.cancel();
         self.shutdown.drain.cancel();
         let deadline = tokio::time::sleep(self.drain_deadline);
-        tokio::pin!(deadline);
+        let last_call = tokio::time::sleep(self.drain_deadline + LAST_CALL);
+        tokio::pin!(deadline, last_call);
         let mut open = vec!["public side", "private side", "delivery"];
         while !open.is_empty() {
             tokio::select! {
@@ -197,6 +199,8 @@ impl App {
                     self.readiness.enter(Phase::Closed);
                     self.shutdown.stop.cancel();
                 }
+                // Results that a dead disk does not take would be waited for without end.
+                () = &mut last_call => return self.failed(None),
             }
         }
         self.readiness.enter(Phase::Closed);
@@ -221,6 +225,9 @@ impl App {
         End::Failed(name)
     }
 }
+
+/// How long what was put back at the drain deadline may take to reach the disk.
+const LAST_CALL: Duration = Duration::from_secs(5);
 
 /// Ends with the queue's thread, and as it did.
 async fn watch(writer: std::thread::JoinHandle<()>) {

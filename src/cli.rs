@@ -129,7 +129,11 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
         greet(&app);
         match app.run(signals.first_then_exit_on_second()).await {
             End::InOrder => Ok(()),
-            End::Failed(part) => Err(Failure::running(format!("{part} failed; see the log"))),
+            End::Failed(part) => {
+                complain(&format!("{part} failed; see the log"));
+                // At once: winding down would drop the events in flight, and they are safe where they are, on disk.
+                std::process::exit(1);
+            }
         }
     })
 }

@@ -145,6 +145,7 @@ impl Delivery {
         let workshop = Workshop {
             config,
             client: Client::new(options, clock.clone())?,
+            queue: Arc::clone(&queue),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             stop: shutdown.stop.clone(),

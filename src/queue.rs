@@ -114,6 +114,10 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// disk refuses, because an outcome that is known must not get lost.
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()>;
 
+    /// Notes the calls of an envelope in work that have been answered (see [`Envelope::done`]); returns when that is
+    /// on disk. Made between the calls of one event, so that a crash repeats at most the call that was in flight.
+    fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()>;
+
     /// Looks up events, newest first.
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>>;
 

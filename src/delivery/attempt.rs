@@ -14,7 +14,7 @@ use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::{ObeyIntegrations, Organization};
 use crate::outcome::{Outcome, Owed, Reason};
-use crate::queue::{Attempt, Claim, Envelope, Resolution, Settlement};
+use crate::queue::{Attempt, Claim, Envelope, Queue, Resolution, Settlement};
 use crate::segment::{Event, Route, Surroundings};
 use crate::telemetry::Metrics;
 use crate::translate::{Filtered, Translation, translate};
@@ -25,6 +25,7 @@ use crate::wigzo::{Call, Misfit, Verdict, verdict};
 pub(super) struct Workshop {
     pub(super) config: Config,
     pub(super) client: Client,
+    pub(super) queue: Queue,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// Cancelled when the drain deadline has passed.
@@ -39,6 +40,9 @@ pub(super) struct Round {
     /// What it said about the organization.
     pub(super) health: Health,
 }
+
+/// How much of a call's body its record keeps. The event itself is kept whole beside it.
+const MAX_RECORDED_BODY: usize = 64 * 1024;
 
 /// The judgement on the calls of one round.
 struct Judgement {
@@ -106,7 +110,9 @@ impl Workshop {
             attempts: Vec::new(),
             done: envelope.done.clone(),
         };
-        for (key, call) in keyed(calls) {
+        let keyed = keyed(calls);
+        let last = keyed.len();
+        for (place, (key, call)) in (1..).zip(keyed) {
             if judgement.done.split(' ').any(|done| done == key) {
                 continue;
             }
@@ -122,8 +128,11 @@ impl Workshop {
             judgement.attempts.extend(tries.iter().map(|noted| self.note(noted, &key, call, organization)));
             let Some(result) = result else {
                 judgement.attempts.push(self.interrupted(began, &key, call, organization));
-                judgement.resolution =
-                    Resolution::Later { due: self.clock.now(), reason: Reason::Interrupted };
+                let reason = Reason::Interrupted;
+                judgement.resolution = match self.config.on_ambiguous {
+                    OnAmbiguous::Retry => Resolution::Later { due: self.clock.now(), reason },
+                    OnAmbiguous::DeadLetter => Resolution::Ended { outcome: Outcome::Dead, reason },
+                };
                 return judgement;
             };
             match verdict(&client::as_reply(&result)) {
@@ -133,6 +142,9 @@ impl Workshop {
                         judgement.done.push(' ');
                     }
                     judgement.done.push_str(&key);
+                    if place < last {
+                        self.queue.progress(envelope.seq, judgement.done.clone()).await;
+                    }
                 }
                 failed => {
                     judgement.failed = true;
@@ -262,7 +274,7 @@ impl Workshop {
             attempts,
             envelope_size: envelope.content.size(),
         };
-        claim.get().queue.settle(settlement).await;
+        self.queue.settle(settlement).await;
         let mut envelope = claim.resolve().envelope;
         self.tell(&envelope, resolution, &done, tries, now.since(began));
         let again = match resolution {
@@ -312,9 +324,11 @@ impl Workshop {
     }
 }
 
-/// A call as it is recorded: method, redacted URL, body.
+/// A call as it is recorded: method, redacted URL, and of the body what a record should hold.
 fn printed(call: &Call, organization: &Organization) -> String {
-    format!("POST {}\n{}", organization.address.url(call.endpoint).redacted(), call.body)
+    let cut = call.body.floor_char_boundary(MAX_RECORDED_BODY);
+    let body = call.body.get(..cut).unwrap_or_default();
+    format!("POST {}\n{body}", organization.address.url(call.endpoint).redacted())
 }
 
 fn millis(duration: Duration) -> u64 {

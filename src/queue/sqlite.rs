@@ -43,7 +43,7 @@ use super::{
     Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
-use writer::{Command, Writer};
+use writer::{Change, Command, Writer};
 
 /// The database file inside the directory.
 const FILE: &str = "queue.sqlite";
@@ -113,6 +113,19 @@ impl Sqlite {
             })
             .await
             .map_err(|_| QueueError::Closed)?
+        })
+    }
+
+    /// Sends a change at once; the answer comes when it is on disk.
+    fn change(&self, change: Change) -> Pending<'_, ()> {
+        let (reply, committed) = oneshot::channel();
+        let sent = self.commands.send(Command::Change { change, reply });
+        Box::pin(async move {
+            if sent.is_err() || committed.await.is_err() {
+                // The writer's thread is gone, and with it the process's reason to live; `app` ends it. Until then
+                // nobody may act as if this outcome were on disk.
+                std::future::pending::<()>().await;
+            }
         })
     }
 
@@ -223,15 +236,11 @@ impl Engine for Sqlite {
     }
 
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()> {
-        let (reply, committed) = oneshot::channel();
-        let sent = self.commands.send(Command::Settle { settlement: Box::new(settlement), reply });
-        Box::pin(async move {
-            if sent.is_err() || committed.await.is_err() {
-                // The writer's thread is gone, and with it the process's reason to live; `app` ends it. Until then
-                // nobody may act as if this outcome were on disk.
-                std::future::pending::<()>().await;
-            }
-        })
+        self.change(Change::Settle(Box::new(settlement)))
+    }
+
+    fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()> {
+        self.change(Change::Progress { seq, done })
     }
 
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>> {

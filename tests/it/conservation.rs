@@ -148,17 +148,6 @@ impl Account {
     pub fn doubles(&self) -> usize {
         self.carried_out.values().map(|times| times - 1).sum()
     }
-
-    /// Rounds of work that were done once more than needed. The progress of an event is on disk when its round ends:
-    /// a crash repeats whole rounds, so of two calls both.
-    pub fn doubled_rounds(&self) -> usize {
-        let mut rounds: BTreeMap<&Mark, usize> = BTreeMap::new();
-        for ((mark, _), times) in &self.carried_out {
-            let most = rounds.entry(mark).or_default();
-            *most = (*most).max(times - 1);
-        }
-        rounds.into_values().sum()
-    }
 }
 
 /// Checks that the books balance: the ledger in itself, and against the count of what waits.

@@ -260,6 +260,12 @@ fn size_of_attempts(transaction: &Transaction<'_>, Seq(seq): Seq) -> rusqlite::R
         .query_row([seq], |row| row.get(0))
 }
 
+/// Notes which calls of a waiting envelope have been answered.
+pub(super) fn progress(transaction: &Transaction<'_>, seq: Seq, done: &str) -> rusqlite::Result<()> {
+    let mut update = transaction.prepare_cached("UPDATE waiting SET done = ? WHERE seq = ?")?;
+    update.execute(params![done, seq.0]).map(drop)
+}
+
 /// Moves an envelope from `waiting` to where its outcome belongs; how many rows were moved (0 or 1).
 fn end(
     transaction: &Transaction<'_>,

@@ -27,11 +27,23 @@ pub(super) enum Command {
         decision: Arc<Decision>,
         reply: oneshot::Sender<Result<Appended, AppendError>>,
     },
-    Settle {
-        settlement: Box<Settlement>,
+    Change {
+        change: Change,
         reply: oneshot::Sender<()>,
     },
 }
+
+/// What happens to an envelope that is in the queue already.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// A round of work on it has ended.
+    Settle(Box<Settlement>),
+    /// One of its calls has been answered; see [`Engine::progress`](crate::queue::Engine::progress).
+    Progress { seq: Seq, done: String },
+}
+
+/// Changes, each with whom to tell.
+type Changes = Vec<(Change, oneshot::Sender<()>)>;
 
 /// A group ends when it has this many bytes of envelopes, or nothing more is waiting.
 const GROUP_BYTES: usize = 4 << 20;
@@ -68,8 +80,8 @@ pub(super) struct Writer {
     budget: Budget,
     totals: Totals,
     waiting: BTreeMap<Arc<str>, u64>,
-    /// Settlements whose commit failed: they are tried again until the disk takes them.
-    unsettled: Vec<(Box<Settlement>, oneshot::Sender<()>)>,
+    /// Changes whose commit is to come, or has failed: they are tried again until the disk takes them.
+    changes: Changes,
     commits: u64,
     commands: u64,
     duplicates: u64,
@@ -94,7 +106,7 @@ impl Writer {
             budget: Budget::new(config.history_full_per_second),
             totals,
             waiting: BTreeMap::new(),
-            unsettled: Vec::new(),
+            changes: Changes::new(),
             commits: 0,
             commands: 0,
             duplicates: 0,
@@ -149,7 +161,7 @@ impl Writer {
             }
             self.commit(group);
         }
-        if !self.unsettled.is_empty() {
+        if !self.changes.is_empty() {
             self.commit(Group::default());
         }
     }
@@ -163,17 +175,17 @@ impl Writer {
                     group.appends.push(Append { envelopes, _bytes: bytes, reply });
                 }
             }
-            Command::Settle { settlement, reply } => {
+            Command::Change { change, reply } => {
                 group.bytes += 256;
-                self.unsettled.push((settlement, reply));
+                self.changes.push((change, reply));
             }
         }
     }
 
     /// Writes a group in one transaction and answers everybody in it.
     fn commit(&mut self, group: Group) {
-        let settlements = std::mem::take(&mut self.unsettled);
-        match self.write(&group, &settlements) {
+        let changes = std::mem::take(&mut self.changes);
+        match self.write(&group, &changes) {
             Ok((results, fresh)) => {
                 self.failing = false;
                 self.commits += 1;
@@ -182,7 +194,7 @@ impl Writer {
                     self.duplicates += result.duplicates as u64;
                     replies.push((append.reply, result));
                 }
-                self.count_waiting(&fresh, &settlements);
+                self.count_waiting(&fresh, &changes);
                 if let Err(error) = self.publish() {
                     tracing::warn!(%error, "the queue's size cannot be read");
                 }
@@ -191,13 +203,13 @@ impl Writer {
                     // A sender that has gone away is told nothing; its events are stored all the same.
                     drop(reply.send(Ok(result)));
                 }
-                for (_, reply) in settlements {
+                for (_, reply) in changes {
                     let _gone = reply.send(());
                 }
             }
             Err(error) => {
                 tracing::error!(%error, "the queue cannot write; new events are refused until it can");
-                self.unsettled = settlements;
+                self.changes = changes;
                 self.failing = true;
                 self.refuse(Refusing::Failing);
                 for append in group.appends {
@@ -212,19 +224,24 @@ impl Writer {
     fn write(
         &mut self,
         group: &Group,
-        settlements: &[(Box<Settlement>, oneshot::Sender<()>)],
+        changes: &Changes,
     ) -> rusqlite::Result<(Vec<Appended>, Vec<Envelope>)> {
         let now = self.clock.now();
         let mut totals = self.totals.clone();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for (settlement, _) in settlements {
-            let full = match settlement.resolution {
-                Resolution::Ended { outcome: Outcome::Delivered, .. } if settlement.tries == 0 => {
-                    self.budget.spend(&settlement.organization, now)
+        for (change, _) in changes {
+            match change {
+                Change::Settle(settlement) => {
+                    let full = match settlement.resolution {
+                        Resolution::Ended { outcome: Outcome::Delivered, .. } if settlement.tries == 0 => {
+                            self.budget.spend(&settlement.organization, now)
+                        }
+                        Resolution::Ended { .. } | Resolution::Later { .. } => true,
+                    };
+                    store::settle(&transaction, settlement, now, full, &mut totals)?;
                 }
-                Resolution::Ended { .. } | Resolution::Later { .. } => true,
-            };
-            store::settle(&transaction, settlement, now, full, &mut totals)?;
+                Change::Progress { seq, done } => store::progress(&transaction, *seq, done)?,
+            }
         }
         store::rotate_generation(&transaction, &self.config, now, &mut totals)?;
         let mut results = Vec::with_capacity(group.appends.len());
@@ -238,12 +255,13 @@ impl Writer {
         Ok((results, fresh))
     }
 
-    fn count_waiting(&mut self, fresh: &[Envelope], settlements: &[(Box<Settlement>, oneshot::Sender<()>)]) {
+    fn count_waiting(&mut self, fresh: &[Envelope], changes: &Changes) {
         for envelope in fresh {
             *self.waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
         }
-        for (settlement, _) in settlements {
-            if matches!(settlement.resolution, Resolution::Ended { .. })
+        for (change, _) in changes {
+            if let Change::Settle(settlement) = change
+                && matches!(settlement.resolution, Resolution::Ended { .. })
                 && let Some(count) = self.waiting.get_mut(&settlement.organization)
             {
                 *count = count.saturating_sub(1);
