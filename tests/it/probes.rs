@@ -150,7 +150,7 @@ async fn a_process_lives_while_its_queue_is_blocked() {
     let blocked = event("blocked");
     let (first, live) = tokio::join!(service.wire(&blocked), service.get("/livez"));
     assert_eq!(live.status, 200, "killing the process would not cure the disk");
-    assert!(began.elapsed() < PATIENCE);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     assert_eq!(first.status, 503, "{first:?}");
     assert_eq!(first.headers["retry-after"], "5");
     service.eventually("not ready", async || service.get("/readyz").await.status == 503).await;
