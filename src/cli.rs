@@ -122,7 +122,7 @@ pub fn main() -> ExitCode {
 
 fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
     let settings = files.load()?;
-    telemetry::start_logging(&settings.telemetry).map_err(Failure::usage)?;
+    start_logging(&settings)?;
     in_runtime(async move {
         let signals = Signals::listen()?;
         let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::usage)?;
@@ -138,9 +138,14 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
     })
 }
 
+fn start_logging(settings: &Settings) -> Result<(), Failure> {
+    telemetry::start_logging(&settings.telemetry)
+        .map_err(|bad| Failure::usage(format!("telemetry.log: {bad}")))
+}
+
 fn run_sandbox(files: &Files) -> Result<(), Failure> {
     let settings = files.load()?;
-    telemetry::start_logging(&settings.telemetry).map_err(Failure::usage)?;
+    start_logging(&settings)?;
     in_runtime(async move {
         let listen = settings.sandbox.listen;
         let sandbox = Sandbox::bind(&settings.sandbox, Clock::system())

@@ -35,14 +35,16 @@ use scheduler::{Finish, Gate, Health, Item, LaneKey, Limits, Read, Scheduler, Ti
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Events in flight to Wigzo at a time, over all organizations; each has a limit of its own besides. At least 1.
+    /// Events in flight to Wigzo at a time, over all organizations; each has a limit of its own besides. 1 to
+    /// 100000.
     pub max_in_flight: usize,
     /// How long a connection to Wigzo may take to be made. Shorter than `timeout`.
     pub connect_timeout: Span,
     /// How long one try of one call may take, from connecting to the end of the answer.
     pub timeout: Span,
     /// Quick repeats of a call within one try of its event: after a refused or broken connection, 502, 503 or 504.
-    /// 0 to 5; a budget keeps them below a tenth of the load.
+    /// A budget keeps them below a tenth of the load.
+    #[schemars(range(min = 0, max = 5))]
     pub quick_retries: u32,
     /// What happens to a call that Wigzo may have carried out although no answer came (time-out, broken connection):
     /// `retry` may double it, `dead_letter` leaves the decision to a person.
@@ -57,6 +59,7 @@ pub struct Config {
     /// The longest wait between two probes.
     pub probe_cap: Span,
     /// Events of one organization that are held in memory; the rest waits on disk.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub window: usize,
     /// Waits between the tries of an event.
     pub retry: Schedule,

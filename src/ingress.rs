@@ -46,13 +46,14 @@ pub struct Config {
     /// Address and port that Segment posts to. Anything but loopback needs every organization to have a source key,
     /// a shared secret or `open = true`.
     pub listen: SocketAddr,
-    /// The largest body of a request, after decompression.
+    /// The largest body of a request, after decompression. 1 KiB to 16 MiB.
     #[schemars(with = "String")]
     pub max_body: ByteSize,
     /// The largest single event, with what its envelope says for all events.
     #[schemars(with = "String")]
     pub max_event: ByteSize,
     /// The most events in one request.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_events: usize,
     /// How long a request may take from its last byte to its reply; then it is answered with 503 and nothing of it is
     /// kept. Segment gives up after 4 to 5 seconds.
@@ -63,6 +64,7 @@ pub struct Config {
     /// balancer before it (60 seconds for most), so that it never sends into a connection that is being closed.
     pub idle_timeout: Span,
     /// The most open connections; further ones wait to be accepted.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
     /// A request header that carries a source key, for senders that cannot set `Authorization`. Off when empty.
     pub key_header: String,

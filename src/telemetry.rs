@@ -47,12 +47,27 @@ pub enum LogFormat {
     Pretty,
 }
 
+/// What `telemetry.log` should have looked like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected a level or levels per target, such as \"info\" or \"info,hyper=warn\"")]
+pub struct BadFilter;
+
+impl Config {
+    /// Which lines are logged, read.
+    ///
+    /// # Errors
+    /// When `log` is not a filter.
+    pub fn filter(&self) -> Result<EnvFilter, BadFilter> {
+        EnvFilter::try_new(&self.log).map_err(|_| BadFilter)
+    }
+}
+
 /// Starts logging to standard error. Safe to call twice: the first call stands.
 ///
 /// # Errors
-/// When `log` is not a filter; the message says what is wrong with it.
-pub fn start_logging(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| error.to_string())?;
+/// When `log` is not a filter.
+pub fn start_logging(config: &Config) -> Result<(), BadFilter> {
+    let filter = config.filter()?;
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let json = match config.log_format {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use bytesize::ByteSize;
+use http::HeaderName;
 
 use super::layer::unreadable;
 use super::problem::join;
@@ -15,6 +16,16 @@ use crate::secret::Secret;
 
 /// The least disk space that a queue can work with.
 const LEAST_DISK: ByteSize = ByteSize::mib(64);
+
+/// The most events that may be in flight: far above what one process could work on.
+const MOST_IN_FLIGHT: usize = 100_000;
+
+/// The least body of a request with which an event could come.
+const LEAST_BODY: ByteSize = ByteSize::kib(1);
+
+/// The largest one. What its events may grow to with their envelope must still fit into what the queue lets wait for
+/// the disk, or such a request would be told to come again for ever.
+const MOST_BODY: ByteSize = ByteSize::mib(16);
 
 /// The organization token that `--sandbox` makes up; the sandbox takes any.
 const SANDBOX_TOKEN: &str = "sandbox-org-token";
@@ -83,13 +94,58 @@ impl Findings<'_> {
     fn check_ranges(&mut self) {
         let delivery = &self.settings.delivery;
         let retry = &delivery.retry;
-        if delivery.max_in_flight < 1 {
-            self.add("delivery.max_in_flight", "expected a whole number, at least 1");
+        if !(1..=MOST_IN_FLIGHT).contains(&delivery.max_in_flight) {
+            self.add(
+                "delivery.max_in_flight",
+                format!("expected a whole number, from 1 to {MOST_IN_FLIGHT}"),
+            );
         }
+        self.check_order(
+            "delivery",
+            ("connect_timeout", delivery.connect_timeout),
+            ("timeout", delivery.timeout),
+        );
+        self.check_order("delivery", ("probe_base", delivery.probe_base), ("probe_cap", delivery.probe_cap));
         self.check_order("delivery.retry", ("base", retry.base), ("cap", retry.cap));
         self.check_order("delivery.retry", ("cap", retry.cap), ("horizon", retry.horizon));
         if self.settings.queue.max_disk < LEAST_DISK {
             self.add("queue.max_disk", "expected at least \"64 MiB\"");
+        }
+        self.check_ingress();
+        self.check_positive();
+        if let Err(bad) = self.settings.telemetry.filter() {
+            self.add("telemetry.log", bad);
+        }
+    }
+
+    /// What would make a service that takes no request.
+    fn check_ingress(&mut self) {
+        let ingress = &self.settings.ingress;
+        if !(LEAST_BODY..=MOST_BODY).contains(&ingress.max_body) {
+            self.add("ingress.max_body", "expected a size from \"1 KiB\" to \"16 MiB\"");
+        }
+        if ingress.max_event < LEAST_BODY {
+            self.add("ingress.max_event", "expected at least \"1 KiB\"");
+        }
+        if !ingress.key_header.is_empty() && HeaderName::try_from(&ingress.key_header).is_err() {
+            self.add("ingress.key_header", "expected the name of a header, such as \"X-Source-Key\"");
+        }
+    }
+
+    /// Spans within which something must be possible.
+    fn check_positive(&mut self) {
+        let Settings { ingress, delivery, .. } = self.settings;
+        for (key, span) in [
+            ("ingress.deadline", ingress.deadline),
+            ("ingress.read_timeout", ingress.read_timeout),
+            ("ingress.idle_timeout", ingress.idle_timeout),
+            ("delivery.connect_timeout", delivery.connect_timeout),
+            ("delivery.timeout", delivery.timeout),
+            ("delivery.probe_base", delivery.probe_base),
+        ] {
+            if span.0.is_zero() {
+                self.add(key, "expected a duration longer than nothing, such as \"1s\"");
+            }
         }
     }
 

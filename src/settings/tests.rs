@@ -301,7 +301,7 @@ fn contradictions_are_refused() {
     for (text, expected) in [
         (
             "[delivery]\nmax_in_flight = 0",
-            "a.toml:2: delivery.max_in_flight: expected a whole number, at least 1",
+            "a.toml:2: delivery.max_in_flight: expected a whole number, from 1 to 100000",
         ),
         (
             "[delivery.retry]\nbase = \"1h\"",

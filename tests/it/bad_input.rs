@@ -86,7 +86,7 @@ fn code(reply: &Reply) -> String {
 }
 
 /// Sends each request and compares status and code; all differences are shown together.
-async fn check(service: &Service, table: Vec<(&str, Request, u16, &str)>) {
+async fn check(service: &Service, table: Vec<Row>) {
     let mut wrong = Vec::new();
     for (about, request, status, expected) in table {
         let reply = service.wire(&request).await;
@@ -114,11 +114,22 @@ async fn assert_unharmed(service: Service, accepted_before: u64) {
 
 // === the reply table ===
 
+/// about | request | status | code (or what was kept)
+type Row = (&'static str, Request, u16, &'static str);
+
 #[tokio::test]
 async fn every_situation_has_its_reply() {
     let service = service().start().await;
-    let table = vec![
-        // about | request | status | code
+    let rows = [in_order(), not_json(), no_accepted_shape(), encodings(), nobody_known(), no_such_place()];
+    let table = rows.concat();
+    let kept = |(_, _, status, kept): &&Row| *status == 200 && kept.starts_with('1');
+    let accepted = table.iter().filter(kept).count();
+    check(&service, table).await;
+    assert_unharmed(service, accepted as u64).await;
+}
+
+fn in_order() -> Vec<Row> {
+    vec![
         ("a good event", webhook(good("m-1")), 200, "1 kept, 0 refused"),
         ("the same again", webhook(good("m-1")), 200, "0 kept, 0 refused"),
         (
@@ -133,7 +144,11 @@ async fn every_situation_has_its_reply() {
             200,
             "1 kept, 0 refused",
         ),
-        // Not JSON.
+    ]
+}
+
+fn not_json() -> Vec<Row> {
+    vec![
         ("nothing", webhook(""), 400, "invalid_json"),
         ("white space", webhook(" \r\n"), 400, "invalid_json"),
         ("a form", webhook("type=track&userId=u-1"), 400, "invalid_json"),
@@ -166,7 +181,11 @@ async fn every_situation_has_its_reply() {
         ("a bare line feed in a text", webhook("{\"userId\":\"a\nb\"}"), 400, "invalid_json"),
         ("a text that goes on for ever", webhook(format!("\"{}", "a".repeat(MIB))), 400, "invalid_json"),
         ("brackets that never close", webhook("[".repeat(4 * MIB)), 400, "invalid_json"),
-        // JSON, but no accepted shape.
+    ]
+}
+
+fn no_accepted_shape() -> Vec<Row> {
+    vec![
         ("null", webhook("null"), 400, "wrong_shape"),
         ("a number", webhook("1e400"), 400, "wrong_shape"),
         ("a text", webhook(r#""[]""#), 400, "wrong_shape"),
@@ -181,7 +200,11 @@ async fn every_situation_has_its_reply() {
         ),
         ("an empty array", webhook("[]"), 400, "empty_batch"),
         ("an empty batch", webhook(r#"{"batch":[],"sentAt":"2026-01-02T03:04:05Z"}"#), 400, "empty_batch"),
-        // Encodings.
+    ]
+}
+
+fn encodings() -> Vec<Row> {
+    vec![
         ("an unknown encoding", encoded("compress", good("m-4")), 400, "unsupported_encoding"),
         (
             "two encodings",
@@ -238,7 +261,11 @@ async fn every_situation_has_its_reply() {
             200,
             "1 kept, 0 refused",
         ),
-        // Who it is.
+    ]
+}
+
+fn nobody_known() -> Vec<Row> {
+    vec![
         ("no key", Request::post("/webhook").body(good("m-4")), 401, "unauthorized"),
         ("a wrong key", Request::post("/v1/track").bearer("wk_acm").body(good("m-4")), 401, "unauthorized"),
         (
@@ -261,7 +288,11 @@ async fn every_situation_has_its_reply() {
             401,
             "unauthorized",
         ),
-        // Where it goes.
+    ]
+}
+
+fn no_such_place() -> Vec<Row> {
+    vec![
         ("get", Request::new("GET", "/webhook"), 405, "method_not_allowed"),
         ("delete", Request::new("DELETE", "/webhook/acme"), 405, "method_not_allowed"),
         ("a method of its own", Request::new("BREW", "/webhook"), 405, "method_not_allowed"),
@@ -289,11 +320,7 @@ async fn every_situation_has_its_reply() {
         ("capitals", Request::post("/V1/Track").bearer("wk_acme").body(good("m-4")), 404, "unknown_path"),
         ("a path that is no UTF-8", Request::post("/webhook/%ff").body(good("m-4")), 401, "unauthorized"),
         ("a path that is half an escape", Request::post("/webhook/%").body(good("m-4")), 401, "unauthorized"),
-    ];
-    let accepted =
-        table.iter().filter(|(_, _, status, kept)| *status == 200 && kept.starts_with('1')).count();
-    check(&service, table).await;
-    assert_unharmed(service, accepted as u64).await;
+    ]
 }
 
 fn with_wrong_checksum(event: &str) -> Vec<u8> {

@@ -93,9 +93,9 @@ impl Capture {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let headers: String =
-            self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        [format!("{}\r\n{headers}\r\n", self.line).as_bytes(), &self.body].concat()
+        let lines = self.headers.iter().map(|(name, value)| format!("{name}: {value}"));
+        let head: Vec<_> = std::iter::once(self.line.clone()).chain(lines).collect();
+        [head.join("\r\n").as_bytes(), b"\r\n\r\n", &self.body].concat()
     }
 }
 

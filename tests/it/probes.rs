@@ -125,7 +125,6 @@ async fn a_second_signal_ends_at_once() {
             .await;
         service.faults(&never()).await;
         event_in_flight(&service).await;
-        // While a request is open, the public side does not end: it shows that the first signal has been taken.
         service.signal(first);
         let draining = if first == "TERM" { "draining:" } else { "delivery drains" };
         service.eventually(draining, async || service.log().contains(draining)).await;
@@ -206,7 +205,7 @@ async fn a_full_queue_refuses_says_why_and_recovers() {
 #[tokio::test]
 async fn probes_are_quick_under_load() {
     let service = Service::sandbox().start().await;
-    let body = format!(r#"[{}]"#, vec![r#"{"type":"screen","userId":"u"}"#; 2_000].join(","));
+    let body = format!("[{}]", vec![r#"{"type":"screen","userId":"u"}"#; 2_000].join(","));
     let load = async {
         for _ in 0..5 {
             assert_eq!(service.wire(&Request::post("/webhook").body(body.clone())).await.status, 200);
