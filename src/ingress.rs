@@ -10,6 +10,7 @@
 pub mod accept;
 mod authenticate;
 mod body;
+mod hear_out;
 mod probe;
 mod receive;
 mod reply;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::{MethodFilter, get, on, post};
 use bytesize::ByteSize;
@@ -146,6 +148,8 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         .layer(MapRequestLayer::new(body::spell_encoding))
         // A bug in a handler is a 500 for one request, not the end of a connection.
         .layer(CatchPanicLayer::custom(reply::panicked))
+        // A refusal must reach a sender that is still sending.
+        .layer(middleware::from_fn_with_state(Arc::clone(&ingress), hear_out::hear_out))
         .with_state(ingress)
 }
 

@@ -1,9 +1,9 @@
 //! What bad input gets: every row of the reply table, every rule for an event, and that none of it does harm.
 
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::service::{Reply, Service, Setup};
+use crate::service::{PATIENCE, Reply, Service, Setup};
 use crate::wire::{self, Request};
 
 const MIB: usize = 1024 * 1024;
@@ -411,6 +411,37 @@ async fn sizes_are_counted_after_unpacking_and_the_limit_is_exact() {
     assert_eq!(beside["rejected"][0]["code"], "too_large");
     assert_eq!(beside["rejected"][0]["messageId"], "large", "a sender must be able to find it");
     assert_unharmed(service, 6).await;
+}
+
+/// Clients write their body before they read: a connection that is closed under them would be a broken pipe, which they
+/// take for trouble of the network, and the refusal would never be seen.
+#[tokio::test]
+async fn a_refusal_reaches_a_sender_that_is_still_sending() {
+    let service = service().start().await;
+    for (path, key, mib, status) in [
+        ("/webhook", "wrong", 4, 401),
+        ("/webhook", "wrong", 8, 401),
+        ("/nowhere", "wk_acme", 8, 404),
+        ("/webhook", "wk_acme", 9, 413),
+        ("/webhook", "wk_acme", 24, 413),
+    ] {
+        for _ in 0..3 {
+            let request = service.client().post(format!("{}{path}", service.public)).bearer_auth(key);
+            let reply = service.send(request.body(vec![b' '; mib * MIB])).await;
+            assert_in_form(&reply, path);
+            assert_eq!(reply.status, status, "{path} {key} {mib} MiB");
+        }
+    }
+    // Who asks for leave first is refused without having to send.
+    for (key, answer) in [("wrong", "HTTP/1.1 401 "), ("wk_acme", "HTTP/1.1 100 ")] {
+        let request = Request::post("/webhook").bearer(key).body(of_length("leave", MIB));
+        let mut stream = wire::connect(&service.public).await;
+        stream.write_all(request.header("Expect", "100-continue").head().as_bytes()).await.unwrap();
+        let mut first = [0; 13];
+        tokio::time::timeout(PATIENCE, stream.read_exact(&mut first)).await.unwrap().unwrap();
+        assert_eq!(std::str::from_utf8(&first).unwrap(), answer);
+    }
+    assert_unharmed(service, 0).await;
 }
 
 #[tokio::test]
