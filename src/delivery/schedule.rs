@@ -53,8 +53,8 @@ impl Schedule {
         }
         let doublings = tries.saturating_sub(1).min(31);
         let longest = self.base.0.saturating_mul(1 << doublings).min(self.cap.0);
-        // Rounding in the product must not lead beyond the cap. What is no number counts as 0.
-        let wait = longest.as_secs_f64() * random.max(0.0).min(1.0);
+        // Rounding in the product must not lead beyond the cap. A draw that is no number waits longest.
+        let wait = longest.as_secs_f64() * random.clamp(0.0, 1.0);
         Some(now.plus(Duration::try_from_secs_f64(wait).unwrap_or(longest).min(longest)))
     }
 

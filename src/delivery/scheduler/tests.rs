@@ -11,7 +11,7 @@ const LIMITS: Limits = Limits {
     window: 100,
     window_bytes: 1_000_000,
     probe_base: Duration::from_secs(30),
-    probe_cap: Duration::from_secs(600),
+    probe_cap: Duration::from_mins(10),
 };
 
 fn at(seconds: u64) -> UnixMillis {

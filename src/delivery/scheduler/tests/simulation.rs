@@ -42,6 +42,9 @@ enum Settled {
     Again,
 }
 
+/// A read that was asked for, with what it has found once it has looked.
+type Reading = (Read, Option<Vec<(u64, Row)>>);
+
 /// What the world knows of an organization.
 #[derive(Debug, Default, Clone)]
 struct Books {
@@ -66,8 +69,7 @@ struct World {
     /// The hand-over, as `queue::Fresh` does it: envelopes, and organizations with some that were only noted.
     handed: Vec<(u64, Row)>,
     noted: BTreeMap<usize, u64>,
-    /// Reads that were asked for, with what they have found once they have looked.
-    reads: Vec<(Read, Option<Vec<(u64, Row)>>)>,
+    reads: Vec<Reading>,
     flights: Vec<Flight>,
     faults: bool,
 }
@@ -175,9 +177,8 @@ impl World {
 
     fn ask_reads(&mut self) {
         self.reads.extend(self.scheduler.reads().into_iter().map(|read| (read, None)));
-        for id in 0..ORGANIZATIONS.len() {
-            let reads =
-                self.reads.iter().filter(|(read, _)| &*read.organization == ORGANIZATIONS[id]).count();
+        for name in ORGANIZATIONS {
+            let reads = self.reads.iter().filter(|(read, _)| &*read.organization == name).count();
             self.check(reads <= 1, "an organization is read by one read at a time");
         }
     }
