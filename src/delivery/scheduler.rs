@@ -234,9 +234,9 @@ impl<T> Scheduler<T> {
         if item.seq <= org.taken {
             return; // It has been read from the queue in the meantime.
         }
-        let behind = org.is_behind() || org.reading;
+        let was_behind = org.is_behind();
         org.latest = org.latest.max(item.seq);
-        if !behind && org.has_room(&limits) {
+        if !was_behind && org.has_room(&limits) {
             self.take(id, item, now);
         }
     }
