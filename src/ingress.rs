@@ -18,12 +18,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, get, on, post};
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tower::util::MapRequestLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
@@ -114,7 +116,9 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         .route("/webhook", on(webhook, |state, request| enter(state, request, Entry::webhook(None))))
         .route(
             "/webhook/{organization}",
-            on(webhook, |state, Path(organization): Path<String>, request| {
+            on(webhook, |state, path: Result<Path<String>, PathRejection>, request| {
+                // A path that is no text names nobody, and no organization's name is empty.
+                let organization = path.map(|Path(name)| name).unwrap_or_default();
                 enter(state, request, Entry::webhook(Some(organization)))
             }),
         )
@@ -137,6 +141,7 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         // The last layer added is the outermost.
         // Bodies are unpacked lazily; `body` counts the unpacked bytes against the limit.
         .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
+        .layer(MapRequestLayer::new(body::spell_encoding))
         // A bug in a handler is a 500 for one request, not the end of a connection.
         .layer(CatchPanicLayer::custom(reply::panicked))
         .with_state(ingress)

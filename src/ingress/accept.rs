@@ -2,6 +2,7 @@
 //! cap on connections, and a public service needs both.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -13,13 +14,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 /// How connections are treated.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// The most open connections; further ones wait in the listen queue.
     pub max_connections: usize,
-    /// How long a request's head may take.
+    /// How long a request's head may take, the first one's counted from the connection.
     pub head_timeout: Duration,
     /// How long open requests may take to end once accepting has stopped.
     pub drain_deadline: Duration,
@@ -56,11 +58,11 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             },
             () = stop.cancelled() => break,
         };
-        let connection = connect(&builder, stream, router.clone());
+        let heard = Arc::new(AtomicBool::new(false));
+        let connection = connect(&builder, stream, router.clone(), Arc::clone(&heard));
         let connection = graceful.watch(connection);
         connections.spawn(async move {
-            // A connection that breaks concerns nobody but its client, who knows already.
-            let _ = connection.await;
+            unless_silent(connection, limits.head_timeout, &heard).await;
             drop(permit);
         });
         while connections.try_join_next().is_some() {}
@@ -71,13 +73,33 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
     }
 }
 
+/// Drives a connection to its end, and cuts it off if no request has come in time. The library's own time-out for heads
+/// begins only once it has seen enough bytes to know the protocol, so that a client which says nothing would keep its
+/// place for ever.
+async fn unless_silent(connection: impl Future, patience: Duration, heard: &AtomicBool) {
+    tokio::pin!(connection);
+    tokio::select! {
+        // A connection that breaks concerns nobody but its client, who knows already.
+        _ = &mut connection => return,
+        () = tokio::time::sleep(patience) => {}
+    }
+    if heard.load(Ordering::Relaxed) {
+        let _ = connection.await;
+    }
+}
+
 fn connect(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
     router: Router,
+    heard: Arc<AtomicBool>,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = impl std::fmt::Debug> + Send + 'static {
     // Replies are small and must not wait for more.
     let _ = stream.set_nodelay(true);
+    let router = router.map_request(move |request: http::Request<hyper::body::Incoming>| {
+        heard.store(true, Ordering::Relaxed);
+        request
+    });
     builder
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router))
         .into_owned()

@@ -56,6 +56,20 @@ pub(super) fn by_write_key(
         .ok_or(Unauthenticated)
 }
 
+/// Whether `writeKey` says something else than what has decided before: another organization, or a key that is none.
+/// A sender with two keys is set up wrong, and one of them may be the one that its owner believes in.
+pub(super) fn contradicts(
+    write_key: Option<&str>,
+    organization: &Organization,
+    organizations: &Organizations,
+) -> bool {
+    write_key.is_some_and(|key| {
+        organizations
+            .by_source_key(key)
+            .map_or(organization.has_source_keys(), |found| found.name != organization.name)
+    })
+}
+
 /// The only organization, if it asks for neither key nor signature. Such a configuration is refused at start unless
 /// the service listens on loopback: then whoever reaches it may use it, whatever key a library sends.
 fn keyless(organizations: &Organizations) -> Option<&Arc<Organization>> {

@@ -4,12 +4,33 @@ use std::error::Error;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::Request;
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::reply::Refusal;
+
+/// Spells the encoding as the layer that unpacks knows it: encodings are the same in any case, and `x-gzip` is `gzip`
+/// (RFC 9110, 8.4.1).
+pub(super) fn spell_encoding(mut request: Request) -> Request {
+    const KNOWN: [(&str, &str); 6] = [
+        ("gzip", "gzip"),
+        ("x-gzip", "gzip"),
+        ("deflate", "deflate"),
+        ("br", "br"),
+        ("zstd", "zstd"),
+        ("identity", "identity"),
+    ];
+    if let Some(encoding) = request.headers_mut().get_mut(CONTENT_ENCODING)
+        && let Some((_, name)) =
+            KNOWN.iter().find(|(name, _)| encoding.as_bytes().eq_ignore_ascii_case(name.as_bytes()))
+    {
+        *encoding = HeaderValue::from_static(name);
+    }
+    request
+}
 
 /// Reads a body that has been unpacked by the layer before, up to `limit` bytes.
 pub(super) async fn read(

@@ -157,6 +157,13 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry, shown: Show
         Shown::Nothing => authenticate::by_write_key(request.write_key.as_deref(), &ingress.organizations)?,
     };
     authenticate::signature(&head.headers, entry.route, &organization, body, &request)?;
+    if authenticate::contradicts(request.write_key.as_deref(), &organization, &ingress.organizations) {
+        tracing::warn!(
+            organization = organization.name,
+            route = entry.route.as_str(),
+            "the body's writeKey is not this organization's: the header or path has decided; check the sender's keys"
+        );
+    }
 
     let surroundings = Surroundings { kind: entry.kind, ..request.surroundings.clone() };
     let intake = Intake {
@@ -198,7 +205,7 @@ impl Intake<'_> {
     /// Puts an event into its envelope, or finds what is wrong with it.
     fn envelope(&self, raw: &serde_json::value::RawValue) -> Result<NewEnvelope, (Option<String>, Finding)> {
         if (raw.get().len() + self.stored.len()) as u64 > self.max_event {
-            return Err((None, Finding::TooLarge { limit: self.max_event }));
+            return Err((segment::message_id(raw), Finding::TooLarge { limit: self.max_event }));
         }
         let event = Event::read(raw, &self.surroundings)
             .map_err(|rejection| (segment::message_id(raw), Finding::Rule(rejection)))?;

@@ -78,6 +78,9 @@ pub(super) struct Rejected {
     pub(super) pointer: &'static str,
 }
 
+/// Bytes of a reply that the list of refused events may take. Segment keeps 16 KB of a reply (segment.md 1.7).
+const LIST_BYTES: usize = 12 * 1024;
+
 /// Seconds after which a sender should come again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
@@ -197,7 +200,8 @@ pub(super) fn refuse(refusal: &Refusal) -> Response {
     response
 }
 
-/// The reply to a request whose valid events are on disk.
+/// The reply to a request whose valid events are on disk. A list of refused events that would be too long is cut, and
+/// the rest of them counted.
 pub(super) fn kept(appended: &Appended, rejected: &[Rejected]) -> Response {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -205,9 +209,23 @@ pub(super) fn kept(appended: &Appended, rejected: &[Rejected]) -> Response {
         accepted: usize,
         duplicates: usize,
         rejected: &'a [Rejected],
+        #[serde(skip_serializing_if = "is_zero")]
+        rejected_not_listed: usize,
     }
     let Appended { accepted, duplicates } = *appended;
-    json(StatusCode::OK, &Body { success: true, accepted, duplicates, rejected })
+    let mut bytes = 0;
+    let listed = rejected.iter().take_while(|item| {
+        bytes += serde_json::to_string(item).map_or(0, |item| item.len() + 1);
+        bytes <= LIST_BYTES
+    });
+    let (rejected, rest) = rejected.split_at(listed.count());
+    let body = Body { success: true, accepted, duplicates, rejected, rejected_not_listed: rest.len() };
+    json(StatusCode::OK, &body)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A small JSON reply.

@@ -8,15 +8,22 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     reason = "a test that finds something missing fails at once, and says where"
 )]
 
+mod authentication;
+mod bad_input;
+mod captures;
+mod configuration;
 mod conservation;
 mod crash;
 mod dedup;
 mod delivery;
 mod first_event;
 mod limits;
+mod probes;
 mod secrets;
 mod service;
 mod stand_in;
+mod wire;

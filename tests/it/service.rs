@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
 use crate::stand_in::StandIn;
+use crate::wire::{self, Request};
 
 /// How long a test waits for something that should happen; then it fails with everything it knows.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -199,7 +200,57 @@ impl Service {
     }
 }
 
+// === the wire and the process ===
+
+impl Service {
+    /// A request, byte for byte.
+    pub async fn wire(&self, request: &Request) -> Reply {
+        self.bytes(&request.bytes()).await
+    }
+
+    /// Bytes to the public side, and the reply to them.
+    pub async fn bytes(&self, bytes: &[u8]) -> Reply {
+        wire::exchange(&self.public, bytes).await
+    }
+
+    /// A look at the public side with a connection of its own.
+    pub async fn get(&self, path: &str) -> Reply {
+        self.wire(&Request::new("GET", path)).await
+    }
+
+    /// The text of the calls that the sandbox has seen, byte for byte.
+    pub async fn calls_text(&self) -> String {
+        self.send(self.client.get(format!("{}/_sandbox/calls?limit=10000", self.sandbox))).await.body
+    }
+
+    /// The number of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("the service has ended already")
+    }
+
+    /// The most memory that the process has ever had, in MiB.
+    pub fn peak_memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line VmHWM");
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    /// Waits for a condition; fails with the log when it does not come true.
+    pub async fn eventually<F: Future<Output = bool>>(&self, what: &str, mut condition: impl FnMut() -> F) {
+        let deadline = Instant::now() + PATIENCE;
+        while !condition().await {
+            assert!(Instant::now() < deadline, "still not: {what}\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
 impl Setup {
+    /// A service without the sandbox.
+    pub fn plain() -> Self {
+        Self { flags: Vec::new(), ..Service::sandbox() }
+    }
+
     /// Adds configuration (TOML).
     pub fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);

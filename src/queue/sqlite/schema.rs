@@ -1,6 +1,7 @@
 //! The database's format: how it is created, recognised and opened.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -110,6 +111,8 @@ INSERT INTO generations VALUES (1, 0, 0);
 /// Opens the one connection that writes, creating or migrating the database.
 pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let connection = Connection::open(path)?;
+    // Nobody else should write here; if a tool does, requests must be refused before their senders give up.
+    connection.busy_timeout(Duration::from_secs(1))?;
     // Must come before the first table: it decides the file's page layout.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -134,7 +137,7 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, QueueError> {
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "cache_size", -8_192)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)

@@ -1,0 +1,242 @@
+//! Whose event is it: every way to say so, and that every wrong one looks the same (design.md 5).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::service::Service;
+use crate::wire::{Request, signature};
+
+/// Four organizations, each known in its own way.
+const ORGANIZATIONS: &str = r#"
+    [ingress]
+    key_header = "X-Org-Token"
+
+    [organizations.acme]
+    org_token = "made-up-token-acme"
+    source_keys = ["wk_acme_web", "wk_acme_app"]
+
+    [organizations.beta]
+    org_token = "made-up-token-beta"
+    source_keys = ["wk_beta"]
+    shared_secrets = ["old-secret", "new-secret"]
+
+    [organizations.hooked]
+    org_token = "made-up-token-hooked"
+    shared_secrets = ["hooked-secret"]
+
+    [organizations.public]
+    org_token = "made-up-token-public"
+    open = true
+"#;
+
+/// How a request shows whose it is.
+enum Shows {
+    Nothing,
+    Basic(&'static str),
+    Header(&'static str, &'static str),
+}
+use Shows::{Basic, Header, Nothing};
+
+/// The answer to every request that cannot be authenticated.
+const REFUSED: &str = r#"{"message":"The request could not be authenticated: check the key or the shared secret and the address.","code":"unauthorized"}"#;
+
+/// path | what the headers show | `writeKey` in the body | secret that signs it | the organization it belongs to
+type Row = (&'static str, Shows, Option<&'static str>, Option<&'static str>, Option<&'static str>);
+
+const TABLE: &[Row] = &[
+    // Libraries: the source key as the user name, with its colon or without.
+    ("/v1/track", Basic("wk_acme_web:"), None, None, Some("acme")),
+    ("/v1/track", Basic("wk_acme_web"), None, None, Some("acme")),
+    ("/v1/track", Basic("wk_acme_app:"), None, None, Some("acme")),
+    ("/v1/track", Basic("wk_acme_app:a password"), None, None, Some("acme")),
+    ("/v1/track", Basic("wk_beta:"), None, None, Some("beta")),
+    ("/v1/track", Basic("wk_acme"), None, None, None),
+    ("/v1/track", Basic("wk_acme_web "), None, None, None),
+    ("/v1/track", Basic("WK_ACME_WEB:"), None, None, None),
+    ("/v1/track", Basic(":wk_acme_web"), None, None, None),
+    ("/v1/track", Basic(":"), None, None, None),
+    ("/v1/track", Basic(""), None, None, None),
+    ("/v1/track", Header("Authorization", "Basic !"), None, None, None),
+    ("/v1/track", Header("Authorization", "Basic /w=="), None, None, None),
+    ("/v1/track", Header("Authorization", "bAsIc d2tfYmV0YTo="), None, None, Some("beta")),
+    // Bearer.
+    ("/v1/track", Header("Authorization", "Bearer wk_acme_web"), None, None, Some("acme")),
+    ("/v1/track", Header("Authorization", "bearer  wk_acme_web"), None, None, Some("acme")),
+    ("/v1/track", Header("Authorization", "Bearer wk_acme_web:"), None, None, None),
+    ("/v1/track", Header("Authorization", "Bearer"), None, None, None),
+    ("/v1/track", Header("Authorization", "Bearer "), None, None, None),
+    ("/v1/track", Header("Authorization", "wk_acme_web"), None, None, None),
+    ("/v1/track", Header("Authorization", "Token wk_acme_web"), None, None, None),
+    // The configured header.
+    ("/webhook", Header("x-org-token", "wk_acme_app"), None, None, Some("acme")),
+    ("/webhook", Header("X-ORG-TOKEN", "wk_acme_app"), None, None, Some("acme")),
+    ("/webhook", Header("x-org-token", "made-up-token-acme"), None, None, None),
+    ("/webhook", Header("x-org-token", ""), None, None, None),
+    ("/webhook", Header("x-other", "wk_acme_app"), None, None, None),
+    // The path: never enough alone, unless the organization is open.
+    ("/webhook/public", Nothing, None, None, Some("public")),
+    ("/webhook/public?from=a%20mapping", Nothing, None, None, Some("public")),
+    ("/webhook/acme", Nothing, None, None, None),
+    ("/webhook/hooked", Nothing, None, None, None),
+    ("/webhook/Public", Nothing, None, None, None),
+    ("/webhook/publi%63", Nothing, None, None, Some("public")),
+    ("/webhook/nobody", Nothing, None, None, None),
+    ("/webhook/hooked", Nothing, None, Some("hooked-secret"), Some("hooked")),
+    ("/webhook/hooked", Nothing, None, Some("hooked-secre"), None),
+    ("/webhook/hooked", Nothing, None, Some("new-secret"), None),
+    ("/webhook/beta", Nothing, None, Some("old-secret"), Some("beta")),
+    ("/webhook/beta", Nothing, None, Some("new-secret"), Some("beta")),
+    // A key beside a secret: both must be right on a webhook; libraries cannot sign.
+    ("/webhook", Basic("wk_beta:"), None, None, None),
+    ("/webhook", Basic("wk_beta:"), None, Some("new-secret"), Some("beta")),
+    ("/webhook", Basic("wk_beta:"), None, Some("hooked-secret"), None),
+    ("/webhook", Basic("wk_wrong:"), None, Some("new-secret"), None),
+    ("/v1/track", Nothing, None, Some("hooked-secret"), None),
+    // The first that is there decides: a right path does not make a wrong key good.
+    ("/webhook/public", Basic("wk_wrong:"), None, None, None),
+    ("/webhook/public", Basic("wk_acme_web:"), None, None, Some("acme")),
+    // `writeKey` in the body is asked last.
+    ("/v1/track", Nothing, Some("wk_acme_web"), None, Some("acme")),
+    ("/v1/batch", Nothing, Some("wk_acme_web"), None, Some("acme")),
+    ("/webhook", Nothing, Some("wk_acme_web"), None, Some("acme")),
+    ("/v1/track", Nothing, Some("wk_wrong"), None, None),
+    ("/v1/track", Nothing, Some(""), None, None),
+    ("/v1/track", Nothing, None, None, None),
+    ("/webhook", Nothing, None, None, None),
+    ("/v1/track", Basic("wk_acme_web:"), Some("wk_beta"), None, Some("acme")),
+    ("/v1/batch", Basic("wk_acme_web:"), Some("wk_wrong"), None, Some("acme")),
+    ("/v1/track", Basic("wk_wrong:"), Some("wk_acme_web"), None, None),
+    ("/webhook/public", Nothing, Some("wk_acme_web"), None, Some("public")),
+];
+
+#[tokio::test]
+async fn every_way_leads_to_its_organization_and_every_wrong_one_to_the_same_answer() {
+    let service = Service::sandbox().config(ORGANIZATIONS).start().await;
+    let mut kept = 0;
+    for (number, (path, shows, write_key, secret, organization)) in TABLE.iter().enumerate() {
+        let about = format!("row {number}: {path}");
+        let id = format!("row-{number}");
+        let mut event = json!({"type": "track", "event": "A", "userId": "u", "messageId": id});
+        let body = if *path == "/v1/batch" {
+            let mut envelope = json!({"batch": [event]});
+            if let Some(key) = write_key {
+                envelope["writeKey"] = json!(key);
+            }
+            envelope.to_string()
+        } else {
+            if let Some(key) = write_key {
+                event["writeKey"] = json!(key);
+            }
+            event.to_string()
+        };
+        let mut request = Request::post(path);
+        request = match shows {
+            Nothing => request,
+            Basic(user) => request.header("Authorization", &format!("Basic {}", STANDARD.encode(user))),
+            Header(name, value) => request.header(name, value),
+        };
+        if let Some(secret) = secret {
+            request = request.header("X-Signature", &signature(secret, body.as_bytes()));
+        }
+        let reply = service.wire(&request.body(body)).await;
+        let Some(organization) = organization else {
+            assert_eq!((reply.status, reply.body.as_str()), (401, REFUSED), "{about}");
+            continue;
+        };
+        assert_eq!(reply.status, 200, "{about}: {reply:?}");
+        kept += 1;
+        service.settled(kept).await;
+        let call = service.calls("").await.pop().unwrap();
+        assert_eq!(call["org_token"], format!("made-up-token-{organization}"), "{about}");
+        let found = service.private(&format!("/api/events?message_id={id}")).await.json();
+        assert_eq!(found["events"][0]["organization"], *organization, "{about}");
+    }
+    assert_eq!(service.calls("").await.len() as u64, kept, "a refused request led to a call");
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_key_that_differs_between_header_and_body_is_told_in_the_log() {
+    let service = Service::sandbox().config(ORGANIZATIONS).start().await;
+    let body = |key: &str| {
+        json!({"type": "track", "event": "A", "userId": "u", "messageId": key, "writeKey": key}).to_string()
+    };
+    for key in ["wk_acme_web", "wk_acme_app", "wk_beta", "wk_unknown"] {
+        let request = Request::post("/v1/track").bearer("wk_acme_web").body(body(key));
+        assert_eq!(service.wire(&request).await.status, 200);
+    }
+    // The lines of the later requests come last.
+    service
+        .eventually("four requests told", async || service.log().matches("events kept").count() == 4)
+        .await;
+    let log = service.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("writeKey")).collect();
+    assert_eq!(told.len(), 2, "one for another organization's key, one for an unknown one: {told:#?}");
+    assert!(!log.contains("wk_"), "keys are secrets: {log}");
+    service.end().await;
+}
+
+/// On loopback, one organization that asks for nothing takes whatever key a library was given.
+#[tokio::test]
+async fn a_single_keyless_organization_takes_any_key() {
+    let service = Service::sandbox().start().await;
+    for (number, (path, authorization)) in [
+        ("/v1/track", Some("Basic YW55dGhpbmc6")),
+        ("/v1/track", Some("Bearer anything")),
+        ("/v1/track", None),
+        ("/webhook", None),
+        ("/webhook/default", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let body = json!({"type": "track", "event": "A", "userId": "u", "messageId": number.to_string(), "writeKey": "any"});
+        let mut request = Request::post(path).body(body.to_string());
+        if let Some(authorization) = authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let reply = service.wire(&request).await;
+        assert_eq!((reply.status, &reply.json()["accepted"]), (200, &json!(1)), "{path} {authorization:?}");
+    }
+    let reply = service.wire(&Request::post("/webhook/other").body("{}")).await;
+    assert_eq!((reply.status, reply.body.as_str()), (401, REFUSED));
+    service.end().await;
+}
+
+/// With two organizations, one without a key is reached by its path only.
+#[tokio::test]
+async fn of_two_organizations_the_keyless_one_does_not_take_the_others_events() {
+    let service = Service::sandbox()
+        .config(
+            r#"
+            [organizations.acme]
+            org_token = "made-up-token-acme"
+            source_keys = ["wk_acme"]
+            [organizations.keyless]
+            org_token = "made-up-token-keyless"
+            "#,
+        )
+        .start()
+        .await;
+    let event = |id: &str| json!({"type": "track", "event": "A", "userId": "u", "messageId": id}).to_string();
+    for (path, key, status) in [
+        ("/v1/track", Some("wk_acme"), 200),
+        ("/v1/track", Some("wk_other"), 401),
+        ("/v1/track", None, 401),
+        ("/webhook/keyless", None, 200),
+        ("/webhook/acme", None, 401),
+    ] {
+        let mut request = Request::post(path).body(event(&format!("{path}{key:?}")));
+        if let Some(key) = key {
+            request = request.bearer(key);
+        }
+        assert_eq!(service.wire(&request).await.status, status, "{path} {key:?}");
+    }
+    service.settled(2).await;
+    let mut tokens: Vec<_> =
+        service.calls("").await.into_iter().map(|call| call["org_token"].clone()).collect();
+    tokens.sort_by_key(ToString::to_string);
+    assert_eq!(tokens, ["made-up-token-acme", "made-up-token-keyless"]);
+    service.end().await;
+}
