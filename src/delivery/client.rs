@@ -298,6 +298,8 @@ impl Http {
                 .pool_max_idle_per_host(options.max_in_flight)
                 .pool_idle_timeout(Duration::from_secs(30))
                 .tcp_nodelay(true)
+                // Only the configuration decides where calls go, not a variable that happens to be set.
+                .no_proxy()
                 .user_agent(concat!("wigzo-destination/", env!("CARGO_PKG_VERSION")));
             if extra_roots.is_empty() {
                 builder
