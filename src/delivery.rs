@@ -110,6 +110,8 @@ pub struct Delivery {
     scheduler: Scheduler<Envelope>,
     workers: JoinSet<Round>,
     tickets: HashMap<Id, Ticket>,
+    /// When each suspended organization is probed next, as it was last told.
+    told_probes: HashMap<Arc<str>, UnixMillis>,
     reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -160,6 +162,7 @@ impl Delivery {
             scheduler,
             workers: JoinSet::new(),
             tickets: HashMap::new(),
+            told_probes: HashMap::new(),
             reads: JoinSet::new(),
             clock,
             metrics,
@@ -259,10 +262,20 @@ impl Delivery {
         };
         self.scheduler.finish(ticket, finish, round.health, self.clock.now());
         if matches!(round.health, Health::Suspend(_)) {
-            for (organization, gate) in self.scheduler.closed_gates() {
-                if let Gate::Suspended { until, .. } = gate {
-                    tracing::error!(%organization, probe_at = %until, "Wigzo refuses this organization's token or address; its events wait until it is corrected");
-                }
+            self.tell_suspensions();
+        }
+    }
+
+    /// Says once for each probe that fails, not for each call that was under way.
+    fn tell_suspensions(&mut self) {
+        for (organization, gate) in self.scheduler.closed_gates() {
+            let Gate::Suspended { until, .. } = gate else { continue };
+            if self.told_probes.insert(Arc::clone(organization), until) != Some(until) {
+                tracing::error!(
+                    %organization,
+                    probe_at = %until,
+                    "Wigzo refuses this organization's token or address; its events wait until it is corrected"
+                );
             }
         }
     }

@@ -30,8 +30,8 @@ use crate::clock::{Span, UnixMillis};
 use crate::outcome::Ledger;
 
 pub use envelope::{
-    Attempt, Claim, DedupKey, Envelope, Lookup, NewEnvelope, Place, Record, Resolution, Seq, Settlement,
-    State,
+    Attempt, Claim, DedupKey, Envelope, Lookup, NewEnvelope, Place, Progress, Record, Resolution, Seq,
+    Settlement, State,
 };
 pub use fresh::{Arrivals, Fresh};
 
@@ -114,7 +114,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// disk refuses, because an outcome that is known must not get lost.
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()>;
 
-    /// Notes the calls of an envelope in work that have been answered (see [`Envelope::done`]); returns when that is
+    /// Notes the calls of an envelope in work that have been answered (see [`Progress::done`]); returns when that is
     /// on disk. Made between the calls of one event, so that a crash repeats at most the call that was in flight.
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()>;
 

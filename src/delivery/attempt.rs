@@ -14,7 +14,7 @@ use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::{ObeyIntegrations, Organization};
 use crate::outcome::{Outcome, Owed, Reason};
-use crate::queue::{Attempt, Claim, Envelope, Queue, Resolution, Settlement};
+use crate::queue::{Attempt, Claim, Envelope, Progress, Queue, Resolution, Settlement};
 use crate::segment::{Event, Route, Surroundings};
 use crate::telemetry::Metrics;
 use crate::translate::{Filtered, Translation, translate};
@@ -44,16 +44,25 @@ pub(super) struct Round {
 /// How much of a call's body its record keeps. The event itself is kept whole beside it.
 const MAX_RECORDED_BODY: usize = 64 * 1024;
 
-/// The judgement on the calls of one round.
+/// The judgement on one round.
 struct Judgement {
     resolution: Resolution,
     health: Health,
-    /// Whether the round counts as a failed try of this event.
-    failed: bool,
-    /// Whether earlier failures stop counting towards the horizon.
-    forgiven: bool,
+    /// What is on record for the event from now on.
+    progress: Progress,
     attempts: Vec<Attempt>,
-    done: String,
+}
+
+impl Judgement {
+    /// A round that found nothing wrong and has this outcome.
+    fn ended(envelope: &Envelope, outcome: Outcome, reason: Reason) -> Self {
+        Self {
+            resolution: Resolution::Ended { outcome, reason },
+            health: Health::Unknown,
+            progress: envelope.progress.clone(),
+            attempts: Vec::new(),
+        }
+    }
 }
 
 impl Workshop {
@@ -63,14 +72,7 @@ impl Workshop {
         let began = self.clock.now();
         let judgement = match self.calls(envelope, organization) {
             Ok(calls) => self.make(&calls, envelope, organization).await,
-            Err((outcome, reason)) => Judgement {
-                resolution: Resolution::Ended { outcome, reason },
-                health: Health::Unknown,
-                failed: false,
-                forgiven: false,
-                attempts: Vec::new(),
-                done: envelope.done.clone(),
-            },
+            Err((outcome, reason)) => Judgement::ended(envelope, outcome, reason),
         };
         self.settle(claim, judgement, began).await
     }
@@ -102,18 +104,11 @@ impl Workshop {
 
     /// Makes the calls that have not been made yet, in order, until one fails.
     async fn make(&self, calls: &[Call], envelope: &Envelope, organization: &Organization) -> Judgement {
-        let mut judgement = Judgement {
-            resolution: Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered },
-            health: Health::Unknown,
-            failed: false,
-            forgiven: false,
-            attempts: Vec::new(),
-            done: envelope.done.clone(),
-        };
+        let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered);
         let keyed = keyed(calls);
         let last = keyed.len();
         for (place, (key, call)) in (1..).zip(keyed) {
-            if judgement.done.split(' ').any(|done| done == key) {
+            if judgement.progress.done.split(' ').any(|done| done == key) {
                 continue;
             }
             let tries = Arc::new(Mutex::new(Vec::new()));
@@ -138,17 +133,13 @@ impl Workshop {
             match verdict(&client::as_reply(&result)) {
                 Verdict::Delivered => {
                     judgement.health = Health::Good;
-                    if !judgement.done.is_empty() {
-                        judgement.done.push(' ');
-                    }
-                    judgement.done.push_str(&key);
+                    judgement.progress.has_done(&key);
                     if place < last {
-                        self.queue.progress(envelope.seq, judgement.done.clone()).await;
+                        self.queue.progress(envelope.seq, judgement.progress.done.clone()).await;
                     }
                 }
                 failed => {
-                    judgement.failed = true;
-                    self.judge(&mut judgement, failed, reason_of_result(&result), envelope);
+                    self.judge(&mut judgement, failed, reason_of_result(&result));
                     return judgement;
                 }
             }
@@ -217,14 +208,18 @@ impl Workshop {
     }
 
     /// What a failed call means for its event and its organization.
-    fn judge(&self, judgement: &mut Judgement, verdict: Verdict, reason: Reason, envelope: &Envelope) {
+    fn judge(&self, judgement: &mut Judgement, verdict: Verdict, reason: Reason) {
         let now = self.clock.now();
         let dead = Resolution::Ended { outcome: Outcome::Dead, reason };
         let retry = &self.config.retry;
-        let first_failed_at = envelope.first_failed_at.unwrap_or(now);
+        let progress = &mut judgement.progress;
+        progress.tries += 1;
+        let first_failed_at = *progress.first_failed_at.get_or_insert(now);
+        let tries = progress.tries;
         let later = |not_before: Option<UnixMillis>| {
-            retry.next(envelope.tries + 1, first_failed_at, now, fastrand::f64()).map_or(dead, |due| {
-                Resolution::Later { due: not_before.map_or(due, |earliest| due.max(earliest)), reason }
+            retry.next(tries, first_failed_at, now, fastrand::f64()).map_or(dead, |due| Resolution::Later {
+                due: not_before.map_or(due, |earliest| due.max(earliest)),
+                reason,
             })
         };
         judgement.resolution = match verdict {
@@ -238,12 +233,14 @@ impl Workshop {
                 }
                 later(until)
             }
-            Verdict::SoftFailure if envelope.tries >= retry.soft_failures => dead,
-            Verdict::SoftFailure => later(None),
+            Verdict::SoftFailure => {
+                progress.soft_failures += 1;
+                if progress.soft_failures > retry.soft_failures { dead } else { later(None) }
+            }
             Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after } => {
                 // Not the event's fault: it waits for the organization, and its own horizon starts anew afterwards.
-                judgement.failed = false;
-                judgement.forgiven = true;
+                progress.tries -= 1;
+                progress.first_failed_at = None;
                 judgement.health = Health::Suspend(after.map_or(now, |after| now.plus(retry.pause(after))));
                 Resolution::Later { due: now, reason }
             }
@@ -253,44 +250,38 @@ impl Workshop {
                 }
                 dead
             }
+            // Only failed calls are judged.
             Verdict::Delivered => return,
         };
     }
 
     /// Puts the result on disk, counts and tells it, and lets go of the envelope.
     async fn settle(&self, claim: Owed<Claim>, judgement: Judgement, began: UnixMillis) -> Round {
-        let Judgement { resolution, health, failed, forgiven, attempts, done } = judgement;
-        let now = self.clock.now();
+        let Judgement { resolution, health, progress, attempts } = judgement;
         let envelope = &claim.get().envelope;
-        let tries = envelope.tries + u32::from(failed);
-        let first_failed_at = envelope.first_failed_at.filter(|_| !forgiven).or(failed.then_some(now));
         let settlement = Settlement {
             seq: envelope.seq,
             organization: Arc::clone(&envelope.content.organization),
             resolution,
-            tries,
-            first_failed_at,
-            done: done.clone(),
+            progress: progress.clone(),
             attempts,
             envelope_size: envelope.content.size(),
         };
         self.queue.settle(settlement).await;
         let mut envelope = claim.resolve().envelope;
-        self.tell(&envelope, resolution, &done, tries, now.since(began));
+        envelope.progress = progress;
+        self.tell(&envelope, resolution, self.clock.now().since(began));
         let again = match resolution {
             Resolution::Ended { .. } => None,
-            Resolution::Later { due, .. } => {
-                (envelope.tries, envelope.first_failed_at, envelope.done) = (tries, first_failed_at, done);
-                Some((envelope, due))
-            }
+            Resolution::Later { due, .. } => Some((envelope, due)),
         };
         Round { again, health }
     }
 
     /// The canonical line of an outcome. People and message ids are left out: the number finds them. So is what a page
     /// or screen is called, which may be about a person; the name of a track event is the tracking plan's.
-    fn tell(&self, envelope: &Envelope, resolution: Resolution, done: &str, tries: u32, took: Duration) {
-        let content = &envelope.content;
+    fn tell(&self, envelope: &Envelope, resolution: Resolution, took: Duration) {
+        let (content, tries) = (&envelope.content, envelope.progress.tries);
         let (number, organization) = (envelope.seq.0, &*content.organization);
         let (kind, title) = (&*content.kind, if content.kind == "track" { &*content.title } else { "" });
         let duration_ms = millis(took);
@@ -304,7 +295,7 @@ impl Workshop {
                         organization,
                         kind,
                         title,
-                        calls = done,
+                        calls = envelope.progress.done,
                         tries,
                         duration_ms,
                         "delivered"

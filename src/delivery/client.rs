@@ -8,18 +8,21 @@
 //! http      reqwest: pooled HTTP/1.1, no redirects, no retries of its own, bounded bodies
 //! ```
 //!
-//! It knows nothing of envelopes, lanes or outcomes. Tokens are in the URLs it is given; it prints none of them.
+//! It knows nothing of envelopes, lanes or outcomes. Tokens are in the URLs it is given; it prints none of them, nor
+//! what Wigzo answered, where they may be echoed: an [`Outgoing`] has no `Debug`, and an [`Answer`] shows its length.
 
+use std::collections::HashSet;
 use std::error::Error;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderName;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{HeaderName, Method};
 use tower::limit::ConcurrencyLimit;
 use tower::retry::budget::{Budget, TpsBudget};
 use tower::retry::{Policy, Retry};
@@ -65,7 +68,7 @@ pub struct Try {
 }
 
 /// An HTTP answer, whatever its status.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The status code.
     pub status: u16,
@@ -73,6 +76,16 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// The first [`MAX_BODY`] bytes of the body.
     pub body: Bytes,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("retry_after", &self.retry_after)
+            .field("body", &format_args!("{} bytes", self.body.len()))
+            .finish()
+    }
 }
 
 /// Why there is no answer.
@@ -126,12 +139,24 @@ impl Client {
     /// # Errors
     /// When the TLS set-up of the machine cannot be read.
     pub fn new(options: Options, clock: Clock) -> Result<Self, reqwest::Error> {
-        let http = Http::new(&options)?;
+        Self::trusting(options, clock, &[])
+    }
+
+    /// Builds the stack, trusting further certificate authorities beside those of the machine.
+    ///
+    /// # Errors
+    /// When the TLS set-up of the machine or one of the certificates cannot be read.
+    pub fn trusting(
+        options: Options,
+        clock: Clock,
+        extra_roots: &[reqwest::Certificate],
+    ) -> Result<Self, reqwest::Error> {
+        let http = Http::new(&options, clock.clone(), extra_roots)?;
         Ok(Self(
             ServiceBuilder::new()
                 .concurrency_limit(options.max_in_flight)
                 .retry(QuickRetry::new(options.quick_retries))
-                .layer_fn(|inner| Record { inner, clock: clock.clone() })
+                .layer_fn(move |inner| Record { inner, clock: clock.clone() })
                 .timeout(options.timeout)
                 .service(http),
         ))
@@ -252,13 +277,20 @@ struct Http {
     http1: reqwest::Client,
     /// For a server that refuses HTTP/1.1 in the TLS handshake.
     http2: reqwest::Client,
+    /// Servers that did so, so that not every call pays for a refused handshake. As many as there are base URLs.
+    http2_only: Arc<Mutex<HashSet<url::Origin>>>,
+    clock: Clock,
 }
 
 impl Http {
-    fn new(options: &Options) -> Result<Self, reqwest::Error> {
+    fn new(
+        options: &Options,
+        clock: Clock,
+        extra_roots: &[reqwest::Certificate],
+    ) -> Result<Self, reqwest::Error> {
         let builder = || {
             #[expect(clippy::disallowed_methods, reason = "this is the one place where clients are built")]
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
@@ -266,31 +298,61 @@ impl Http {
                 .pool_max_idle_per_host(options.max_in_flight)
                 .pool_idle_timeout(Duration::from_secs(30))
                 .tcp_nodelay(true)
-                .user_agent(concat!("wigzo-destination/", env!("CARGO_PKG_VERSION")))
+                // Only the configuration decides where calls go, not a variable that happens to be set.
+                .no_proxy()
+                .user_agent(concat!("wigzo-destination/", env!("CARGO_PKG_VERSION")));
+            if extra_roots.is_empty() {
+                builder
+            } else {
+                builder.tls_certs_merge(extra_roots.iter().cloned())
+            }
         };
-        Ok(Self { http1: builder().http1_only().build()?, http2: builder().http2_prior_knowledge().build()? })
+        Ok(Self {
+            http1: builder().http1_only().build()?,
+            http2: builder().http2_prior_knowledge().build()?,
+            http2_only: Arc::default(),
+            clock,
+        })
     }
 
     async fn send(self, outgoing: Outgoing) -> Result<Answer, Failure> {
-        let request = || {
-            let mut request = reqwest::Request::new(Method::POST, outgoing.url.clone());
-            let headers = request.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            headers.insert(IDEMPOTENCY_KEY, outgoing.idempotency_key.clone());
-            *request.body_mut() = Some(outgoing.body.clone().into());
-            request
-        };
-        let response = match self.http1.execute(request()).await {
-            // Nothing was sent: the handshake failed because the server speaks HTTP/2 only.
-            Err(error) if speaks_only_http2(&error) => self.http2.execute(request()).await,
-            result => result,
-        };
-        let mut response = response.map_err(|error| transport_failure(&error))?;
+        let mut response = self.response(&outgoing).await.map_err(|error| transport_failure(&error))?;
         let status = response.status().as_u16();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(wait);
+        let now = self.clock.now();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| wait(value, now));
         let body = read(&mut response).await?;
         Ok(Answer { status, retry_after, body })
     }
+
+    async fn response(&self, outgoing: &Outgoing) -> Result<reqwest::Response, reqwest::Error> {
+        let origin = outgoing.url.origin();
+        if !self.http2_only().contains(&origin) {
+            match request(&self.http1, outgoing).send().await {
+                // Nothing was sent: the handshake failed because the server speaks HTTP/2 only.
+                Err(error) if speaks_only_http2(&error) => self.http2_only().insert(origin.clone()),
+                result => return result,
+            };
+        }
+        let result = request(&self.http2, outgoing).send().await;
+        if result.as_ref().is_err_and(reqwest::Error::is_connect) {
+            // Another server may stand there the next time.
+            self.http2_only().remove(&origin);
+        }
+        result
+    }
+
+    fn http2_only(&self) -> MutexGuard<'_, HashSet<url::Origin>> {
+        self.http2_only.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The builder, unlike a bare request, sends the login of a URL that has one (for a proxy before Wigzo).
+fn request(client: &reqwest::Client, outgoing: &Outgoing) -> reqwest::RequestBuilder {
+    client
+        .post(outgoing.url.clone())
+        .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .header(IDEMPOTENCY_KEY, outgoing.idempotency_key.clone())
+        .body(outgoing.body.clone())
 }
 
 impl Service<Outgoing> for Http {
@@ -312,7 +374,13 @@ async fn read(response: &mut reqwest::Response) -> Result<Bytes, Failure> {
     let mut body = BytesMut::new();
     let mut seen = 0;
     while seen < MAX_DRAIN {
-        let Some(chunk) = response.chunk().await.map_err(|error| transport_failure(&error))? else { break };
+        let chunk = match response.chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            // The answer is complete as far as anybody wants it; only the connection is lost.
+            Err(_) if body.len() == MAX_BODY => break,
+            Err(error) => return Err(transport_failure(&error)),
+        };
         seen += chunk.len();
         let room = MAX_BODY - body.len();
         body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
@@ -348,12 +416,15 @@ fn speaks_only_http2(error: &reqwest::Error) -> bool {
 }
 
 /// `Retry-After` as a wait from now: seconds or an HTTP date (RFC 9110, section 10.2.3).
-fn wait(value: &HeaderValue) -> Option<Duration> {
+fn wait(value: &HeaderValue, now: UnixMillis) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit are a long wait, not none; whoever obeys it has a cap.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let until = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
-    let now = Duration::from_millis(Clock::system().now().0);
-    Some(until.saturating_sub(now))
+    Some(UnixMillis(0).plus(until).since(now))
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,7 +53,9 @@ impl Schedule {
         }
         let doublings = tries.saturating_sub(1).min(31);
         let longest = self.base.0.saturating_mul(1 << doublings).min(self.cap.0);
-        Some(now.plus(longest.mul_f64(random.clamp(0.0, 1.0))))
+        // Rounding in the product must not lead beyond the cap. A draw that is no number waits longest.
+        let wait = longest.as_secs_f64() * random.clamp(0.0, 1.0);
+        Some(now.plus(Duration::try_from_secs_f64(wait).unwrap_or(longest).min(longest)))
     }
 
     /// The pause that a `Retry-After` leads to.
@@ -64,32 +66,105 @@ impl Schedule {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const START: UnixMillis = UnixMillis(1_800_000_000_000);
 
+    fn wait(schedule: &Schedule, tries: u32, random: f64) -> Duration {
+        schedule.next(tries, START, START, random).expect("the horizon is far").since(START)
+    }
+
     #[test]
     fn waits_double_up_to_the_cap() {
         let schedule = Schedule::default();
-        for (tries, longest) in
-            [(1, 1), (2, 2), (3, 4), (10, 512), (11, 600), (12, 600), (4_000_000_000, 600)]
-        {
-            let at = |random| schedule.next(tries, START, START, random).unwrap().since(START);
-            assert_eq!(at(1.0), Duration::from_secs(longest), "try {tries}");
-            assert_eq!(at(0.5), Duration::from_millis(longest * 500), "try {tries}");
-            assert_eq!(at(0.0), Duration::ZERO, "try {tries}");
+        for (tries, longest) in [
+            (0, 1),
+            (1, 1),
+            (2, 2),
+            (3, 4),
+            (4, 8),
+            (5, 16),
+            (6, 32),
+            (7, 64),
+            (8, 128),
+            (9, 256),
+            (10, 512),
+            (11, 600),
+            (12, 600),
+            (31, 600),
+            (32, 600),
+            (33, 600),
+            (u32::MAX, 600),
+        ] {
+            assert_eq!(wait(&schedule, tries, 1.0), Duration::from_secs(longest), "try {tries}");
+            assert_eq!(wait(&schedule, tries, 0.5), Duration::from_millis(longest * 500), "try {tries}");
+            assert_eq!(wait(&schedule, tries, 0.0), Duration::ZERO, "try {tries}");
         }
     }
 
     #[test]
     fn the_horizon_ends_it() {
         let schedule = Schedule::default();
-        let day = Duration::from_secs(24 * 3_600);
-        assert!(schedule.next(200, START, START.plus(day - Duration::from_millis(1)), 1.0).is_some());
-        assert_eq!(schedule.next(200, START, START.plus(day), 0.0), None);
-        assert!(
-            schedule.next(1, START.plus(day), START, 0.0).is_some(),
-            "a clock that jumped back kills nothing"
-        );
+        let horizon = 24 * 3_600 * 1_000;
+        for (failing_for, goes_on) in [(0, true), (horizon - 1, true), (horizon, false), (horizon + 1, false)]
+        {
+            let now = UnixMillis(START.0 + failing_for);
+            assert_eq!(schedule.next(200, START, now, 0.0), goes_on.then_some(now), "after {failing_for} ms");
+        }
+        let none = Schedule { horizon: Span::secs(0), ..schedule };
+        assert_eq!(none.next(1, START, START, 0.0), None, "no horizon, no retry");
+        let ahead = UnixMillis(START.0 + horizon);
+        assert!(schedule.next(1, ahead, START, 0.0).is_some(), "a clock that jumped back kills nothing");
+    }
+
+    #[test]
+    fn the_edges_of_the_settings_do_not_overflow() {
+        let longest = Span(Duration::MAX);
+        let endless = Schedule { base: longest, cap: longest, horizon: longest, ..Schedule::default() };
+        assert_eq!(endless.next(u32::MAX, START, START, 1.0), Some(UnixMillis(u64::MAX)));
+        assert_eq!(endless.next(1, START, UnixMillis(u64::MAX), 1.0), Some(UnixMillis(u64::MAX)));
+        let small_cap = Schedule { base: Span::secs(60), cap: Span::secs(2), ..Schedule::default() };
+        assert_eq!(wait(&small_cap, 1, 1.0), Duration::from_secs(2));
+        for no_number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 2.0] {
+            assert!(wait(&small_cap, 1, no_number) <= Duration::from_secs(2), "{no_number}");
+        }
+    }
+
+    #[test]
+    fn a_pause_is_capped() {
+        let schedule = Schedule::default();
+        for (asked, pause) in [(0, 0), (1, 1), (3_600, 3_600), (3_601, 3_600), (u64::MAX, 3_600)] {
+            assert_eq!(schedule.pause(Duration::from_secs(asked)), Duration::from_secs(pause), "{asked}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_retry_is_never_before_now_nor_beyond_the_cap(
+            base in 0..=u64::MAX, cap in 0..=u64::MAX, tries: u32, random in 0.0..1.0, now in 0..=u64::MAX / 2,
+        ) {
+            let schedule = Schedule { base: Span::millis(base), cap: Span::millis(cap), ..Schedule::default() };
+            let now = UnixMillis(now);
+            let due = schedule.next(tries, now, now, random).expect("the horizon is far");
+            prop_assert!(due >= now && due.since(now) <= schedule.cap.0, "{due:?}");
+        }
+
+        #[test]
+        fn the_longest_wait_never_shrinks_and_at_most_doubles(
+            base in 0..10_000_u64, cap in 0..10_000_000_u64, tries in 1..200_u32,
+        ) {
+            let schedule = Schedule { base: Span::millis(base), cap: Span::millis(cap), ..Schedule::default() };
+            let (earlier, later) = (wait(&schedule, tries, 1.0), wait(&schedule, tries + 1, 1.0));
+            prop_assert!(earlier <= later && later <= 2 * earlier, "{earlier:?} {later:?}");
+        }
+
+        #[test]
+        fn waits_grow_with_the_draw(tries in 1..40_u32, draws in [0.0..1.0_f64, 0.0..1.0_f64]) {
+            let schedule = Schedule::default();
+            let [low, high] = [draws[0].min(draws[1]), draws[0].max(draws[1])];
+            prop_assert!(wait(&schedule, tries, low) <= wait(&schedule, tries, high));
+        }
     }
 }

@@ -7,8 +7,10 @@
 //!   exceed the global one.
 //! * Memory is bounded by a window per organization. What does not fit stays in the queue and is read later, in order:
 //!   an organization is either *up to date* (fresh envelopes are taken as they come) or *behind* (only what is read
-//!   is taken), so no gap can arise between the two.
-//! * A paused organization starts nothing before its time; a suspended one lets a single envelope probe.
+//!   is taken), so no gap can arise between the two. It starts behind: nothing is known yet of what waits on disk.
+//!   Retries come back into memory whatever the window, so up to the in-flight limit may be held above it.
+//! * A paused organization starts nothing before its time, whatever its other calls say meanwhile. A suspended one lets
+//!   a single envelope probe; only what was started after the suspension can end or prolong it.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -63,11 +65,14 @@ impl LaneKey {
     }
 }
 
-/// What has been started, to be handed back to [`Scheduler::finish`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What has been started, to be handed back to [`Scheduler::finish`], once.
+#[derive(Debug)]
+#[must_use = "what was started must be finished, else its lane stands still"]
 pub struct Ticket {
     organization: usize,
     lane: LaneKey,
+    /// How often the organization had been suspended when this was started.
+    suspensions: u64,
 }
 
 /// How the work on a started envelope ended.
@@ -84,7 +89,7 @@ pub enum Finish<T> {
 pub enum Health {
     /// Nothing.
     Unknown,
-    /// A call was answered with success: whatever was wrong is over.
+    /// A call was answered with success: a suspension is over. A pause is not: Wigzo named its end.
     Good,
     /// Wigzo asked for a pause until this time.
     Pause(UnixMillis),
@@ -148,12 +153,26 @@ struct Organization<T> {
     max_in_flight: usize,
     held: usize,
     held_bytes: usize,
-    gate: Gate,
+    /// Nothing starts before this time.
+    paused: Option<UnixMillis>,
+    suspension: Option<Suspension>,
+    /// How often it has been suspended, failed probes included.
+    suspensions: u64,
     /// The newest number that was taken into memory.
     taken: Seq,
     /// The newest number that is known; above `taken`: the organization is behind.
     latest: Seq,
+    /// Whether it is still unknown what waited in the queue when the organization became known.
+    unread: bool,
     reading: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Suspension {
+    /// When the next probe may start; `None`: now.
+    until: Option<UnixMillis>,
+    /// How many probes have failed.
+    failures: u32,
 }
 
 #[derive(Debug)]
@@ -179,8 +198,11 @@ impl<T> Scheduler<T> {
 
     /// Makes an organization known, or changes its in-flight limit.
     pub fn serve(&mut self, name: &Arc<str>, max_in_flight: usize) {
-        if let Some(organization) = self.names.get(name).and_then(|&id| self.organizations.get_mut(id)) {
-            organization.max_in_flight = max_in_flight;
+        if let Some(&id) = self.names.get(name) {
+            if let Some(organization) = self.organizations.get_mut(id) {
+                organization.max_in_flight = max_in_flight;
+            }
+            self.give_turn(id);
             return;
         }
         self.names.insert(Arc::clone(name), self.organizations.len());
@@ -193,9 +215,12 @@ impl<T> Scheduler<T> {
             max_in_flight,
             held: 0,
             held_bytes: 0,
-            gate: Gate::Open,
+            paused: None,
+            suspension: None,
+            suspensions: 0,
             taken: Seq(0),
             latest: Seq(0),
+            unread: true,
             reading: false,
         });
     }
@@ -209,9 +234,9 @@ impl<T> Scheduler<T> {
         if item.seq <= org.taken {
             return; // It has been read from the queue in the meantime.
         }
-        let behind = org.latest > org.taken || org.reading;
+        let was_behind = org.is_behind();
         org.latest = org.latest.max(item.seq);
-        if !behind && org.has_room(&limits) {
+        if !was_behind && org.has_room(&limits) {
             self.take(id, item, now);
         }
     }
@@ -223,43 +248,45 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// The reads that should be made now: organizations that are behind and have half a window of room.
+    /// The reads that should be made now: organizations that are behind and have half a window of room, or any room
+    /// when nothing that is held may start.
     pub fn reads(&mut self) -> Vec<Read> {
         let limits = self.limits;
         self.organizations
             .iter_mut()
-            .filter(|org| org.latest > org.taken && !org.reading)
-            .filter(|org| org.held * 2 <= limits.window && org.held_bytes * 2 <= limits.window_bytes)
+            .filter(|org| org.is_behind() && !org.reading && org.wants_more(&limits))
             .map(|org| {
                 org.reading = true;
                 Read {
                     organization: Arc::clone(&org.name),
                     after: org.taken,
-                    limit: (limits.window / 2).max(1),
+                    limit: (limits.window / 2).min(limits.window.saturating_sub(org.held)).max(1),
                     latest: org.latest,
                 }
             })
             .collect()
     }
 
-    /// Takes what a read has found. What exceeds the window is left for the next read.
+    /// Takes what a read has found: the oldest after [`Read::after`] without gaps, at least one if there is any. What
+    /// exceeds the window is left for the next read.
     pub fn read(&mut self, read: &Read, found: Vec<Item<T>>, now: UnixMillis) {
         let Some(&id) = self.names.get(&read.organization) else { return };
-        let complete = found.len() < read.limit;
+        let limits = self.limits;
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        org.reading = false;
+        if found.is_empty() {
+            // Everything that was committed when the read was asked for has been seen.
+            org.taken = org.taken.max(read.latest);
+        }
+        if found.is_empty() || read.latest > read.after {
+            // From now on `latest` tells whether something is left: what is newer has been offered or noted.
+            org.unread = false;
+        }
         for item in found {
-            let limits = self.limits;
-            let Some(org) = self.organizations.get_mut(id) else { return };
-            if !org.has_room(&limits) {
-                org.reading = false;
+            if !self.organizations.get(id).is_some_and(|org| org.has_room(&limits)) {
                 return;
             }
             self.take(id, item, now);
-        }
-        let Some(org) = self.organizations.get_mut(id) else { return };
-        org.reading = false;
-        if complete {
-            // Everything that was committed when the read was asked for has been seen.
-            org.taken = org.taken.max(read.latest);
         }
     }
 
@@ -316,40 +343,41 @@ impl<T> Scheduler<T> {
             if !org.may_start() {
                 continue;
             }
-            let Some((key, item)) = org.start() else { continue };
-            self.in_flight += 1;
+            let started = org.start();
+            let suspensions = org.suspensions;
             self.give_turn(id);
-            return Some((Ticket { organization: id, lane: key }, item));
+            let Some((lane, item)) = started else { continue };
+            self.in_flight += 1;
+            return Some((Ticket { organization: id, lane, suspensions }, item));
         }
         None
     }
 
-    /// Takes back what was started.
+    /// Takes back what was started. A ticket of a lane that has nothing in flight changes nothing.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up: it cannot be handed back twice")]
     pub fn finish(&mut self, ticket: Ticket, finish: Finish<T>, health: Health, now: UnixMillis) {
-        let Ticket { organization: id, lane: key } = ticket;
+        let Ticket { organization: id, lane: key, suspensions } = ticket;
         let limits = self.limits;
         let Some(org) = self.organizations.get_mut(id) else { return };
+        let Some(lane) = org.lanes.get_mut(&key).filter(|lane| lane.in_flight) else { return };
+        lane.in_flight = false;
         self.in_flight -= 1;
         org.in_flight -= 1;
-        let Some(lane) = org.lanes.get_mut(&key) else { return };
-        lane.in_flight = false;
-        match finish {
-            Finish::Ended => {}
-            Finish::Again(item) => {
-                org.held += 1;
-                org.held_bytes += item.size;
-                lane.items.push_front(item);
-            }
+        if let Finish::Again(item) = finish {
+            org.held += 1;
+            org.held_bytes += item.size;
+            lane.items.push_front(item);
         }
-        if lane.items.is_empty() {
+        let is_empty = lane.items.is_empty();
+        if is_empty {
             org.lanes.remove(&key);
-        } else {
-            self.arm(id, key, now);
         }
-        if let Some(org) = self.organizations.get_mut(id)
-            && let Some(wake) = org.hear(health, now, &limits)
-        {
+        let is_late = suspensions != org.suspensions;
+        if let Some(wake) = org.hear(health, is_late, now, &limits) {
             self.timers.push(Reverse((wake, id, None)));
+        }
+        if !is_empty {
+            self.arm(id, key, now);
         }
         self.give_turn(id);
     }
@@ -361,23 +389,11 @@ impl<T> Scheduler<T> {
                 break;
             }
             self.timers.pop();
-            match key {
-                Some(key) => self.arm(id, key, now),
-                None => {
-                    if let Some(org) = self.organizations.get_mut(id)
-                        && let Gate::Paused(until) = org.gate
-                        && until <= now
-                    {
-                        org.gate = Gate::Open;
-                    }
-                    if let Some(org) = self.organizations.get_mut(id)
-                        && let Gate::Suspended { until, failures } = org.gate
-                        && until <= now
-                    {
-                        org.gate = Gate::Probing { failures };
-                    }
-                    self.give_turn(id);
-                }
+            if let Some(key) = key {
+                self.arm(id, key, now);
+            } else if let Some(org) = self.organizations.get_mut(id) {
+                org.wake(now);
+                self.give_turn(id);
             }
         }
     }
@@ -394,7 +410,7 @@ impl<T> Scheduler<T> {
 
     /// The organizations that are not open, with their gates.
     pub fn closed_gates(&self) -> impl Iterator<Item = (&Arc<str>, Gate)> {
-        self.organizations.iter().filter(|org| org.gate != Gate::Open).map(|org| (&org.name, org.gate))
+        self.organizations.iter().map(|org| (&org.name, org.gate())).filter(|(_, gate)| *gate != Gate::Open)
     }
 }
 
@@ -405,8 +421,33 @@ impl<T> Organization<T> {
         self.held == 0 || (self.held < limits.window && self.held_bytes < limits.window_bytes)
     }
 
+    fn is_behind(&self) -> bool {
+        self.unread || self.latest > self.taken
+    }
+
+    /// Whether a read is worth its while: half a window at a time, unless what is held keeps all others waiting.
+    fn wants_more(&self, limits: &Limits) -> bool {
+        let half_empty = self.held * 2 <= limits.window && self.held_bytes * 2 <= limits.window_bytes;
+        half_empty || (self.ready.is_empty() && self.has_room(limits))
+    }
+
+    fn gate(&self) -> Gate {
+        match (self.suspension, self.paused) {
+            (None, None) => Gate::Open,
+            (None, Some(until)) => Gate::Paused(until),
+            (Some(Suspension { until: None, failures }), None) => Gate::Probing { failures },
+            (Some(Suspension { until: Some(until), failures }), None)
+            | (Some(Suspension { until: None, failures }), Some(until)) => {
+                Gate::Suspended { until, failures }
+            }
+            (Some(Suspension { until: Some(probe), failures }), Some(paused)) => {
+                Gate::Suspended { until: probe.max(paused), failures }
+            }
+        }
+    }
+
     fn may_start(&self) -> bool {
-        let allowed = match self.gate {
+        let allowed = match self.gate() {
             Gate::Open => self.max_in_flight,
             Gate::Probing { .. } => 1,
             Gate::Paused(_) | Gate::Suspended { .. } => 0,
@@ -425,33 +466,51 @@ impl<T> Organization<T> {
         Some((key, item))
     }
 
-    /// Moves the gate; returns when it should be looked at again.
-    fn hear(&mut self, health: Health, now: UnixMillis, limits: &Limits) -> Option<UnixMillis> {
-        match (health, self.gate) {
-            (Health::Good, _) => {
-                self.gate = Gate::Open;
+    /// Moves the gate; returns when it should be looked at again. `late`: the news is older than the suspension.
+    fn hear(&mut self, health: Health, late: bool, now: UnixMillis, limits: &Limits) -> Option<UnixMillis> {
+        match health {
+            // A probe that has learned nothing: the next one may go.
+            Health::Unknown => None,
+            Health::Good => {
+                if !late {
+                    self.suspension = None;
+                }
                 None
             }
-            // A probe that made no call has learned nothing: the next one may go.
-            (Health::Unknown, _) => None,
-            // A suspension is not shortened by a pause, and a pause is only ever prolonged.
-            (Health::Pause(_), Gate::Suspended { .. }) => None,
-            (Health::Pause(until), Gate::Paused(earlier)) if until <= earlier => None,
-            (Health::Pause(until), _) => {
-                self.gate = Gate::Paused(until);
-                Some(until)
-            }
-            (Health::Suspend(_), Gate::Suspended { .. }) => None,
-            (Health::Suspend(earliest), gate) => {
-                let failures = match gate {
-                    Gate::Probing { failures } => failures + 1,
-                    Gate::Open | Gate::Paused(_) | Gate::Suspended { .. } => 0,
-                };
+            Health::Pause(until) => self.pause(until, now),
+            Health::Suspend(earliest) => {
+                let pause = self.pause(earliest, now);
+                if late {
+                    return pause;
+                }
+                let failures = self.suspension.map_or(0, |suspension| suspension.failures + 1);
                 let wait = limits.probe_base.saturating_mul(1 << failures.min(20)).min(limits.probe_cap);
+                // Not before the pause's end, so that one timer opens both.
                 let until = now.plus(wait).max(earliest);
-                self.gate = Gate::Suspended { until, failures };
+                self.suspension = Some(Suspension { until: Some(until), failures });
+                self.suspensions += 1;
                 Some(until)
             }
         }
     }
+
+    /// A pause is only ever prolonged.
+    fn pause(&mut self, until: UnixMillis, now: UnixMillis) -> Option<UnixMillis> {
+        if until <= now || self.paused.is_some_and(|earlier| until <= earlier) {
+            return None;
+        }
+        self.paused = Some(until);
+        Some(until)
+    }
+
+    /// Opens what has been closed for long enough.
+    fn wake(&mut self, now: UnixMillis) {
+        self.paused = self.paused.filter(|&until| until > now);
+        if let Some(suspension) = &mut self.suspension {
+            suspension.until = suspension.until.filter(|&until| until > now);
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,12 +97,31 @@ pub struct Envelope {
     pub content: NewEnvelope,
     /// Not to be worked before this time.
     pub due: Option<UnixMillis>,
-    /// Rounds of work that ended with "later" because a call failed.
+    /// What earlier rounds of work have left.
+    pub progress: Progress,
+}
+
+/// What rounds of work on an envelope have left behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Rounds that ended with "later" because a call failed.
     pub tries: u32,
+    /// How many of them were soft failures.
+    pub soft_failures: u32,
     /// When the first of them ended.
     pub first_failed_at: Option<UnixMillis>,
     /// Keys of the calls that Wigzo has taken already, separated by spaces.
     pub done: String,
+}
+
+impl Progress {
+    /// Adds the key of a call that Wigzo has taken.
+    pub fn has_done(&mut self, key: &str) {
+        if !self.done.is_empty() {
+            self.done.push(' ');
+        }
+        self.done.push_str(key);
+    }
 }
 
 /// An envelope in flight: whoever holds it owes it an outcome.
@@ -162,12 +181,8 @@ pub struct Settlement {
     pub organization: Arc<str>,
     /// What becomes of it.
     pub resolution: Resolution,
-    /// See [`Envelope::tries`].
-    pub tries: u32,
-    /// See [`Envelope::first_failed_at`].
-    pub first_failed_at: Option<UnixMillis>,
-    /// See [`Envelope::done`].
-    pub done: String,
+    /// What this round and earlier ones have left.
+    pub progress: Progress,
     /// The attempts of this round.
     pub attempts: Vec<Attempt>,
     /// See [`NewEnvelope::size`].
@@ -181,9 +196,7 @@ impl Settlement {
             seq: envelope.seq,
             organization: Arc::clone(&envelope.content.organization),
             resolution: Resolution::Ended { outcome, reason },
-            tries: envelope.tries,
-            first_failed_at: envelope.first_failed_at,
-            done: envelope.done.clone(),
+            progress: envelope.progress.clone(),
             attempts: Vec::new(),
             envelope_size: envelope.content.size(),
         }

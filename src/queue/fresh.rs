@@ -56,7 +56,10 @@ impl Fresh {
 
     /// Notes that an organization has envelopes in the queue up to `latest`.
     pub fn note(&self, organization: Arc<str>, latest: Seq) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).unread.insert(organization, latest);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = waiting.unread.entry(organization).or_default();
+        *noted = latest.max(*noted);
+        drop(waiting);
         self.arrived.notify_one();
     }
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
-use crate::queue::{Attempt, DedupKey, Envelope, Lookup, NewEnvelope, Place, Record, Seq, State};
+use crate::queue::{Attempt, DedupKey, Envelope, Lookup, NewEnvelope, Place, Progress, Record, Seq, State};
 
 /// Waiting envelopes of an organization after a number, in order.
 pub(super) fn claim(
@@ -18,36 +18,51 @@ pub(super) fn claim(
     after: Seq,
     limit: usize,
 ) -> rusqlite::Result<Vec<Envelope>> {
-    connection
-        .prepare_cached(
-            "SELECT seq, route, message_id, lane, kind, title, received_at, due, tries, first_failed_at, done,
-                 surroundings, payload
-             FROM waiting WHERE organization = ? AND seq > ? ORDER BY seq LIMIT ?",
-        )?
-        .query_map(params![&**organization, after.0, limit as u64], |row| {
-            let message_id: Box<str> = row.get(2)?;
-            Ok(Envelope {
-                seq: Seq(row.get(0)?),
-                content: NewEnvelope {
-                    organization: Arc::clone(organization),
-                    route: Cow::Owned(row.get(1)?),
-                    // Only the writer looks at keys, and only once, when an envelope comes in.
-                    key: DedupKey::new(organization, "", &message_id),
-                    message_id,
-                    lane: row.get(3)?,
-                    kind: Cow::Owned(row.get(4)?),
-                    title: row.get(5)?,
-                    received_at: UnixMillis(row.get(6)?),
-                    surroundings: row.get(11)?,
-                    payload: row.get(12)?,
-                },
-                due: row.get::<_, Option<u64>>(7)?.map(UnixMillis),
-                tries: row.get(8)?,
-                first_failed_at: row.get::<_, Option<u64>>(9)?.map(UnixMillis),
-                done: row.get(10)?,
-            })
-        })?
-        .collect()
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, route, message_id, lane, kind, title, received_at, due, tries, soft_failures, first_failed_at,
+             done, surroundings, payload
+         FROM waiting WHERE organization = ? AND seq > ? ORDER BY seq LIMIT ?",
+    )?;
+    let mut rows = statement.query(params![&**organization, after.0, limit as u64])?;
+    let (mut envelopes, mut bytes) = (Vec::new(), 0);
+    while bytes < MAX_CLAIM
+        && let Some(row) = rows.next()?
+    {
+        let envelope = waiting(row, organization)?;
+        bytes += envelope.content.size();
+        envelopes.push(envelope);
+    }
+    Ok(envelopes)
+}
+
+/// About how many bytes of envelopes one claim reads at most; one envelope is always read.
+const MAX_CLAIM: usize = 8 << 20;
+
+fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope> {
+    let message_id: Box<str> = row.get(2)?;
+    Ok(Envelope {
+        seq: Seq(row.get(0)?),
+        content: NewEnvelope {
+            organization: Arc::clone(organization),
+            route: Cow::Owned(row.get(1)?),
+            // Only the writer looks at keys, and only once, when an envelope comes in.
+            key: DedupKey::new(organization, "", &message_id),
+            message_id,
+            lane: row.get(3)?,
+            kind: Cow::Owned(row.get(4)?),
+            title: row.get(5)?,
+            received_at: UnixMillis(row.get(6)?),
+            surroundings: row.get(12)?,
+            payload: row.get(13)?,
+        },
+        due: row.get::<_, Option<u64>>(7)?.map(UnixMillis),
+        progress: Progress {
+            tries: row.get(8)?,
+            soft_failures: row.get(9)?,
+            first_failed_at: row.get::<_, Option<u64>>(10)?.map(UnixMillis),
+            done: row.get(11)?,
+        },
+    })
 }
 
 /// The columns of a record, the same for the three places.

@@ -24,6 +24,7 @@ CREATE TABLE waiting (
     reason          TEXT,                      -- why it waits; null: not tried yet
     tries           INTEGER NOT NULL DEFAULT 0,
     first_failed_at INTEGER,
+    soft_failures   INTEGER NOT NULL DEFAULT 0,
     done            TEXT NOT NULL DEFAULT '',  -- keys of the calls that Wigzo has taken
     surroundings    TEXT NOT NULL,
     payload         TEXT NOT NULL

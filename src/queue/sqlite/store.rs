@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::clock::UnixMillis;
 use crate::outcome::{Ledger, Outcome, Reason};
-use crate::queue::{Appended, Config, Envelope, NewEnvelope, Resolution, Seq, Settlement};
+use crate::queue::{Appended, Config, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement};
 
 /// Living generations of seen keys: the current one and those that ended less than a window ago. A new one starts
 /// every half window, or when the current one holds its share of the entries.
@@ -146,9 +146,7 @@ pub(super) fn insert(
             seq: Seq(seq),
             content: envelope.clone(),
             due: None,
-            tries: 0,
-            first_failed_at: None,
-            done: String::new(),
+            progress: Progress::default(),
         });
     }
     Ok(result)
@@ -204,13 +202,22 @@ pub(super) fn settle(
     full: bool,
     totals: &mut Totals,
 ) -> rusqlite::Result<()> {
-    let Settlement { seq, resolution, tries, first_failed_at, done, attempts, .. } = settlement;
+    let Settlement { seq, resolution, progress, attempts, .. } = settlement;
     let moved = match *resolution {
         Resolution::Later { due, reason } => transaction
             .prepare_cached(
-                "UPDATE waiting SET due = ?, reason = ?, tries = ?, first_failed_at = ?, done = ? WHERE seq = ?",
+                "UPDATE waiting SET due = ?, reason = ?, tries = ?, soft_failures = ?, first_failed_at = ?, done = ?
+                 WHERE seq = ?",
             )?
-            .execute(params![due.0, reason.as_str(), tries, first_failed_at.map(|at| at.0), done, seq.0])?,
+            .execute(params![
+                due.0,
+                reason.as_str(),
+                progress.tries,
+                progress.soft_failures,
+                progress.first_failed_at.map(|at| at.0),
+                progress.done,
+                seq.0,
+            ])?,
         Resolution::Ended { outcome, reason } => {
             end(transaction, settlement, (outcome, reason), now, full, totals)?
         }
@@ -238,7 +245,7 @@ pub(super) fn settle(
                     attempt.response,
                 ])?;
         }
-        if *tries > 0 || matches!(resolution, Resolution::Later { .. }) {
+        if progress.tries > 0 || matches!(resolution, Resolution::Later { .. }) {
             transaction
                 .prepare_cached(
                     "DELETE FROM attempts WHERE seq = ?1 AND id <=
@@ -281,15 +288,16 @@ fn end(
         (Outcome::Delivered | Outcome::Filtered | Outcome::Expired, false) => TO_SETTLED_IN_A_LINE,
     };
     // An event that never failed has no attempts from before, and is spared the look.
-    let earlier = if settlement.tries == 0 { 0 } else { size_of_attempts(transaction, settlement.seq)? };
+    let earlier =
+        if settlement.progress.tries == 0 { 0 } else { size_of_attempts(transaction, settlement.seq)? };
     let size = LINE_SIZE + if full { settlement.size() + earlier } else { 0 };
     let copied = transaction.prepare_cached(copy)?.execute(params![
         settlement.seq.0,
         now.0,
         outcome.as_str(),
         reason.as_str(),
-        settlement.tries,
-        settlement.done,
+        settlement.progress.tries,
+        settlement.progress.done,
         size,
     ])?;
     if copied == 0 {

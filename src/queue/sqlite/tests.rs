@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
-use crate::queue::{Attempt, DedupKey, Place, Resolution, State};
+use crate::queue::{Attempt, DedupKey, Place, Progress, Resolution, State};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -90,6 +90,15 @@ fn settlement(envelope: &Envelope, resolution: Resolution) -> Settlement {
     }
 }
 
+fn tried(tries: u32) -> Progress {
+    Progress {
+        tries,
+        soft_failures: 1,
+        first_failed_at: Some(UnixMillis(1_800_000_000_000)),
+        done: "identify".to_owned(),
+    }
+}
+
 async fn waiting(queue: &Sqlite, organization: &str) -> Vec<Envelope> {
     queue.claim(Arc::from(organization), Seq(0), 1_000).await.unwrap()
 }
@@ -165,9 +174,7 @@ async fn every_envelope_is_in_one_place_and_the_ledger_balances() {
         Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 },
     ];
     for (envelope, resolution) in envelopes.iter().zip(resolutions) {
-        queue
-            .settle(Settlement { tries: 1, done: "identify".into(), ..settlement(envelope, resolution) })
-            .await;
+        queue.settle(Settlement { progress: tried(1), ..settlement(envelope, resolution) }).await;
     }
     // A second settlement of the same envelope changes nothing.
     queue.settle(settlement(&envelopes[0], resolutions[3])).await;
@@ -181,7 +188,7 @@ async fn every_envelope_is_in_one_place_and_the_ledger_balances() {
     let queue = fixture.open();
     assert_eq!(queue.stats().ledger, ledger);
     let later = waiting(&queue, "acme").await;
-    assert_eq!((later.len(), later[0].tries, &*later[0].done), (1, 1, "identify"));
+    assert_eq!((later.len(), &later[0].progress), (1, &tried(1)));
     assert_eq!(later[0].due, Some(UnixMillis(1_800_000_060_000)));
 
     let lookup = |state| Lookup { state, limit: 10, in_full: true, ..Lookup::default() };
@@ -222,7 +229,7 @@ async fn above_the_rate_budget_a_record_is_one_line_and_failures_are_in_full() {
     let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
     queue.settle(settlement(&envelopes[0], delivered)).await;
     queue.settle(settlement(&envelopes[1], delivered)).await;
-    queue.settle(Settlement { tries: 2, ..settlement(&envelopes[2], delivered) }).await;
+    queue.settle(Settlement { progress: tried(2), ..settlement(&envelopes[2], delivered) }).await;
     let records = queue.find(Lookup { limit: 10, in_full: true, ..Lookup::default() }).await.unwrap();
     let in_full: Vec<(bool, usize)> =
         records.iter().map(|record| (record.payload.is_some(), record.attempts.len())).collect();
@@ -334,12 +341,14 @@ async fn the_attempts_of_an_event_that_keeps_failing_are_bounded() {
     let later = Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 };
     for tries in 1..=100 {
         let attempts = vec![Attempt { duration_ms: tries, ..attempt() }];
-        let tries = u32::try_from(tries).unwrap();
-        queue.settle(Settlement { tries, attempts, ..settlement(&envelope, later) }).await;
+        let progress = tried(u32::try_from(tries).unwrap());
+        queue.settle(Settlement { progress, attempts, ..settlement(&envelope, later) }).await;
     }
     let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
     let last = vec![Attempt { duration_ms: 101, ..attempt() }];
-    queue.settle(Settlement { tries: 100, attempts: last, ..settlement(&envelope, delivered) }).await;
+    queue
+        .settle(Settlement { progress: tried(100), attempts: last, ..settlement(&envelope, delivered) })
+        .await;
     let record = queue.find(Lookup { limit: 1, in_full: true, ..Lookup::default() }).await.unwrap().remove(0);
     let kept: Vec<u64> = record.attempts.iter().map(|attempt| attempt.duration_ms).collect();
     assert_eq!(kept, (82..=101).collect::<Vec<_>>(), "the newest stay");

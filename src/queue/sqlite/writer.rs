@@ -233,7 +233,9 @@ impl Writer {
             match change {
                 Change::Settle(settlement) => {
                     let full = match settlement.resolution {
-                        Resolution::Ended { outcome: Outcome::Delivered, .. } if settlement.tries == 0 => {
+                        Resolution::Ended { outcome: Outcome::Delivered, .. }
+                            if settlement.progress.tries == 0 =>
+                        {
                             self.budget.spend(&settlement.organization, now)
                         }
                         Resolution::Ended { .. } | Resolution::Later { .. } => true,
