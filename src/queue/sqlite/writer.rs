@@ -1,8 +1,8 @@
 //! The one thread that writes: commands in, one transaction and one sync per group, answers out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -79,7 +79,6 @@ pub(super) struct Writer {
     config: Config,
     budget: Budget,
     totals: Totals,
-    waiting: BTreeMap<Arc<str>, u64>,
     /// Changes whose commit is to come, or has failed: they are tried again until the disk takes them.
     changes: Changes,
     commits: u64,
@@ -105,7 +104,6 @@ impl Writer {
             config: config.clone(),
             budget: Budget::new(config.history_full_per_second),
             totals,
-            waiting: BTreeMap::new(),
             changes: Changes::new(),
             commits: 0,
             commands: 0,
@@ -115,7 +113,7 @@ impl Writer {
             tidied_at: Instant::now(),
         };
         writer.note_backlog()?;
-        writer.publish()?;
+        writer.publish(&[], &[]);
         Ok(writer)
     }
 
@@ -128,7 +126,7 @@ impl Writer {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let organization: Arc<str> = Arc::from(row.get_ref(0)?.as_str()?);
-            self.waiting.insert(Arc::clone(&organization), row.get(1)?);
+            self.shared.stats().waiting.insert(Arc::clone(&organization), row.get(1)?);
             self.shared.fresh.note(organization, Seq(row.get(2)?));
         }
         Ok(())
@@ -194,10 +192,7 @@ impl Writer {
                     self.duplicates += result.duplicates as u64;
                     replies.push((append.reply, result));
                 }
-                self.count_waiting(&fresh, &changes);
-                if let Err(error) = self.publish() {
-                    tracing::warn!(%error, "the queue's size cannot be read");
-                }
+                self.publish(&fresh, &changes);
                 self.shared.fresh.offer(fresh);
                 for (reply, result) in replies {
                     // A sender that has gone away is told nothing; its events are stored all the same.
@@ -257,43 +252,36 @@ impl Writer {
         Ok((results, fresh))
     }
 
-    fn count_waiting(&mut self, fresh: &[Envelope], changes: &Changes) {
-        for envelope in fresh {
-            *self.waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
+    /// Makes the state of the last commit visible, with what it brought and changed.
+    fn publish(&mut self, fresh: &[Envelope], changes: &[(Change, oneshot::Sender<()>)]) {
+        match self.measure() {
+            Ok(bytes) => self.disk_bytes = bytes,
+            Err(error) => tracing::warn!(%error, "the queue's size cannot be read"),
         }
-        for (change, _) in changes {
-            if let Change::Settle(settlement) = change
-                && matches!(settlement.resolution, Resolution::Ended { .. })
-                && let Some(count) = self.waiting.get_mut(&settlement.organization)
-            {
-                *count = count.saturating_sub(1);
-            }
-        }
-    }
-
-    /// Makes the state of the last commit visible.
-    fn publish(&mut self) -> rusqlite::Result<()> {
-        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-        self.disk_bytes = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
-        let disk_bytes = self.disk_bytes;
-        let full = disk_bytes >= self.config.max_disk.as_u64();
-        let stats = Stats {
+        let full = self.disk_bytes >= self.config.max_disk.as_u64();
+        let mut stats = self.shared.stats();
+        count_waiting(&mut stats.waiting, fresh, changes);
+        *stats = Stats {
             ledger: self.totals.ledger,
             duplicates: self.duplicates,
-            waiting: self.waiting.clone(),
-            disk_bytes,
+            waiting: std::mem::take(&mut stats.waiting),
+            disk_bytes: self.disk_bytes,
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
             commands: self.commands,
             refusing: full.then_some(Refusing::Full),
             committed_at: self.clock.now(),
         };
-        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
-        Ok(())
+    }
+
+    /// Bytes of disk in use, without pages that are free for reuse.
+    fn measure(&self) -> rusqlite::Result<u64> {
+        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+        Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
     }
 
     fn refuse(&self, refusing: Refusing) {
-        self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).refusing = Some(refusing);
+        self.shared.stats().refusing = Some(refusing);
     }
 
     /// Bytes of records that must go: what exceeds the history's own size, and whatever new events need below the
@@ -316,11 +304,30 @@ impl Writer {
         let excess = self.records_to_remove();
         let now = self.clock.now();
         let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
-            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) })
-            .and_then(|()| self.publish());
+            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+        self.publish(&[], &[]);
         self.tidied_at = Instant::now();
         if let Err(error) = tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
+        }
+    }
+}
+
+/// Keeps count of what waits, per organization.
+fn count_waiting(
+    waiting: &mut BTreeMap<Arc<str>, u64>,
+    fresh: &[Envelope],
+    changes: &[(Change, oneshot::Sender<()>)],
+) {
+    for envelope in fresh {
+        *waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
+    }
+    for (change, _) in changes {
+        if let Change::Settle(settlement) = change
+            && matches!(settlement.resolution, Resolution::Ended { .. })
+            && let Some(count) = waiting.get_mut(&settlement.organization)
+        {
+            *count = count.saturating_sub(1);
         }
     }
 }
