@@ -80,6 +80,8 @@ pub fn translate(event: &Event<'_>, profile: &Profile, options: &Options) -> Tra
         Kind::Screen => calls(event, &profile.screen, Filtered::TypeNotMapped, options),
         Kind::Group => calls(event, &profile.group, Filtered::TypeNotMapped, options),
         Kind::Alias => calls(event, &profile.alias, Filtered::TypeNotMapped, options),
+        // Carried out where events are kept; Wigzo has no call for it.
+        Kind::Delete => Err(Filtered::TypeNotMapped),
     };
     match made {
         Ok(calls) => Translation::Calls(calls),

@@ -14,7 +14,7 @@ use super::reply::{self, Finding, Refusal, Rejected};
 use super::{Ingress, body};
 use crate::organization::Organization;
 use crate::queue::{Appended, DedupKey, NewEnvelope};
-use crate::segment::{self, Event, Kind, Route, Shape, Surroundings};
+use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
 
 /// How a request came in.
 #[derive(Debug, Clone)]
@@ -209,6 +209,15 @@ impl Intake<'_> {
         }
         let event = Event::read(raw, &self.surroundings)
             .map_err(|rejection| (segment::message_id(raw), Finding::Rule(rejection)))?;
+        if event.kind == Kind::Delete && self.route == Route::Tracking {
+            // A write key is public in every browser: it may add to what is known of a person, not take it away.
+            let message = "A deletion is taken from Segment's webhooks only.".to_owned();
+            let code = RejectionCode::UnsupportedEventType;
+            return Err((
+                segment::message_id(raw),
+                Finding::Rule(Rejection { code, pointer: "/type", message }),
+            ));
+        }
         let message_id: Box<str> = match &event.message_id {
             Some(id) => id.as_ref().into(),
             None => self.made_up_id(&event, raw.get()),
@@ -224,6 +233,7 @@ impl Intake<'_> {
             received_at: self.received_at,
             payload: raw.get().into(),
             surroundings: self.stored.clone(),
+            forgets: event.kind == Kind::Delete,
         })
     }
 

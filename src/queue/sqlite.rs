@@ -21,6 +21,7 @@
 //! # Crashes
 //! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for.
 
+mod forget;
 mod reader;
 mod schema;
 mod store;

@@ -19,6 +19,7 @@ mod configuration;
 mod conservation;
 mod crash;
 mod dedup;
+mod deletion;
 mod delivery;
 mod first_event;
 mod limits;

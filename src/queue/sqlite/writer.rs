@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::store::{self, Totals};
-use super::{Decision, PendingBytes, Shared, trim};
-use crate::clock::Clock;
+use super::store::{self, Brought, Totals};
+use super::{Decision, PendingBytes, Shared, forget, trim};
+use crate::clock::{Clock, UnixMillis};
 use crate::outcome::Outcome;
 use crate::queue::history::Budget;
 use crate::queue::{
@@ -85,6 +85,8 @@ pub(super) struct Writer {
     commands: u64,
     duplicates: u64,
     failing: bool,
+    /// Whether there may be a person to forget.
+    forgetting: bool,
     disk_bytes: u64,
     tidied_at: Instant,
 }
@@ -109,6 +111,7 @@ impl Writer {
             commands: 0,
             duplicates: 0,
             failing: false,
+            forgetting: true,
             disk_bytes: 0,
             tidied_at: Instant::now(),
         };
@@ -136,7 +139,7 @@ impl Writer {
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
         let mut idle = false;
         loop {
-            let rest = if self.records_to_remove() > 0 { HURRY } else { IDLE };
+            let rest = if self.forgetting || self.records_to_remove() > 0 { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
             if !self.failing && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
@@ -184,8 +187,9 @@ impl Writer {
     fn commit(&mut self, group: Group) {
         let changes = std::mem::take(&mut self.changes);
         match self.write(&group, &changes) {
-            Ok((results, fresh)) => {
+            Ok((results, Brought { fresh, forgotten })) => {
                 self.failing = false;
+                self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
                 let mut replies: Replies = Vec::with_capacity(group.appends.len());
                 for (append, result) in group.appends.into_iter().zip(results) {
@@ -193,6 +197,7 @@ impl Writer {
                     replies.push((append.reply, result));
                 }
                 self.publish(&fresh, &changes);
+                self.shared.fresh.forget(forgotten);
                 self.shared.fresh.offer(fresh);
                 for (reply, result) in replies {
                     // A sender that has gone away is told nothing; its events are stored all the same.
@@ -216,11 +221,7 @@ impl Writer {
         }
     }
 
-    fn write(
-        &mut self,
-        group: &Group,
-        changes: &Changes,
-    ) -> rusqlite::Result<(Vec<Appended>, Vec<Envelope>)> {
+    fn write(&mut self, group: &Group, changes: &Changes) -> rusqlite::Result<(Vec<Appended>, Brought)> {
         let now = self.clock.now();
         let mut totals = self.totals.clone();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -242,14 +243,14 @@ impl Writer {
         }
         store::rotate_generation(&transaction, &self.config, now, &mut totals)?;
         let mut results = Vec::with_capacity(group.appends.len());
-        let mut fresh = Vec::new();
+        let mut brought = Brought::default();
         for append in &group.appends {
-            results.push(store::insert(&transaction, &append.envelopes, &mut totals, &mut fresh)?);
+            results.push(store::insert(&transaction, &append.envelopes, &mut totals, &mut brought)?);
         }
         store::write_totals(&transaction, &totals)?;
         transaction.commit()?;
         self.totals = totals;
-        Ok((results, fresh))
+        Ok((results, brought))
     }
 
     /// Makes the state of the last commit visible, with what it brought and changed.
@@ -305,11 +306,29 @@ impl Writer {
         let now = self.clock.now();
         let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+        if let Err(error) = self.forget(now) {
+            tracing::warn!(%error, "a person could not be forgotten yet; it is tried again");
+        }
         self.publish(&[], &[]);
         self.tidied_at = Instant::now();
         if let Err(error) = tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
         }
+    }
+
+    /// Carries a request to forget a step further.
+    fn forget(&mut self, now: UnixMillis) -> rusqlite::Result<()> {
+        if !self.forgetting {
+            return Ok(());
+        }
+        let forgotten = forget::step(&mut self.connection, now, &mut self.totals)?;
+        self.forgetting = forgotten.more;
+        if let Some((organization, count)) = forgotten.ended
+            && let Some(waiting) = self.shared.stats().waiting.get_mut(&*organization)
+        {
+            *waiting = waiting.saturating_sub(count);
+        }
+        Ok(())
     }
 }
 
