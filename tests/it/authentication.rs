@@ -156,6 +156,57 @@ async fn every_way_leads_to_its_organization_and_every_wrong_one_to_the_same_ans
     service.end().await;
 }
 
+/// reason | path | headers
+type Wrong = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Every way not to be authenticated, at least one for each reason.
+const WRONG: &[Wrong] = &[
+    ("no_credentials", "/webhook", &[]),
+    ("no_credentials", "/v1/track", &[]),
+    ("unknown_key", "/v1/track", &[("Authorization", "Bearer wk_nobody")]),
+    ("unknown_key", "/webhook", &[("Authorization", "Basic d2tfbm9ib2R5Og==")]),
+    ("unknown_key", "/webhook/hooked", &[("X-Org-Token", "wk_nobody")]),
+    ("unknown_organization", "/webhook/nobody", &[]),
+    ("unknown_organization", "/webhook/nobody", &[("X-Signature", "00")]),
+    ("path_needs_more", "/webhook/acme", &[]),
+    ("missing_signature", "/webhook/hooked", &[]),
+    ("missing_signature", "/webhook", &[("Authorization", "Bearer wk_beta")]),
+    ("bad_signature", "/webhook/hooked", &[("X-Signature", "sha1=1")]),
+    ("bad_signature", "/webhook/beta", &[("X-Signature", "0123456789012345678901234567890123456789")]),
+    ("malformed_header", "/v1/track", &[("Authorization", "Token wk_acme_web")]),
+    ("malformed_header", "/webhook/hooked", &[("Authorization", "Basic !")]),
+    ("malformed_header", "/webhook/hooked", &[("X-Signature", "\u{e9}")]),
+];
+
+fn wrong((_, path, headers): &Wrong) -> Request {
+    headers.iter().fold(Request::post(path), |request, (name, value)| request.header(name, value))
+}
+
+/// The replies are the same to the byte, and so is what goes before them: a body that is too large or no JSON is told
+/// to each of them, so each has been read and decoded when the 401 is given.
+#[tokio::test]
+async fn no_refusal_tells_what_was_wrong() {
+    let service = Service::sandbox().config(ORGANIZATIONS).start().await;
+    let event = json!({"type": "track", "event": "A", "userId": "u", "messageId": "m"}).to_string();
+    let mut replies = Vec::new();
+    for row in WRONG {
+        let mut reply = service.wire(&wrong(row).body(event.clone())).await;
+        reply.headers.remove("date").expect("every reply has a date");
+        assert_eq!((reply.status, reply.body.as_str()), (401, REFUSED), "{row:?}");
+        replies.push((row, format!("{:?} {}", reply.headers, reply.body)));
+
+        // Not announced, so that its size is known only when it has been read.
+        let large = wrong(row).chunked().body(" ".repeat((8 << 20) + 1));
+        assert_eq!(service.wire(&large).await.status, 413, "not read: {row:?}");
+        let undecoded = service.wire(&wrong(row).body(&event[1..])).await;
+        assert_eq!(undecoded.json()["code"], "invalid_json", "not decoded: {row:?}");
+    }
+    for (row, reply) in &replies {
+        assert_eq!(*reply, replies[0].1, "{row:?}");
+    }
+    service.end().await;
+}
+
 #[tokio::test]
 async fn a_key_that_differs_between_header_and_body_is_told_in_the_log() {
     let service = Service::sandbox().config(ORGANIZATIONS).start().await;
