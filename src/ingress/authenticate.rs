@@ -48,6 +48,21 @@ pub(super) enum Unauthenticated {
     MalformedHeader,
 }
 
+impl Unauthenticated {
+    /// The stable code, for the operator's eyes only.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::NoCredentials => "no_credentials",
+            Self::UnknownKey => "unknown_key",
+            Self::UnknownOrganization => "unknown_organization",
+            Self::PathNeedsMore => "path_needs_more",
+            Self::MissingSignature => "missing_signature",
+            Self::BadSignature => "bad_signature",
+            Self::MalformedHeader => "malformed_header",
+        }
+    }
+}
+
 /// Looks at headers and path.
 pub(super) fn by_head(
     headers: &HeaderMap,

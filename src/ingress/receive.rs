@@ -8,7 +8,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 
+use super::accept::Remote;
 use super::authenticate::{self, Unauthenticated};
+use super::failures::Peer;
 use super::probe::Phase;
 use super::reply::{self, Finding, Refusal, Rejected};
 use super::{Ingress, body};
@@ -66,6 +68,7 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
         Ok(body) => keep(ingress, &head, &body, entry, began).await,
         Err(refusal) => Err(refusal),
     };
+    let kept = kept.map_err(|refusal| slow_down(ingress, &head, refusal));
     let took = began.elapsed();
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let response = match &kept {
@@ -81,6 +84,10 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
             );
             reply::kept(appended, rejected)
         }
+        // Told by peer and minute: whoever has no key must not fill the log.
+        Err(refusal @ (Refusal::Unauthenticated(_) | Refusal::TooManyFailures { .. })) => {
+            reply::refuse(refusal)
+        }
         Err(refusal) => {
             let (status, code) = refusal.class();
             tracing::warn!(
@@ -94,6 +101,18 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
         }
     };
     Told { response, took }
+}
+
+/// Counts a failed authentication, and turns the 401 of a peer that fails too often into a 429. It comes after
+/// everything else, so that good credentials pass whatever their address has done, and both cost the same.
+fn slow_down(ingress: &Ingress, head: &Parts, refusal: Refusal) -> Refusal {
+    let Refusal::Unauthenticated(reason) = refusal else { return refusal };
+    ingress.metrics.unauthenticated(reason.as_str());
+    let peer = head.extensions.get::<Remote>().map(|&Remote(address)| Peer::new(address)).unwrap_or_default();
+    match ingress.failures.count(peer, reason, ingress.clock.now()) {
+        Ok(()) => refusal,
+        Err(retry_after) => Refusal::TooManyFailures { retry_after },
+    }
 }
 
 /// Reads the body, whoever sends it: a request that is refused before would tell that its key is wrong, or that its
@@ -238,7 +257,7 @@ fn report(found: &Found, route: Route) -> Result<Vec<Rejected>, Refusal> {
 }
 
 impl From<Unauthenticated> for Refusal {
-    fn from(_: Unauthenticated) -> Self {
-        Self::Unauthenticated
+    fn from(reason: Unauthenticated) -> Self {
+        Self::Unauthenticated(reason)
     }
 }

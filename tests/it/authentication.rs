@@ -228,6 +228,66 @@ async fn a_key_that_differs_between_header_and_body_is_told_in_the_log() {
     service.end().await;
 }
 
+/// What a peer may fail is limited; what it may do with good keys is not.
+#[tokio::test]
+async fn a_peer_that_fails_too_often_is_slowed_down_and_good_credentials_from_there_pass() {
+    // A keyed section can stand only once: this one is the organizations' `[ingress]`.
+    let config = ORGANIZATIONS.replace("[ingress]", "[ingress]\n    failed_auth_per_minute = 20");
+    let service = Service::sandbox().config(&config).start().await;
+    let event = |id: &str| json!({"type": "track", "event": "A", "userId": "u", "messageId": id}).to_string();
+    // One token comes back every three seconds, so a slow machine sees a few 401s more before the first 429.
+    let mut refused = 0;
+    let limited = loop {
+        let reply = service.wire(&wrong(&WRONG[refused % WRONG.len()]).body(event("wrong"))).await;
+        refused += 1;
+        match reply.status {
+            401 => assert!(refused < 200, "no limit"),
+            _ => break reply,
+        }
+    };
+    assert!(refused > 20, "{refused} are fewer than a minute's worth");
+    assert_eq!((limited.status, &limited.json()["code"]), (429, &json!("too_many_failures")));
+    let seconds: u64 = limited.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=3).contains(&seconds), "{seconds}");
+
+    let good = event("good");
+    for request in [
+        Request::post("/v1/track").bearer("wk_acme_web"),
+        Request::post("/webhook/public"),
+        Request::post("/webhook/hooked").header("X-Signature", &signature("hooked-secret", good.as_bytes())),
+    ] {
+        assert_eq!(service.wire(&request.body(good.clone())).await.status, 200);
+    }
+
+    // Each failure is counted under its reason, whatever it was answered.
+    let mut counted = 0;
+    for reason in [
+        "no_credentials",
+        "unknown_key",
+        "unknown_organization",
+        "path_needs_more",
+        "missing_signature",
+        "bad_signature",
+        "malformed_header",
+    ] {
+        let series = format!("wigzo_destination_requests_unauthenticated_total{{reason=\"{reason}\"}}");
+        let count = service.metric(&series).await;
+        let rows = WRONG.iter().filter(|row| row.0 == reason).count() as u64;
+        assert!(count >= rows, "{reason}: {count} of at least {rows}");
+        counted += count;
+    }
+    assert_eq!(counted, refused as u64);
+
+    // The lines of the good requests come last.
+    service.eventually("three told", async || service.log().matches("events kept").count() == 3).await;
+    let log = service.log();
+    let told = log.matches("cannot be authenticated").count();
+    assert_eq!(told, 1, "one line for {refused} failures: {log}");
+    assert!(!log.contains("request refused"), "{log}");
+    assert!(log.contains(r#""peer":"127.0.0.1""#), "{log}");
+    service.end().await;
+}
+
 /// On loopback, one organization that asks for nothing takes whatever key a library was given.
 #[tokio::test]
 async fn a_single_keyless_organization_takes_any_key() {
