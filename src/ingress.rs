@@ -1,5 +1,5 @@
-//! Public HTTP: a request comes in, is authenticated, decoded and validated, and its events are kept; then, and only
-//! then, it is answered with 200.
+//! Public HTTP: a request comes in, is read, decoded, authenticated and validated, and its events are kept; then, and
+//! only then, it is answered with 200.
 //!
 //! Invariants:
 //! * A request is atomic: all of its valid events are kept, or none and the status says so.
