@@ -120,14 +120,14 @@ impl App {
             Arc::clone(&metrics),
             shutdown.clone(),
         )?;
-        let ingress = Ingress {
-            config: settings.ingress.clone(),
-            organizations: Arc::clone(&organizations),
-            queue: Arc::clone(&queue),
-            metrics: Arc::clone(&metrics),
+        let ingress = Ingress::new(
+            settings.ingress.clone(),
+            Arc::clone(&organizations),
+            Arc::clone(&queue),
+            Arc::clone(&metrics),
             clock,
-            readiness: Arc::clone(&readiness),
-        };
+            Arc::clone(&readiness),
+        );
         let admin =
             Admin { queue: Arc::clone(&queue), metrics, token: admin_token, printing: Mutex::default() };
 

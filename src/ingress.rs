@@ -1,5 +1,5 @@
-//! Public HTTP: a request comes in, is authenticated, decoded and validated, and its events are kept; then, and only
-//! then, it is answered with 200.
+//! Public HTTP: a request comes in, is read, decoded, authenticated and validated, and its events are kept; then, and
+//! only then, it is answered with 200.
 //!
 //! Invariants:
 //! * A request is atomic: all of its valid events are kept, or none and the status says so.
@@ -10,6 +10,7 @@
 pub mod accept;
 mod authenticate;
 mod body;
+mod failures;
 mod hear_out;
 mod probe;
 mod receive;
@@ -37,6 +38,7 @@ use crate::queue::Queue;
 use crate::segment::{Kind, Route};
 use crate::telemetry::Metrics;
 
+use failures::Failures;
 pub use probe::{Phase, Readiness};
 use receive::Entry;
 use reply::Refusal;
@@ -70,6 +72,10 @@ pub struct Config {
     pub max_connections: usize,
     /// A request header that carries a source key, for senders that cannot set `Authorization`. Off when empty.
     pub key_header: String,
+    /// Requests of one peer address that may fail to authenticate in a minute, and at once; further ones are answered
+    /// with 429 instead of 401. Good keys and signatures pass all the same, so a load balancer's address locks nobody
+    /// out. 0 sets no limit.
+    pub failed_auth_per_minute: u32,
     /// After SIGTERM: for how long requests are still taken while `/readyz` says 503, so that load balancers can turn
     /// away first.
     pub drain_grace: Span,
@@ -89,6 +95,7 @@ impl Default for Config {
             idle_timeout: Span::secs(75),
             max_connections: 4_096,
             key_header: String::new(),
+            failed_auth_per_minute: 60,
             drain_grace: Span::secs(5),
             drain_deadline: Span::secs(20),
         }
@@ -98,18 +105,29 @@ impl Default for Config {
 /// What every request handler shares.
 #[derive(Debug)]
 pub struct Ingress {
-    /// The room's configuration.
-    pub config: Config,
-    /// The tenants.
-    pub organizations: Arc<Organizations>,
-    /// Where events are kept.
-    pub queue: Queue,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// The time of arrival.
-    pub clock: Clock,
-    /// Whether requests should come.
-    pub readiness: Arc<Readiness>,
+    config: Config,
+    organizations: Arc<Organizations>,
+    queue: Queue,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    readiness: Arc<Readiness>,
+    failures: Failures,
+}
+
+impl Ingress {
+    /// What request handlers share: where events are kept, whose they are, what is counted, the time of arrival, and
+    /// whether requests should come.
+    pub fn new(
+        config: Config,
+        organizations: Arc<Organizations>,
+        queue: Queue,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        readiness: Arc<Readiness>,
+    ) -> Self {
+        let failures = Failures::new(config.failed_auth_per_minute);
+        Self { config, organizations, queue, metrics, clock, readiness, failures }
+    }
 }
 
 /// The whole public side: every route and the stack around them, outermost first.

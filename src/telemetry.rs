@@ -95,7 +95,7 @@ pub struct Metrics {
     /// Events left out because their message id was seen before.
     pub duplicates: Counter,
     rejected: Family<CodeLabels, Counter>,
-    unauthenticated: Counter,
+    unauthenticated: Family<UnauthenticatedLabels, Counter>,
     outcomes: Family<OutcomeLabels, Counter>,
     attempts: Family<ReasonLabels, Counter>,
     call_seconds: Histogram,
@@ -125,6 +125,11 @@ struct RequestLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnauthenticatedLabels {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -166,7 +171,7 @@ impl Metrics {
             received: Counter::default(),
             duplicates: Counter::default(),
             rejected: Family::default(),
-            unauthenticated: Counter::default(),
+            unauthenticated: Family::default(),
             outcomes: Family::default(),
             attempts: Family::default(),
             call_seconds: seconds(),
@@ -200,7 +205,11 @@ impl Metrics {
         );
         registry.register("events_duplicate", "Events left out as already seen", self.duplicates.clone());
         registry.register("events_rejected", "Events refused, by code", self.rejected.clone());
-        registry.register("requests_unauthenticated", "Requests answered 401", self.unauthenticated.clone());
+        registry.register(
+            "requests_unauthenticated",
+            "Requests answered 401, or 429 after too many of them, by what was wrong",
+            self.unauthenticated.clone(),
+        );
         registry.register(
             "outcomes",
             "Events that ended since the start, by outcome and reason",
@@ -255,9 +264,11 @@ impl Metrics {
     pub fn reply(&self, route: &'static str, status: u16, took: Duration) {
         self.requests.get_or_create(&RequestLabels { route, status }).inc();
         self.reply_seconds.observe(took.as_secs_f64());
-        if status == 401 {
-            self.unauthenticated.inc();
-        }
+    }
+
+    /// Counts a request that cannot be authenticated.
+    pub fn unauthenticated(&self, reason: &'static str) {
+        self.unauthenticated.get_or_create(&UnauthenticatedLabels { reason }).inc();
     }
 
     /// Counts a refused event.

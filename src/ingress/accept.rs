@@ -1,6 +1,7 @@
 //! The accept loop: our own over hyper-util, because `axum::serve` sets neither a time-out for a request's head nor a
 //! cap on connections, and a public service needs both.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -27,6 +28,10 @@ pub struct Limits {
     pub drain_deadline: Duration,
 }
 
+/// The address that a connection came from; every request on it carries this among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Remote(pub(super) IpAddr);
+
 /// How long accepting pauses when the process is out of file descriptors.
 const OUT_OF_SOCKETS: Duration = Duration::from_millis(100);
 
@@ -47,9 +52,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             permit = Arc::clone(&room).acquire_owned() => permit.expect("BUG: the semaphore is never closed"),
             () = stop.cancelled() => break,
         };
-        let stream = tokio::select! {
+        let (stream, remote) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(OUT_OF_SOCKETS).await;
@@ -59,7 +64,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             () = stop.cancelled() => break,
         };
         let heard = Arc::new(AtomicBool::new(false));
-        let connection = connect(&builder, stream, router.clone(), Arc::clone(&heard));
+        let connection = connect(&builder, stream, Remote(remote.ip()), router.clone(), Arc::clone(&heard));
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             unless_silent(connection, limits.head_timeout, &heard).await;
@@ -91,13 +96,15 @@ async fn unless_silent(connection: impl Future, patience: Duration, heard: &Atom
 fn connect(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
+    remote: Remote,
     router: Router,
     heard: Arc<AtomicBool>,
 ) -> impl hyper_util::server::graceful::GracefulConnection<Error = impl std::fmt::Debug> + Send + 'static {
     // Replies are small and must not wait for more.
     let _ = stream.set_nodelay(true);
-    let router = router.map_request(move |request: http::Request<hyper::body::Incoming>| {
+    let router = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
         heard.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(remote);
         request
     });
     builder

@@ -1,4 +1,4 @@
-//! The way of one request: authenticate, read, decode, verify, validate, keep, reply.
+//! The way of one request: read, decode, authenticate, validate, keep, reply.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,9 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 
-use super::authenticate::{self, Shown, Unauthenticated};
+use super::accept::Remote;
+use super::authenticate::{self, Unauthenticated};
+use super::failures::Peer;
 use super::probe::Phase;
 use super::reply::{self, Finding, Refusal, Rejected};
 use super::{Ingress, body};
@@ -60,12 +62,13 @@ const MAX_SPREAD: u64 = 4;
 pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -> Told {
     let (head, body) = request.into_parts();
     let route = entry.route;
-    let read = read(ingress, &head, body, &entry).await;
+    let read = read(ingress, &head, body).await;
     let began = Instant::now();
     let kept = match read {
-        Ok((shown, body)) => keep(ingress, &head, &body, entry, shown, began).await,
+        Ok(body) => keep(ingress, &head, &body, entry, began).await,
         Err(refusal) => Err(refusal),
     };
+    let kept = kept.map_err(|refusal| slow_down(ingress, &head, refusal));
     let took = began.elapsed();
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let response = match &kept {
@@ -80,6 +83,10 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
                 "events kept"
             );
             reply::kept(appended, rejected)
+        }
+        // Told by peer and minute: whoever has no key must not fill the log.
+        Err(refusal @ (Refusal::Unauthenticated(_) | Refusal::TooManyFailures { .. })) => {
+            reply::refuse(refusal)
         }
         Err(refusal) => {
             let (status, code) = refusal.class();
@@ -96,25 +103,26 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
     Told { response, took }
 }
 
-/// Reads the body of a request whose head promises that it is worth it.
-async fn read(
-    ingress: &Ingress,
-    head: &Parts,
-    body: axum::body::Body,
-    entry: &Entry,
-) -> Result<(Shown, Bytes), Refusal> {
+/// Counts a failed authentication, and turns the 401 of a peer that fails too often into a 429. It comes after
+/// everything else, so that good credentials pass whatever their address has done, and both cost the same.
+fn slow_down(ingress: &Ingress, head: &Parts, refusal: Refusal) -> Refusal {
+    let Refusal::Unauthenticated(reason) = refusal else { return refusal };
+    ingress.metrics.unauthenticated(reason.as_str());
+    let peer = head.extensions.get::<Remote>().map(|&Remote(address)| Peer::new(address)).unwrap_or_default();
+    match ingress.failures.count(peer, reason, ingress.clock.now()) {
+        Ok(()) => refusal,
+        Err(retry_after) => Refusal::TooManyFailures { retry_after },
+    }
+}
+
+/// Reads the body, whoever sends it: a request that is refused before would tell that its key is wrong, or that its
+/// organization does not exist, by how soon the answer comes.
+async fn read(ingress: &Ingress, head: &Parts, body: axum::body::Body) -> Result<Bytes, Refusal> {
     if ingress.readiness.phase() == Phase::Closed {
         return Err(Refusal::Draining);
     }
     let config = &ingress.config;
-    let shown = authenticate::by_head(
-        &head.headers,
-        &config.key_header,
-        entry.organization.as_deref(),
-        &ingress.organizations,
-    )?;
-    let body = body::read(&head.headers, body, config.max_body.as_u64(), config.read_timeout.0).await?;
-    Ok((shown, body))
+    body::read(&head.headers, body, config.max_body.as_u64(), config.read_timeout.0).await
 }
 
 /// Everything after the body's last byte.
@@ -123,10 +131,9 @@ async fn keep(
     head: &Parts,
     body: &Bytes,
     entry: Entry,
-    shown: Shown,
     began: Instant,
 ) -> Result<(Arc<Organization>, Appended, Vec<Rejected>), Refusal> {
-    let found = find(ingress, head, body, &entry, shown)?;
+    let found = find(ingress, head, body, &entry)?;
     let count = found.envelopes.len() + found.rejected.len();
     ingress.metrics.received.inc_by(count as u64);
     for (_, _, finding) in &found.rejected {
@@ -148,16 +155,15 @@ async fn keep(
     Ok((found.organization, appended, rejected))
 }
 
-/// Decodes, verifies and validates.
-fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry, shown: Shown) -> Result<Found, Refusal> {
-    let config = &ingress.config;
+/// Decodes, authenticates and validates. In this order: a body that is none is told to everybody, so that a 400 does
+/// not tell who was known.
+fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<Found, Refusal> {
+    let Ingress { config, organizations, .. } = ingress;
+    let path = entry.organization.as_deref();
+    let shown = authenticate::by_head(&head.headers, &config.key_header, path, organizations);
     let request = segment::decode(body, config.max_events).map_err(Refusal::Malformed)?;
-    let organization = match shown {
-        Shown::Known(organization) => organization,
-        Shown::Nothing => authenticate::by_write_key(request.write_key.as_deref(), &ingress.organizations)?,
-    };
-    authenticate::signature(&head.headers, entry.route, &organization, body, &request)?;
-    if authenticate::contradicts(request.write_key.as_deref(), &organization, &ingress.organizations) {
+    let organization = authenticate::prove(shown, &head.headers, entry.route, body, &request, organizations)?;
+    if authenticate::contradicts(request.write_key.as_deref(), &organization, organizations) {
         tracing::warn!(
             organization = organization.name,
             route = entry.route.as_str(),
@@ -261,7 +267,7 @@ fn report(found: &Found, route: Route) -> Result<Vec<Rejected>, Refusal> {
 }
 
 impl From<Unauthenticated> for Refusal {
-    fn from(Unauthenticated: Unauthenticated) -> Self {
-        Self::Unauthenticated
+    fn from(reason: Unauthenticated) -> Self {
+        Self::Unauthenticated(reason)
     }
 }

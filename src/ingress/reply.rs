@@ -5,6 +5,7 @@
 //! are lost, so each is chosen for what it does there.
 
 use std::any::Any;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -12,6 +13,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response as HttpResponse, StatusCode};
 use serde::Serialize;
 
+use super::authenticate::Unauthenticated;
 use crate::queue::{AppendError, Appended};
 use crate::segment::{Malformed, Rejection, RejectionCode, Route};
 
@@ -23,7 +25,12 @@ pub(super) enum Refusal {
     /// The path does not take this method.
     Method,
     /// No key, a wrong key, an unknown organization or a bad signature: never said which.
-    Unauthenticated,
+    Unauthenticated(Unauthenticated),
+    /// The same, from a peer that has failed too often.
+    TooManyFailures {
+        /// When it may fail again.
+        retry_after: Duration,
+    },
     /// `Content-Encoding` is none that we unpack.
     Encoding,
     /// The body could not be unpacked or did not arrive whole.
@@ -116,7 +123,8 @@ impl Refusal {
         match self {
             Self::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::TooManyFailures { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_failures"),
             Self::Encoding => (StatusCode::BAD_REQUEST, "unsupported_encoding"),
             Self::Body => (StatusCode::BAD_REQUEST, "unreadable_body"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
@@ -142,8 +150,12 @@ impl Refusal {
             Self::Method => {
                 "This path does not take this method: use POST (webhooks also take PUT and PATCH).".to_owned()
             }
-            Self::Unauthenticated => {
+            Self::Unauthenticated(_) => {
                 "The request could not be authenticated: check the key or the shared secret and the address."
+                    .to_owned()
+            }
+            Self::TooManyFailures { .. } => {
+                "Too many requests from this address could not be authenticated: check the key or the shared secret."
                     .to_owned()
             }
             Self::Encoding => "Content-Encoding must be gzip, deflate, br, zstd or absent.".to_owned(),
@@ -195,9 +207,19 @@ pub(super) fn refuse(refusal: &Refusal) -> Response {
     let (status, code) = refusal.class();
     let mut response = json(status, &Body { message: refusal.message(), code });
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
+        response.headers_mut().insert(RETRY_AFTER, retry_after(refusal));
     }
     response
+}
+
+/// Seconds after which it is worth a try, never zero.
+fn retry_after(refusal: &Refusal) -> HeaderValue {
+    match refusal {
+        Refusal::TooManyFailures { retry_after } => {
+            HeaderValue::from(retry_after.as_millis().div_ceil(1_000).try_into().unwrap_or(u64::MAX).max(1))
+        }
+        _ => RETRY_SECONDS,
+    }
 }
 
 /// The reply to a request whose valid events are on disk. A list of refused events that would be too long is cut, and

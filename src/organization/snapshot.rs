@@ -24,6 +24,7 @@ pub struct Problem {
 pub struct Organizations {
     by_name: BTreeMap<String, Arc<Organization>>,
     by_source_key: HashMap<KeyHash, Arc<Organization>>,
+    most_shared_secrets: usize,
 }
 
 impl Organizations {
@@ -36,6 +37,7 @@ impl Organizations {
         let mut problems = Problems::default();
         for (name, config) in configs {
             let Some(organization) = one(name, config, defaults, &mut problems) else { continue };
+            built.most_shared_secrets = built.most_shared_secrets.max(organization.shared_secrets.len());
             built.by_name.insert(name.clone(), Arc::new(organization));
         }
         built.distribute_source_keys(configs, &mut problems);
@@ -80,6 +82,11 @@ impl Organizations {
     /// Every organization, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Organization>> {
         self.by_name.values()
+    }
+
+    /// The largest number of shared secrets that one organization has.
+    pub fn most_shared_secrets(&self) -> usize {
+        self.most_shared_secrets
     }
 
     /// How many organizations there are.
@@ -220,11 +227,14 @@ mod tests {
             [acme]
             org_token = "made-up-org-token"
             source_keys = ["wk_web", "wk_app", "wk_web"]
+            shared_secrets = ["new", "old"]
             [beta]
             org_token = "made-up-org-token"
+            shared_secrets = ["only"]
             "#,
         )
         .unwrap();
+        assert_eq!(built.most_shared_secrets(), 2);
         assert_eq!(built.len(), 2);
         assert!(!built.is_empty());
         assert_eq!(built.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["acme", "beta"]);

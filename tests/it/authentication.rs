@@ -156,6 +156,57 @@ async fn every_way_leads_to_its_organization_and_every_wrong_one_to_the_same_ans
     service.end().await;
 }
 
+/// reason | path | headers
+type Wrong = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Every way not to be authenticated, at least one for each reason.
+const WRONG: &[Wrong] = &[
+    ("no_credentials", "/webhook", &[]),
+    ("no_credentials", "/v1/track", &[]),
+    ("unknown_key", "/v1/track", &[("Authorization", "Bearer wk_nobody")]),
+    ("unknown_key", "/webhook", &[("Authorization", "Basic d2tfbm9ib2R5Og==")]),
+    ("unknown_key", "/webhook/hooked", &[("X-Org-Token", "wk_nobody")]),
+    ("unknown_organization", "/webhook/nobody", &[]),
+    ("unknown_organization", "/webhook/nobody", &[("X-Signature", "00")]),
+    ("path_needs_more", "/webhook/acme", &[]),
+    ("missing_signature", "/webhook/hooked", &[]),
+    ("missing_signature", "/webhook", &[("Authorization", "Bearer wk_beta")]),
+    ("bad_signature", "/webhook/hooked", &[("X-Signature", "sha1=1")]),
+    ("bad_signature", "/webhook/beta", &[("X-Signature", "0123456789012345678901234567890123456789")]),
+    ("malformed_header", "/v1/track", &[("Authorization", "Token wk_acme_web")]),
+    ("malformed_header", "/webhook/hooked", &[("Authorization", "Basic !")]),
+    ("malformed_header", "/webhook/hooked", &[("X-Signature", "\u{e9}")]),
+];
+
+fn wrong((_, path, headers): &Wrong) -> Request {
+    headers.iter().fold(Request::post(path), |request, (name, value)| request.header(name, value))
+}
+
+/// The replies are the same to the byte, and so is what goes before them: a body that is too large or no JSON is told
+/// to each of them, so each has been read and decoded when the 401 is given.
+#[tokio::test]
+async fn no_refusal_tells_what_was_wrong() {
+    let service = Service::sandbox().config(ORGANIZATIONS).start().await;
+    let event = json!({"type": "track", "event": "A", "userId": "u", "messageId": "m"}).to_string();
+    let mut replies = Vec::new();
+    for row in WRONG {
+        let mut reply = service.wire(&wrong(row).body(event.clone())).await;
+        reply.headers.remove("date").expect("every reply has a date");
+        assert_eq!((reply.status, reply.body.as_str()), (401, REFUSED), "{row:?}");
+        replies.push((row, format!("{:?} {}", reply.headers, reply.body)));
+
+        // Not announced, so that its size is known only when it has been read.
+        let large = wrong(row).chunked().body(" ".repeat((8 << 20) + 1));
+        assert_eq!(service.wire(&large).await.status, 413, "not read: {row:?}");
+        let undecoded = service.wire(&wrong(row).body(&event[1..])).await;
+        assert_eq!(undecoded.json()["code"], "invalid_json", "not decoded: {row:?}");
+    }
+    for (row, reply) in &replies {
+        assert_eq!(*reply, replies[0].1, "{row:?}");
+    }
+    service.end().await;
+}
+
 #[tokio::test]
 async fn a_key_that_differs_between_header_and_body_is_told_in_the_log() {
     let service = Service::sandbox().config(ORGANIZATIONS).start().await;
@@ -174,6 +225,66 @@ async fn a_key_that_differs_between_header_and_body_is_told_in_the_log() {
     let told: Vec<_> = log.lines().filter(|line| line.contains("writeKey")).collect();
     assert_eq!(told.len(), 2, "one for another organization's key, one for an unknown one: {told:#?}");
     assert!(!log.contains("wk_"), "keys are secrets: {log}");
+    service.end().await;
+}
+
+/// What a peer may fail is limited; what it may do with good keys is not.
+#[tokio::test]
+async fn a_peer_that_fails_too_often_is_slowed_down_and_good_credentials_from_there_pass() {
+    // A keyed section can stand only once: this one is the organizations' `[ingress]`.
+    let config = ORGANIZATIONS.replace("[ingress]", "[ingress]\n    failed_auth_per_minute = 20");
+    let service = Service::sandbox().config(&config).start().await;
+    let event = |id: &str| json!({"type": "track", "event": "A", "userId": "u", "messageId": id}).to_string();
+    // One token comes back every three seconds, so a slow machine sees a few 401s more before the first 429.
+    let mut refused = 0;
+    let limited = loop {
+        let reply = service.wire(&wrong(&WRONG[refused % WRONG.len()]).body(event("wrong"))).await;
+        refused += 1;
+        match reply.status {
+            401 => assert!(refused < 200, "no limit"),
+            _ => break reply,
+        }
+    };
+    assert!(refused > 20, "{refused} are fewer than a minute's worth");
+    assert_eq!((limited.status, &limited.json()["code"]), (429, &json!("too_many_failures")));
+    let seconds: u64 = limited.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=3).contains(&seconds), "{seconds}");
+
+    let good = event("good");
+    for request in [
+        Request::post("/v1/track").bearer("wk_acme_web"),
+        Request::post("/webhook/public"),
+        Request::post("/webhook/hooked").header("X-Signature", &signature("hooked-secret", good.as_bytes())),
+    ] {
+        assert_eq!(service.wire(&request.body(good.clone())).await.status, 200);
+    }
+
+    // Each failure is counted under its reason, whatever it was answered.
+    let mut counted = 0;
+    for reason in [
+        "no_credentials",
+        "unknown_key",
+        "unknown_organization",
+        "path_needs_more",
+        "missing_signature",
+        "bad_signature",
+        "malformed_header",
+    ] {
+        let series = format!("wigzo_destination_requests_unauthenticated_total{{reason=\"{reason}\"}}");
+        let count = service.metric(&series).await;
+        let rows = WRONG.iter().filter(|row| row.0 == reason).count() as u64;
+        assert!(count >= rows, "{reason}: {count} of at least {rows}");
+        counted += count;
+    }
+    assert_eq!(counted, refused as u64);
+
+    // The lines of the good requests come last.
+    service.eventually("three told", async || service.log().matches("events kept").count() == 3).await;
+    let log = service.log();
+    let told = log.matches("cannot be authenticated").count();
+    assert_eq!(told, 1, "one line for {refused} failures: {log}");
+    assert!(!log.contains("request refused"), "{log}");
+    assert!(log.contains(r#""peer":"127.0.0.1""#), "{log}");
     service.end().await;
 }
 

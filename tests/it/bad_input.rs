@@ -269,10 +269,11 @@ fn nobody_known() -> Vec<Row> {
         ("no key", Request::post("/webhook").body(good("m-4")), 401, "unauthorized"),
         ("a wrong key", Request::post("/v1/track").bearer("wk_acm").body(good("m-4")), 401, "unauthorized"),
         (
+            // As with a right one: a 400 must not tell who is known.
             "a wrong key before a body that is no JSON",
             Request::post("/webhook").bearer("x").body("{"),
-            401,
-            "unauthorized",
+            400,
+            "invalid_json",
         ),
         ("an unknown organization", Request::post("/webhook/nobody").body(good("m-4")), 401, "unauthorized"),
         ("no signature", Request::post("/webhook/signed").body(good("m-4")), 401, "unauthorized"),
