@@ -8,10 +8,12 @@
 //! * What is kept is the event's exact bytes. Nothing is translated here, and Wigzo is not known.
 
 pub mod accept;
+mod address;
 mod authenticate;
 mod body;
 mod failures;
 mod hear_out;
+mod openapi;
 mod probe;
 mod receive;
 mod reply;
@@ -24,7 +26,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::middleware;
 use axum::response::Response;
-use axum::routing::{MethodFilter, get, on, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use bytes::Bytes;
 use bytesize::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,9 +38,10 @@ use tower_http::decompression::RequestDecompressionLayer;
 use crate::clock::{Clock, Span};
 use crate::organization::Organizations;
 use crate::queue::Queue;
-use crate::segment::{Kind, Route};
+use crate::segment::Route;
 use crate::telemetry::Metrics;
 
+use address::Purpose;
 use failures::Failures;
 pub use probe::{Phase, Readiness};
 use receive::Entry;
@@ -132,30 +136,10 @@ impl Ingress {
 
 /// The whole public side: every route and the stack around them, outermost first.
 pub fn router(ingress: Arc<Ingress>) -> Router {
-    let webhook = MethodFilter::POST.or(MethodFilter::PUT).or(MethodFilter::PATCH);
-    let batch = || post(|state, request| enter(state, request, Entry::tracking(None)));
-    let mut router = Router::new()
-        .route("/webhook", on(webhook, |state, request| enter(state, request, Entry::webhook(None))))
-        .route(
-            "/webhook/{organization}",
-            on(webhook, |state, path: Result<Path<String>, PathRejection>, request| {
-                // A path that is no text names nobody, and no organization's name is empty.
-                let organization = path.map(|Path(name)| name).unwrap_or_default();
-                enter(state, request, Entry::webhook(Some(organization)))
-            }),
-        )
-        .route("/v1/batch", batch())
-        .route("/v1/import", batch())
-        .route("/v1/b", batch())
-        .route("/livez", get(probe::live))
-        .route("/readyz", get(probe::ready))
-        .route("/healthz", get(probe::ready));
-    for kind in Kind::ALL {
-        let (name, letter) = (kind.as_str(), kind.as_str().chars().next().unwrap_or_default());
-        for path in [format!("/v1/{name}"), format!("/v1/{letter}")] {
-            router = router
-                .route(&path, post(move |state, request| enter(state, request, Entry::tracking(Some(kind)))));
-        }
+    let document = Bytes::from(openapi::document(&ingress.config).to_string());
+    let mut router = Router::new();
+    for address in address::all() {
+        router = router.route(&address.path, serve(address.purpose, document.clone()));
     }
     router
         .fallback(async || reply::refuse(&Refusal::UnknownPath))
@@ -169,6 +153,29 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         // A refusal must reach a sender that is still sending.
         .layer(middleware::from_fn_with_state(Arc::clone(&ingress), hear_out::hear_out))
         .with_state(ingress)
+}
+
+/// What happens at an address.
+fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
+    let methods = purpose.methods().iter().cloned().filter_map(|method| MethodFilter::try_from(method).ok());
+    let Some(methods) = methods.reduce(MethodFilter::or) else { return MethodRouter::new() };
+    match purpose {
+        Purpose::Webhook => on(methods, |state, request| enter(state, request, Entry::webhook(None))),
+        Purpose::NamedWebhook => {
+            on(methods, |state, path: Result<Path<String>, PathRejection>, request| {
+                // A path that is no text names nobody, and no organization's name is empty.
+                let organization = path.map(|Path(name)| name).unwrap_or_default();
+                enter(state, request, Entry::webhook(Some(organization)))
+            })
+        }
+        Purpose::Batch => on(methods, |state, request| enter(state, request, Entry::tracking(None))),
+        Purpose::Events(kind) => {
+            on(methods, move |state, request| enter(state, request, Entry::tracking(Some(kind))))
+        }
+        Purpose::Live => on(methods, probe::live),
+        Purpose::Ready => on(methods, probe::ready),
+        Purpose::Document => on(methods, async move || reply::printed(document)),
+    }
 }
 
 /// Takes a request in, counts it and tells it.

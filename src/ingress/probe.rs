@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Ingress, reply};
@@ -49,10 +50,14 @@ impl Readiness {
     }
 }
 
-#[derive(Serialize)]
-struct Probe {
+/// The answer to a probe.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Probe {
+    /// `alive`, `ready` or `not ready`.
     status: &'static str,
+    /// Why not.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "&'static str")]
     reason: Option<&'static str>,
 }
 

@@ -9,10 +9,13 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response as HttpResponse, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::Config;
 use super::authenticate::Unauthenticated;
 use crate::queue::{AppendError, Appended};
 use crate::segment::{Malformed, Rejection, RejectionCode, Route};
@@ -69,8 +72,33 @@ pub(super) enum Finding {
     },
 }
 
+/// The reply to a refused request.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Refused {
+    /// What a person should read; it never repeats what was sent.
+    message: String,
+    /// The stable code.
+    code: &'static str,
+}
+
+/// The reply to a request whose valid events are on disk.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Kept<'a> {
+    /// Always true: every valid event is on disk.
+    success: bool,
+    /// New events that were kept.
+    accepted: usize,
+    /// Events that had been kept before.
+    duplicates: usize,
+    /// The events that break a rule and were not kept.
+    rejected: &'a [Rejected],
+    /// How many more of them there are than fit into the list.
+    #[serde(skip_serializing_if = "is_zero")]
+    rejected_not_listed: usize,
+}
+
 /// One refused event of a request whose other events were kept.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Rejected {
     /// Its place in the batch, from 0.
     pub(super) index: usize,
@@ -78,6 +106,7 @@ pub(super) struct Rejected {
     #[serde(rename = "messageId")]
     pub(super) message_id: Option<String>,
     /// The stable code.
+    #[schemars(extend("enum" = Finding::codes()))]
     pub(super) code: &'static str,
     /// What is wrong.
     pub(super) message: String,
@@ -92,6 +121,12 @@ const LIST_BYTES: usize = 12 * 1024;
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 impl Finding {
+    /// Every code.
+    pub(super) fn codes() -> Vec<&'static str> {
+        let rules = RejectionCode::ALL.iter().map(|code| code.as_str());
+        rules.chain([Self::TooLarge { limit: 0 }.code()]).collect()
+    }
+
     /// The stable code.
     pub(super) fn code(&self) -> &'static str {
         match self {
@@ -140,8 +175,41 @@ impl Refusal {
         }
     }
 
+    /// One of each that a request on these routes can meet: the table itself, for the OpenAPI document.
+    pub(super) fn every(route: Route, config: &Config) -> Vec<Self> {
+        let body = config.max_body.as_u64();
+        let refused = |finding| Self::Event { finding, route };
+        let rules = RejectionCode::ALL.iter().map(|&code| {
+            refused(Finding::Rule(Rejection { code, pointer: "", message: code.meaning().to_owned() }))
+        });
+        let others = [
+            Self::UnknownPath,
+            Self::Method,
+            Self::Unauthenticated(Unauthenticated::NoCredentials),
+            Self::TooManyFailures { retry_after: Duration::from_secs(1) },
+            Self::Encoding,
+            Self::Body,
+            Self::TooLarge { limit: body },
+            Self::Malformed(Malformed::NotJson { line: 1, column: 1 }),
+            Self::Malformed(Malformed::WrongShape),
+            Self::Malformed(Malformed::EmptyBatch),
+            Self::Malformed(Malformed::TooManyEvents {
+                found: config.max_events.saturating_add(1),
+                limit: config.max_events,
+            }),
+            refused(Finding::TooLarge { limit: config.max_event.as_u64() }),
+            Self::Queue(AppendError::Full),
+            Self::Queue(AppendError::Busy),
+            Self::Queue(AppendError::Unavailable),
+            Self::Queue(AppendError::TooSlow),
+            Self::TooSlow,
+            Self::Draining,
+        ];
+        others.into_iter().chain(rules).collect()
+    }
+
     /// What a person should read.
-    fn message(&self) -> String {
+    pub(super) fn message(&self) -> String {
         match self {
             Self::UnknownPath => {
                 "There is nothing here. Events go to /webhook, /webhook/{organization} or /v1/batch."
@@ -197,16 +265,16 @@ fn sentence(words: &str) -> String {
     letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str())).unwrap_or_default()
 }
 
+/// Whether the sender is told when to come again.
+pub(super) fn come_again(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+}
+
 /// The reply to a refused request.
 pub(super) fn refuse(refusal: &Refusal) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        message: String,
-        code: &'static str,
-    }
     let (status, code) = refusal.class();
-    let mut response = json(status, &Body { message: refusal.message(), code });
-    if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+    let mut response = json(status, &Refused { message: refusal.message(), code });
+    if come_again(status) {
         response.headers_mut().insert(RETRY_AFTER, retry_after(refusal));
     }
     response
@@ -225,15 +293,6 @@ fn retry_after(refusal: &Refusal) -> HeaderValue {
 /// The reply to a request whose valid events are on disk. A list of refused events that would be too long is cut, and
 /// the rest of them counted.
 pub(super) fn kept(appended: &Appended, rejected: &[Rejected]) -> Response {
-    #[derive(Serialize)]
-    struct Body<'a> {
-        success: bool,
-        accepted: usize,
-        duplicates: usize,
-        rejected: &'a [Rejected],
-        #[serde(skip_serializing_if = "is_zero")]
-        rejected_not_listed: usize,
-    }
     let Appended { accepted, duplicates } = *appended;
     let mut bytes = 0;
     let listed = rejected.iter().take_while(|item| {
@@ -241,7 +300,7 @@ pub(super) fn kept(appended: &Appended, rejected: &[Rejected]) -> Response {
         bytes <= LIST_BYTES
     });
     let (rejected, rest) = rejected.split_at(listed.count());
-    let body = Body { success: true, accepted, duplicates, rejected, rejected_not_listed: rest.len() };
+    let body = Kept { success: true, accepted, duplicates, rejected, rejected_not_listed: rest.len() };
     json(StatusCode::OK, &body)
 }
 
@@ -253,20 +312,63 @@ fn is_zero(count: &usize) -> bool {
 /// A small JSON reply.
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     let body = serde_json::to_vec(body).expect("BUG: replies are plain structs of text and numbers");
-    let mut response = Response::new(Body::from(body));
+    let mut response = printed(body.into());
     *response.status_mut() = status;
+    response
+}
+
+/// JSON that has been printed already.
+pub(super) fn printed(body: Bytes) -> Response {
+    let mut response = Response::new(Body::from(body));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
+
+/// Status and code when a handler panicked.
+pub(super) const PANICKED: (StatusCode, &str) = (StatusCode::INTERNAL_SERVER_ERROR, "internal");
 
 /// The reply when a handler panicked. Whether the events were kept is unknown, so the sender is told to repeat;
 /// deduplication takes care of the rest.
 pub(super) fn panicked(_: Box<dyn Any + Send>) -> HttpResponse<Body> {
     tracing::error!("a request handler panicked; please report it");
-    let body =
-        r#"{"message":"The service failed while it handled this request; send it again.","code":"internal"}"#;
-    let mut response = HttpResponse::new(Body::from(body));
-    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    let (status, code) = PANICKED;
+    let message = "The service failed while it handled this request; send it again.".to_owned();
+    json(status, &Refused { message, code })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    /// A new refusal does not compile here until it has a number, and then fails until it stands in `every`.
+    #[test]
+    fn every_refusal_is_in_the_table() {
+        const COUNT: usize = 18;
+        let number = |refusal: &Refusal| match refusal {
+            Refusal::UnknownPath => 0,
+            Refusal::Method => 1,
+            Refusal::Unauthenticated(_) => 2,
+            Refusal::Encoding => 3,
+            Refusal::Body => 4,
+            Refusal::TooLarge { .. } => 5,
+            Refusal::Malformed(Malformed::NotJson { .. }) => 6,
+            Refusal::Malformed(Malformed::WrongShape) => 7,
+            Refusal::Malformed(Malformed::EmptyBatch) => 8,
+            Refusal::Malformed(Malformed::TooManyEvents { .. }) => 9,
+            Refusal::Event { finding: Finding::TooLarge { .. }, .. } => 10,
+            Refusal::Event { finding: Finding::Rule(_), .. } => 11,
+            Refusal::Queue(AppendError::Full) => 12,
+            Refusal::Queue(AppendError::Busy) => 13,
+            Refusal::Queue(AppendError::Unavailable) => 14,
+            Refusal::Queue(AppendError::TooSlow) | Refusal::TooSlow => 15,
+            Refusal::Draining => 16,
+            Refusal::TooManyFailures { .. } => 17,
+        };
+        for route in [Route::Webhook, Route::Tracking] {
+            let every = Refusal::every(route, &Config::default());
+            assert_eq!(every.iter().map(number).collect::<HashSet<_>>(), (0..COUNT).collect());
+        }
+    }
 }

@@ -23,8 +23,11 @@ mod deletion;
 mod delivery;
 mod first_event;
 mod limits;
+mod openapi;
 mod probes;
 mod secrets;
 mod service;
+#[path = "../support/skipped.rs"]
+mod skipped;
 mod stand_in;
 mod wire;
