@@ -16,6 +16,7 @@ mod name;
 mod object;
 mod read;
 mod signature;
+mod time;
 mod value;
 
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use finding::{Rejection, RejectionCode, Warning};
 pub use name::EventName;
 pub use object::Object;
 pub use signature::signed_by;
+pub use time::Moment;
 pub use value::{JsonType, bool_of, items_of, present, string_of, text_of, without_key};
 
 /// The two families of public routes. They differ in what `integrations` means (segment.md 4.2): on the tracking
