@@ -23,7 +23,7 @@ mod value;
 mod tests;
 
 pub use decode::{Item, Malformed, Request, Shape, Surroundings, decode};
-pub use event::{Event, Kind, message_id};
+pub use event::{Arrival, Event, Kind, Written, message_id};
 pub use finding::{Rejection, RejectionCode, Warning};
 pub use name::EventName;
 pub use object::Object;

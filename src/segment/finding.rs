@@ -82,7 +82,7 @@ findings! {
     EmptyId, "empty_id", "An id is empty text and counts as absent.";
     EmptyName, "empty_name", "The name or category of a page or screen is empty text and counts as absent.";
     LongMessageId, "long_message_id", "The messageId is longer than 100 characters.";
-    UnreadableTime, "unreadable_time", "A time is neither text nor a number and counts as absent.";
+    UnreadableTime, "unreadable_time", "A time cannot be read, so it is not corrected; one that is neither text nor a number counts as absent.";
     SelfAlias, "self_alias", "The two ids of an alias are the same; there is nothing to join.";
 }
 

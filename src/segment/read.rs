@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::finding::{Rejection, RejectionCode as Code, Warning};
 use super::value::{JsonType, deeper_than, present, string_of};
-use super::{Event, Kind, Object, Surroundings};
+use super::{Event, Kind, Object, Surroundings, Written};
 
 /// Levels of nesting that every reader of the event downstream can follow (and JSON readers commonly stop at).
 const MAX_DEPTH: usize = 128;
@@ -35,7 +35,7 @@ pub(super) fn read<'a>(raw: &'a RawValue, surroundings: &Surroundings<'a>) -> Re
         traits: reader.traits(kind, &context)?,
         message_id: reader.message_id()?,
         timestamp: reader.time(&["/timestamp", "/originalTimestamp"])?,
-        sent_at: reader.time(&["/sentAt"])?.or_else(|| surroundings.sent_at.clone()),
+        sent_at: reader.sent_at(surroundings)?,
         user_id: ids.user,
         anonymous_id: ids.anonymous,
         previous_id: ids.previous,
@@ -196,24 +196,44 @@ impl<'a> Reader<'a> {
         Ok(id)
     }
 
-    /// The first usable time among the fields, as it was written: text or number. What it says is not judged here.
-    fn time(&mut self, fields: &[&'static str]) -> Result<Option<Cow<'a, str>>, Rejection> {
+    /// The first time among the fields that can be read; if none can, the first as it was written.
+    fn time(&mut self, fields: &[&'static str]) -> Result<Option<Written<'a>>, Rejection> {
+        let mut unreadable = None;
         for &field in fields {
             let Some(raw) = self.field(field)? else { continue };
-            match JsonType::of(raw) {
+            let time = match JsonType::of(raw) {
                 JsonType::String => {
                     let text = string_of(raw).ok_or_else(|| invalid_unicode(field))?;
-                    if !text.is_empty() {
-                        return Ok(Some(text));
+                    if text.is_empty() {
+                        continue;
                     }
+                    Written::text(text)
                 }
-                JsonType::Number => return Ok(Some(Cow::Borrowed(raw.get()))),
+                JsonType::Number => Written::number(raw.get()),
                 JsonType::Null | JsonType::Boolean | JsonType::Array | JsonType::Object => {
                     self.warn(Warning::UnreadableTime);
+                    continue;
                 }
+            };
+            if time.moment.is_some() {
+                return Ok(Some(time));
             }
+            self.warn(Warning::UnreadableTime);
+            unreadable.get_or_insert(time);
         }
-        Ok(None)
+        Ok(unreadable)
+    }
+
+    /// The event's own, else the envelope's.
+    fn sent_at(&mut self, surroundings: &Surroundings<'a>) -> Result<Option<Written<'a>>, Rejection> {
+        if let Some(own) = self.time(&["/sentAt"])? {
+            return Ok(Some(own));
+        }
+        let envelope = surroundings.sent_at.clone().map(Written::text);
+        if envelope.as_ref().is_some_and(|sent_at| sent_at.moment.is_none()) {
+            self.warn(Warning::UnreadableTime);
+        }
+        Ok(envelope)
     }
 
     fn id(&mut self, fields: &[&'static str]) -> Result<Option<Cow<'a, str>>, Rejection> {
@@ -443,7 +463,7 @@ mod tests {
     fn oddities_are_kept_and_noted() {
         let long = of("page", &format!(r#""messageId":"{}""#, "é".repeat(101)));
         let limit = of("page", &format!(r#""messageId":"{}""#, "é".repeat(100)));
-        let table: [(&str, &[Warning]); 24] = [
+        let table: [(&str, &[Warning]); 28] = [
             (&of("page", ""), &[]),
             (&of("page", r#""name":null,"category":null,"properties":null,"context":null"#), &[]),
             (&of("page", r#""integrations":null,"messageId":null,"timestamp":null,"anonymousId":null"#), &[]),
@@ -463,6 +483,10 @@ mod tests {
             (&long, &[Warning::LongMessageId]),
             (&of("page", r#""timestamp":true"#), &[Warning::UnreadableTime]),
             (&of("page", r#""sentAt":{}"#), &[Warning::UnreadableTime]),
+            (&of("page", r#""timestamp":"noon""#), &[Warning::UnreadableTime]),
+            (&of("page", r#""timestamp":1e400"#), &[Warning::UnreadableTime]),
+            (&of("page", r#""timestamp":"noon","sentAt":"now""#), &[Warning::UnreadableTime]),
+            (&of("page", r#""timestamp":"","sentAt":"2026-01-02""#), &[]),
             (&of("alias", r#""previousId":"u1""#), &[Warning::SelfAlias]),
             (&of("page", r#""properties":{"a":1,"a":2},"context":{"b":1,"b":2}"#), &[]),
             (&of("page", r#""properties":{"a":"\ud800","b":{"\ud800":1}}"#), &[]),
@@ -505,8 +529,8 @@ mod tests {
         assert_eq!(event.properties.get("price").map(RawValue::get), Some("1299.00"));
         assert_eq!(event.context.text("ip").as_deref(), Some("203.0.113.9"));
         assert_eq!(event.integrations.whole().map(RawValue::get), Some(r#"{"All":true}"#));
-        assert_eq!(event.timestamp.as_deref(), Some("2026-01-02T03:05:00.000Z"));
-        assert_eq!(event.sent_at.as_deref(), Some("1767323100000"));
+        assert_eq!(event.timestamp, Some(Written::text("2026-01-02T03:05:00.000Z".into())));
+        assert_eq!(event.sent_at, Some(Written::number("1767323100000")));
         assert_eq!(event.event, "");
     }
 
@@ -519,13 +543,15 @@ mod tests {
             (r#""timestamp":null,"originalTimestamp":"o""#, Some("o")),
             (r#""timestamp":"","originalTimestamp":"o""#, Some("o")),
             (r#""timestamp":{},"originalTimestamp":"o""#, Some("o")),
+            (r#""timestamp":"noon","originalTimestamp":"2026-01-02""#, Some("2026-01-02")),
             (r#""timestamp":1767323100.250"#, Some("1767323100.250")),
             (r#""timestamp":[]"#, None),
             (r#""receivedAt":"r""#, None),
         ];
         for (members, time) in table {
             let text = of("page", members);
-            assert_eq!(read_alone(&text).unwrap().timestamp.as_deref(), time, "{text}");
+            let event = read_alone(&text).unwrap();
+            assert_eq!(event.timestamp.as_ref().map(|time| time.text.as_ref()), time, "{text}");
         }
     }
 
@@ -578,10 +604,10 @@ mod tests {
         assert_eq!(event.context.text("ip").as_deref(), Some("203.0.113.9"));
         assert_eq!(event.context.text("locale").as_deref(), Some("hi-IN"));
         assert_eq!(event.integrations.iter().count(), 2);
-        assert_eq!(event.sent_at.as_deref(), Some("envelope"));
+        assert_eq!(event.sent_at, Some(Written::text("envelope".into())));
         let text = of("page", r#""sentAt":"own""#);
         let event = read(raw(&text), &surroundings).unwrap();
-        assert_eq!(event.sent_at.as_deref(), Some("own"));
+        assert_eq!(event.sent_at, Some(Written::text("own".into())));
         assert_eq!(event.context.whole().map(RawValue::get), surroundings.context.map(RawValue::get));
     }
 
