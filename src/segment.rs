@@ -9,6 +9,7 @@
 //! * A finding on customer data is a value ([`Rejection`], [`Warning`]), never an error of the program; one bad
 //!   item never changes the fate of its neighbours.
 
+mod consent;
 mod decode;
 mod event;
 mod finding;

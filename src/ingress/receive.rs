@@ -7,10 +7,11 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
+use serde_json::value::RawValue;
 
 use super::authenticate::{self, Shown, Unauthenticated};
 use super::probe::Phase;
-use super::reply::{self, Finding, Refusal, Rejected};
+use super::reply::{self, Finding, Kept, Refusal, Rejected, Warned};
 use super::{Ingress, body};
 use crate::organization::Organization;
 use crate::queue::{Appended, DedupKey, NewEnvelope};
@@ -51,6 +52,7 @@ struct Found {
     single: bool,
     envelopes: Vec<NewEnvelope>,
     rejected: Vec<(usize, Option<String>, Finding)>,
+    warned: Vec<Warned>,
 }
 
 /// How much larger than its body a request may be once each event carries what the envelope says for all of them.
@@ -69,17 +71,17 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
     let took = began.elapsed();
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let response = match &kept {
-        Ok((organization, appended, rejected)) => {
+        Ok((organization, kept)) => {
             tracing::info!(
                 organization = organization.name,
                 route = route.as_str(),
-                accepted = appended.accepted,
-                duplicates = appended.duplicates,
-                rejected = rejected.len(),
+                accepted = kept.appended.accepted,
+                duplicates = kept.appended.duplicates,
+                rejected = kept.rejected.len(),
                 duration_ms,
                 "events kept"
             );
-            reply::kept(appended, rejected)
+            reply::kept(kept)
         }
         Err(refusal) => {
             let (status, code) = refusal.class();
@@ -125,7 +127,7 @@ async fn keep(
     entry: Entry,
     shown: Shown,
     began: Instant,
-) -> Result<(Arc<Organization>, Appended, Vec<Rejected>), Refusal> {
+) -> Result<(Arc<Organization>, Kept), Refusal> {
     let found = find(ingress, head, body, &entry, shown)?;
     let count = found.envelopes.len() + found.rejected.len();
     ingress.metrics.received.inc_by(count as u64);
@@ -145,7 +147,10 @@ async fn keep(
         ingress.queue.append(found.envelopes, patience).await.map_err(Refusal::Queue)?
     };
     ingress.metrics.duplicates.inc_by(appended.duplicates as u64);
-    Ok((found.organization, appended, rejected))
+    for warned in &found.warned {
+        ingress.metrics.warned(warned.code);
+    }
+    Ok((found.organization, Kept { appended, rejected, warned: found.warned }))
 }
 
 /// Decodes, verifies and validates.
@@ -179,15 +184,35 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry, shown: Show
         max_event: config.max_event.as_u64(),
     };
     let mut envelopes = Vec::with_capacity(request.items.len());
-    let mut rejected = Vec::new();
+    let (mut rejected, mut warned) = (Vec::new(), Vec::new());
+    let (mut item_key, mut contradicting) = (None, 0_usize);
     for (index, item) in request.items.iter().enumerate() {
-        match intake.envelope(item.raw) {
-            Ok(envelope) => envelopes.push(envelope),
-            Err((message_id, finding)) => rejected.push((index, message_id, finding)),
+        let event = match intake.event(item.raw) {
+            Ok(event) => event,
+            Err(finding) => {
+                rejected.push((index, segment::message_id(item.raw), finding));
+                continue;
+            }
+        };
+        envelopes.push(intake.envelope(&event, item.raw));
+        warned.extend(event.warnings.iter().map(|warning| Warned { index, code: warning.as_str() }));
+        // Items of one batch name one key, if any: each is looked up once.
+        if event.write_key.is_some() && event.write_key != item_key {
+            item_key = event.write_key;
+            let others =
+                authenticate::contradicts(item_key.as_deref(), &organization, &ingress.organizations);
+            contradicting += usize::from(others);
         }
     }
+    if contradicting > 0 && request.shape != Shape::Single {
+        tracing::warn!(
+            organization = organization.name,
+            route = entry.route.as_str(),
+            "an item's writeKey is not this organization's: the request's own key has decided; check the sender's keys"
+        );
+    }
     let single = request.shape == Shape::Single && organization.report_rejections;
-    Ok(Found { organization, single, envelopes, rejected })
+    Ok(Found { organization, single, envelopes, rejected, warned })
 }
 
 /// What is the same for all events of a request.
@@ -202,18 +227,21 @@ struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    /// Puts an event into its envelope, or finds what is wrong with it.
-    fn envelope(&self, raw: &serde_json::value::RawValue) -> Result<NewEnvelope, (Option<String>, Finding)> {
+    /// Reads an event, or finds what is wrong with it.
+    fn event<'a>(&'a self, raw: &'a RawValue) -> Result<Event<'a>, Finding> {
         if (raw.get().len() + self.stored.len()) as u64 > self.max_event {
-            return Err((segment::message_id(raw), Finding::TooLarge { limit: self.max_event }));
+            return Err(Finding::TooLarge { limit: self.max_event });
         }
-        let event = Event::read(raw, &self.surroundings)
-            .map_err(|rejection| (segment::message_id(raw), Finding::Rule(rejection)))?;
+        Event::read(raw, &self.surroundings).map_err(Finding::Rule)
+    }
+
+    /// Puts an event into its envelope.
+    fn envelope(&self, event: &Event<'_>, raw: &RawValue) -> NewEnvelope {
         let message_id: Box<str> = match &event.message_id {
             Some(id) => id.as_ref().into(),
-            None => self.made_up_id(&event, raw.get()),
+            None => self.made_up_id(event, raw.get()),
         };
-        Ok(NewEnvelope {
+        NewEnvelope {
             organization: Arc::clone(&self.organization),
             route: self.route.as_str().into(),
             key: DedupKey::new(&self.organization, self.source_route, &message_id),
@@ -224,7 +252,7 @@ impl Intake<'_> {
             received_at: self.received_at,
             payload: raw.get().into(),
             surroundings: self.stored.clone(),
-        })
+        }
     }
 
     /// An id for an event that came without one: the same bytes get the same id, so that a request which is sent

@@ -116,6 +116,8 @@ pub struct Event<'a> {
     pub timestamp: Option<Written<'a>>,
     /// `sentAt` of the event, else of the envelope.
     pub sent_at: Option<Written<'a>>,
+    /// The event's own `writeKey`. It authenticates nothing where the envelope or the headers name a key.
+    pub write_key: Option<Cow<'a, str>>,
     /// What was odd but accepted.
     pub warnings: Vec<Warning>,
 }

@@ -10,6 +10,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::consent;
 use super::finding::{Rejection, RejectionCode as Code, Warning};
 use super::value::{JsonType, deeper_than, present, string_of};
 use super::{Event, Kind, Object, Surroundings, Written};
@@ -26,9 +27,11 @@ pub(super) fn read<'a>(raw: &'a RawValue, surroundings: &Surroundings<'a>) -> Re
     let context = reader.context(surroundings)?;
     let integrations = reader.integrations(surroundings)?;
     let ids = reader.ids(kind)?;
+    let event = reader.event_name(kind)?;
+    consent::check(&event, &context)?;
     Ok(Event {
         kind,
-        event: reader.event_name(kind)?,
+        event,
         name: reader.page_text(kind, "/name", Code::NameNotString)?,
         category: reader.page_text(kind, "/category", Code::CategoryNotString)?,
         properties: reader.properties(kind)?,
@@ -40,6 +43,7 @@ pub(super) fn read<'a>(raw: &'a RawValue, surroundings: &Surroundings<'a>) -> Re
         anonymous_id: ids.anonymous,
         previous_id: ids.previous,
         group_id: ids.group,
+        write_key: reader.event.get("writeKey").and_then(string_of).filter(|key| !key.is_empty()),
         context,
         integrations,
         warnings: reader.warnings,
@@ -97,7 +101,7 @@ impl<'a> Reader<'a> {
 
     /// The event's own context over the envelope's. Where it has none, an object under the old name `options` is it;
     /// anything else by that name is the sender's own affair.
-    fn context(&self, surroundings: &Surroundings<'a>) -> Result<Object<'a>, Rejection> {
+    fn context(&mut self, surroundings: &Surroundings<'a>) -> Result<Object<'a>, Rejection> {
         let mut own = self.object("/context", Code::ContextNotObject)?;
         if self.field("/context")?.is_none()
             && let Some(options) = self.field("/options")?
@@ -105,7 +109,11 @@ impl<'a> Reader<'a> {
         {
             own = unicode_object(options, "/options")?;
         }
-        Ok(own.over(&enveloped(surroundings.context, "/context")?))
+        let context = own.over(&enveloped(surroundings.context, "/context")?);
+        if context.iter().any(|(key, value)| !is_as_read(key, value)) {
+            self.warn(Warning::UnknownContext);
+        }
+        Ok(context)
     }
 
     fn integrations(&self, surroundings: &Surroundings<'a>) -> Result<Object<'a>, Rejection> {
@@ -320,6 +328,20 @@ fn key_of(pointer: &'static str) -> &'static str {
     pointer.strip_prefix('/').unwrap_or(pointer)
 }
 
+/// Whether a member of the context has a type that its readers understand (segment.md 3.5). Members that nobody reads
+/// here may be anything.
+fn is_as_read(key: &str, value: &RawValue) -> bool {
+    use JsonType::{Null, Object, String};
+    let types: &[JsonType] = match key {
+        "page" | "traits" | "device" => &[Null, Object],
+        // Some clients send a bare name.
+        "library" => &[Null, Object, String],
+        "locale" => &[Null, String],
+        _ => return true,
+    };
+    types.contains(&JsonType::of(value))
+}
+
 fn required<T>(
     found: Option<&T>,
     code: Code,
@@ -463,7 +485,7 @@ mod tests {
     fn oddities_are_kept_and_noted() {
         let long = of("page", &format!(r#""messageId":"{}""#, "é".repeat(101)));
         let limit = of("page", &format!(r#""messageId":"{}""#, "é".repeat(100)));
-        let table: [(&str, &[Warning]); 28] = [
+        let table: [(&str, &[Warning]); 30] = [
             (&of("page", ""), &[]),
             (&of("page", r#""name":null,"category":null,"properties":null,"context":null"#), &[]),
             (&of("page", r#""integrations":null,"messageId":null,"timestamp":null,"anonymousId":null"#), &[]),
@@ -491,7 +513,12 @@ mod tests {
             (&of("page", r#""properties":{"a":1,"a":2},"context":{"b":1,"b":2}"#), &[]),
             (&of("page", r#""properties":{"a":"\ud800","b":{"\ud800":1}}"#), &[]),
             (&of("page", r#""other":1,"other":2,"writeKey":"wk","_metadata":{},"projectId":null"#), &[]),
-            (&of("identify", r#""context":{"traits":[]}"#), &[]),
+            (&of("identify", r#""context":{"traits":[]}"#), &[Warning::UnknownContext]),
+            (
+                &of("page", r#""context":{"page":"/","locale":1,"Wigzo":true,"ip":1}"#),
+                &[Warning::UnknownContext],
+            ),
+            (&of("page", r#""context":{"library":"x","page":null,"device":{},"app":1,"Page":1}"#), &[]),
         ];
         for (text, warnings) in table {
             assert_eq!(read_alone(text).map(|event| event.warnings).as_deref(), Ok(warnings), "{text}");
