@@ -231,6 +231,21 @@ fn use_all(body: &[u8], signature: &str) {
     }
 }
 
+/// The seeds of the fuzz targets (`fuzz/`), which an ordinary run would not touch.
+#[test]
+fn no_seed_does_harm() {
+    let mut count = 0;
+    for target in ["decode", "validate", "signature"] {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        for seed in std::fs::read_dir(folder).unwrap() {
+            let bytes = std::fs::read(seed.unwrap().path()).unwrap();
+            use_all(&bytes, "");
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count}");
+}
+
 fn raw(text: &str) -> &RawValue {
     serde_json::from_str(text).unwrap()
 }
