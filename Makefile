@@ -1,7 +1,7 @@
 # One door for every habit. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format doc deny bench image ci
+.PHONY: help run test lint format doc deny bench fuzz image ci
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ deny: ## Licences, duplicates, sources and advisories of the dependencies
 
 bench: ## The benchmarks
 	cargo bench --locked
+
+fuzz: ## Every fuzz target for a minute (needs cargo-fuzz)
+	scripts/fuzz.sh
 
 image: ## The container image
 	docker build --tag wigzo-destination:local .

@@ -9,6 +9,7 @@
 //! * A finding on customer data is a value ([`Rejection`], [`Warning`]), never an error of the program; one bad
 //!   item never changes the fate of its neighbours.
 
+mod consent;
 mod decode;
 mod event;
 mod finding;
@@ -16,17 +17,19 @@ mod name;
 mod object;
 mod read;
 mod signature;
+mod time;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
 pub use decode::{Item, Malformed, Request, Shape, Surroundings, decode};
-pub use event::{Event, Kind, message_id};
+pub use event::{Arrival, Event, Kind, Written, message_id};
 pub use finding::{Rejection, RejectionCode, Warning};
 pub use name::EventName;
 pub use object::Object;
 pub use signature::signed_by;
+pub use time::Moment;
 pub use value::{JsonType, bool_of, items_of, present, string_of, text_of, without_key};
 
 /// The two families of public routes. They differ in what `integrations` means (segment.md 4.2): on the tracking

@@ -95,6 +95,7 @@ pub struct Metrics {
     /// Events left out because their message id was seen before.
     pub duplicates: Counter,
     rejected: Family<CodeLabels, Counter>,
+    warned: Family<CodeLabels, Counter>,
     unauthenticated: Family<UnauthenticatedLabels, Counter>,
     outcomes: Family<OutcomeLabels, Counter>,
     attempts: Family<ReasonLabels, Counter>,
@@ -171,6 +172,7 @@ impl Metrics {
             received: Counter::default(),
             duplicates: Counter::default(),
             rejected: Family::default(),
+            warned: Family::default(),
             unauthenticated: Family::default(),
             outcomes: Family::default(),
             attempts: Family::default(),
@@ -205,6 +207,7 @@ impl Metrics {
         );
         registry.register("events_duplicate", "Events left out as already seen", self.duplicates.clone());
         registry.register("events_rejected", "Events refused, by code", self.rejected.clone());
+        registry.register("events_warned", "Events taken although odd, by code", self.warned.clone());
         registry.register(
             "requests_unauthenticated",
             "Requests answered 401, or 429 after too many of them, by what was wrong",
@@ -274,6 +277,11 @@ impl Metrics {
     /// Counts a refused event.
     pub fn rejected(&self, code: &'static str) {
         self.rejected.get_or_create(&CodeLabels { code }).inc();
+    }
+
+    /// Counts an event that is taken although something about it is odd.
+    pub fn warned(&self, code: &'static str) {
+        self.warned.get_or_create(&CodeLabels { code }).inc();
     }
 
     /// Counts one try of one call.

@@ -2,7 +2,8 @@
 //!
 //! Pure and total: every valid event becomes a list of calls or a reason why there is none, and the same input
 //! always becomes the same calls. What is called for which event is data (`config/profiles/*.toml`); how a value is
-//! shaped is code. It knows the two protocols and nothing of queues, time or tenants.
+//! shaped is code. It knows the two protocols and nothing of queues, clocks or tenants: when an
+//! event arrived is an argument.
 
 mod amount;
 mod commerce;
@@ -16,7 +17,7 @@ mod shape;
 #[cfg(test)]
 mod tests;
 
-use crate::segment::{Event, Kind};
+use crate::segment::{Arrival, Event, Kind};
 use crate::wigzo::Call;
 
 pub use engage::EngageTrack;
@@ -75,15 +76,16 @@ pub enum Filtered {
     NoContact,
 }
 
-/// Translates one event.
-pub fn translate(event: &Event<'_>, profile: &Profile, options: &Options) -> Translation {
+/// Translates one event that arrived as `arrival` says.
+pub fn translate(event: &Event<'_>, arrival: Arrival, profile: &Profile, options: &Options) -> Translation {
+    let calls = |rules, dropped| calls(event, arrival, rules, dropped, options);
     let made = match event.kind {
         Kind::Identify => identify::calls(event, profile, options),
-        Kind::Track => track(event, profile, options),
-        Kind::Page => calls(event, &profile.page, Filtered::TypeNotMapped, options),
-        Kind::Screen => calls(event, &profile.screen, Filtered::TypeNotMapped, options),
-        Kind::Group => calls(event, &profile.group, Filtered::TypeNotMapped, options),
-        Kind::Alias => calls(event, &profile.alias, Filtered::TypeNotMapped, options),
+        Kind::Track => track(event, arrival, profile, options),
+        Kind::Page => calls(&profile.page, Filtered::TypeNotMapped),
+        Kind::Screen => calls(&profile.screen, Filtered::TypeNotMapped),
+        Kind::Group => calls(&profile.group, Filtered::TypeNotMapped),
+        Kind::Alias => calls(&profile.alias, Filtered::TypeNotMapped),
         // Carried out where events are kept; Wigzo has no call for it.
         Kind::Delete => Err(Filtered::TypeNotMapped),
     };
@@ -95,8 +97,13 @@ pub fn translate(event: &Event<'_>, profile: &Profile, options: &Options) -> Tra
 
 /// The calls of a track event: as the profile maps it, and before that, since the event may set off a campaign which
 /// asks for it, what Engage computed about the person.
-fn track(event: &Event<'_>, profile: &Profile, options: &Options) -> Result<Vec<Call>, Filtered> {
-    let mapped = || calls(event, profile.track(&event.event), Filtered::DroppedByProfile, options);
+fn track(
+    event: &Event<'_>,
+    arrival: Arrival,
+    profile: &Profile,
+    options: &Options,
+) -> Result<Vec<Call>, Filtered> {
+    let mapped = || calls(event, arrival, profile.track(&event.event), Filtered::DroppedByProfile, options);
     let Some(computed) = engage::computed(event) else { return mapped() };
     let identify = || identify::computed_calls(event, &computed, profile, options);
     match options.engage_track {
@@ -116,6 +123,7 @@ fn track(event: &Event<'_>, profile: &Profile, options: &Options) -> Result<Vec<
 /// The calls that `rules` make of an event; `dropped` is the reason when there are no rules.
 fn calls(
     event: &Event<'_>,
+    arrival: Arrival,
     rules: &[CallRule],
     dropped: Filtered,
     options: &Options,
@@ -124,7 +132,7 @@ fn calls(
         return Err(dropped);
     }
     let learner = identity::learner(event, options).ok_or(Filtered::NoLearnerId)?;
-    let scene = Scene { event, learner: &learner };
+    let scene = Scene { event, learner: &learner, arrival };
     let source = field::source(event);
     let calls: Vec<Call> = rules
         .iter()

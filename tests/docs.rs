@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wigzo_destination::outcome::{Outcome, Reason};
-use wigzo_destination::segment::RejectionCode;
+use wigzo_destination::segment::{RejectionCode, Warning};
 use wigzo_destination::settings::{Problems, Settings};
 
 /// Rooms whose configuration has a section of its name; `section.key` in a document is a key of theirs.
@@ -59,6 +59,16 @@ fn the_readme_names_every_rule_that_an_event_may_break() {
     let named: BTreeSet<String> = inline_code(&read("README.md")).into_iter().collect();
     for code in RejectionCode::ALL {
         assert!(named.contains(code.as_str()), "README.md does not name the code {}", code.as_str());
+    }
+}
+
+#[test]
+fn the_readme_tells_every_warning_with_its_exact_meaning() {
+    let readme = read("README.md");
+    let rows = rows(&readme);
+    for warning in Warning::ALL {
+        let row = [format!("`{}`", warning.as_str()), warning.meaning().to_owned()];
+        assert!(rows.iter().any(|found| found == &row), "README.md lacks | {} |", row.join(" | "));
     }
 }
 

@@ -205,7 +205,7 @@ fn compose_itself_understands_the_file() {
 
 #[test]
 fn scripts_are_executable_and_whole() {
-    for script in [".ci/run", "tests/run", "scripts/deny.sh"] {
+    for script in [".ci/run", "tests/run", "scripts/deny.sh", "scripts/fuzz.sh"] {
         let text = read(script);
         assert!(text.starts_with("#!/usr/bin/env bash\n"), "{script} says what runs it");
         assert!(text.contains("\nset -euo pipefail\n"), "{script} stops at the first failure");

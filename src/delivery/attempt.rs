@@ -15,7 +15,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::organization::{ObeyIntegrations, Organization};
 use crate::outcome::{Outcome, Owed, Reason};
 use crate::queue::{Attempt, Claim, Envelope, Progress, Queue, Resolution, Settlement};
-use crate::segment::{Event, Route, Surroundings};
+use crate::segment::{Arrival, Event, Route, Surroundings};
 use crate::telemetry::Metrics;
 use crate::translate::{Filtered, Translation, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
@@ -96,7 +96,9 @@ impl Workshop {
         if !wanted(&event, route, organization.obey_integrations) {
             return Err((Outcome::Filtered, Reason::NotWanted));
         }
-        match translate(&event, &organization.profile, &organization.translation) {
+        let received_at = i64::try_from(content.received_at.0).map_err(|_| unreadable)?;
+        let arrival = Arrival { route, received_at };
+        match translate(&event, arrival, &organization.profile, &organization.translation) {
             Translation::Calls(calls) => Ok(calls),
             Translation::Filtered(filtered) => Err((Outcome::Filtered, reason_of(filtered))),
         }

@@ -7,12 +7,13 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
+use serde_json::value::RawValue;
 
 use super::accept::Remote;
 use super::authenticate::{self, Unauthenticated};
 use super::failures::Peer;
 use super::probe::Phase;
-use super::reply::{self, Finding, Refusal, Rejected};
+use super::reply::{self, Finding, Refusal, Rejected, Taken, Warned};
 use super::{Ingress, body};
 use crate::organization::Organization;
 use crate::queue::{Appended, DedupKey, NewEnvelope};
@@ -53,6 +54,7 @@ struct Found {
     single: bool,
     envelopes: Vec<NewEnvelope>,
     rejected: Vec<(usize, Option<String>, Finding)>,
+    warned: Vec<Warned>,
 }
 
 /// How much larger than its body a request may be once each event carries what the envelope says for all of them.
@@ -72,17 +74,17 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
     let took = began.elapsed();
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let response = match &kept {
-        Ok((organization, appended, rejected)) => {
+        Ok((organization, kept)) => {
             tracing::info!(
                 organization = organization.name,
                 route = route.as_str(),
-                accepted = appended.accepted,
-                duplicates = appended.duplicates,
-                rejected = rejected.len(),
+                accepted = kept.appended.accepted,
+                duplicates = kept.appended.duplicates,
+                rejected = kept.rejected.len(),
                 duration_ms,
                 "events kept"
             );
-            reply::kept(appended, rejected)
+            reply::kept(kept)
         }
         // Told by peer and minute: whoever has no key must not fill the log.
         Err(refusal @ (Refusal::Unauthenticated(_) | Refusal::TooManyFailures { .. })) => {
@@ -132,7 +134,7 @@ async fn keep(
     body: &Bytes,
     entry: Entry,
     began: Instant,
-) -> Result<(Arc<Organization>, Appended, Vec<Rejected>), Refusal> {
+) -> Result<(Arc<Organization>, Taken), Refusal> {
     let found = find(ingress, head, body, &entry)?;
     let count = found.envelopes.len() + found.rejected.len();
     ingress.metrics.received.inc_by(count as u64);
@@ -152,7 +154,10 @@ async fn keep(
         ingress.queue.append(found.envelopes, patience).await.map_err(Refusal::Queue)?
     };
     ingress.metrics.duplicates.inc_by(appended.duplicates as u64);
-    Ok((found.organization, appended, rejected))
+    for warned in &found.warned {
+        ingress.metrics.warned(warned.code);
+    }
+    Ok((found.organization, Taken { appended, rejected, warned: found.warned }))
 }
 
 /// Decodes, authenticates and validates. In this order: a body that is none is told to everybody, so that a 400 does
@@ -185,15 +190,35 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
         max_event: config.max_event.as_u64(),
     };
     let mut envelopes = Vec::with_capacity(request.items.len());
-    let mut rejected = Vec::new();
+    let (mut rejected, mut warned) = (Vec::new(), Vec::new());
+    let (mut item_key, mut contradicting) = (None, 0_usize);
     for (index, item) in request.items.iter().enumerate() {
-        match intake.envelope(item.raw) {
-            Ok(envelope) => envelopes.push(envelope),
-            Err((message_id, finding)) => rejected.push((index, message_id, finding)),
+        let event = match intake.event(item.raw) {
+            Ok(event) => event,
+            Err(finding) => {
+                rejected.push((index, segment::message_id(item.raw), finding));
+                continue;
+            }
+        };
+        envelopes.push(intake.envelope(&event, item.raw));
+        warned.extend(event.warnings.iter().map(|warning| Warned { index, code: warning.as_str() }));
+        // Items of one batch name one key, if any: each is looked up once.
+        if event.write_key.is_some() && event.write_key != item_key {
+            item_key = event.write_key;
+            let others =
+                authenticate::contradicts(item_key.as_deref(), &organization, &ingress.organizations);
+            contradicting += usize::from(others);
         }
     }
+    if contradicting > 0 && request.shape != Shape::Single {
+        tracing::warn!(
+            organization = organization.name,
+            route = entry.route.as_str(),
+            "an item's writeKey is not this organization's: the request's own key has decided; check the sender's keys"
+        );
+    }
     let single = request.shape == Shape::Single && organization.report_rejections;
-    Ok(Found { organization, single, envelopes, rejected })
+    Ok(Found { organization, single, envelopes, rejected, warned })
 }
 
 /// What is the same for all events of a request.
@@ -208,27 +233,28 @@ struct Intake<'a> {
 }
 
 impl Intake<'_> {
-    /// Puts an event into its envelope, or finds what is wrong with it.
-    fn envelope(&self, raw: &serde_json::value::RawValue) -> Result<NewEnvelope, (Option<String>, Finding)> {
+    /// Reads an event, or finds what is wrong with it.
+    fn event<'a>(&'a self, raw: &'a RawValue) -> Result<Event<'a>, Finding> {
         if (raw.get().len() + self.stored.len()) as u64 > self.max_event {
-            return Err((segment::message_id(raw), Finding::TooLarge { limit: self.max_event }));
+            return Err(Finding::TooLarge { limit: self.max_event });
         }
-        let event = Event::read(raw, &self.surroundings)
-            .map_err(|rejection| (segment::message_id(raw), Finding::Rule(rejection)))?;
+        let event = Event::read(raw, &self.surroundings).map_err(Finding::Rule)?;
         if event.kind == Kind::Delete && self.route == Route::Tracking {
             // A write key is public in every browser: it may add to what is known of a person, not take it away.
             let message = "A deletion is taken from Segment's webhooks only.".to_owned();
             let code = RejectionCode::UnsupportedEventType;
-            return Err((
-                segment::message_id(raw),
-                Finding::Rule(Rejection { code, pointer: "/type", message }),
-            ));
+            return Err(Finding::Rule(Rejection { code, pointer: "/type", message }));
         }
+        Ok(event)
+    }
+
+    /// Puts an event into its envelope.
+    fn envelope(&self, event: &Event<'_>, raw: &RawValue) -> NewEnvelope {
         let message_id: Box<str> = match &event.message_id {
             Some(id) => id.as_ref().into(),
-            None => self.made_up_id(&event, raw.get()),
+            None => self.made_up_id(event, raw.get()),
         };
-        Ok(NewEnvelope {
+        NewEnvelope {
             organization: Arc::clone(&self.organization),
             route: self.route.as_str().into(),
             key: DedupKey::new(&self.organization, self.source_route, &message_id),
@@ -240,7 +266,7 @@ impl Intake<'_> {
             payload: raw.get().into(),
             surroundings: self.stored.clone(),
             forgets: event.kind == Kind::Delete,
-        })
+        }
     }
 
     /// An id for an event that came without one: the same bytes get the same id, so that a request which is sent

@@ -95,6 +95,12 @@ pub(super) struct Kept<'a> {
     /// How many more of them there are than fit into the list.
     #[serde(skip_serializing_if = "is_zero")]
     rejected_not_listed: usize,
+    /// What was odd about events that were kept.
+    #[serde(skip_serializing_if = "<[Warned]>::is_empty")]
+    warnings: &'a [Warned],
+    /// How many more of these there are than fit into the list.
+    #[serde(skip_serializing_if = "is_zero")]
+    warnings_not_listed: usize,
 }
 
 /// One refused event of a request whose other events were kept.
@@ -112,6 +118,26 @@ pub(super) struct Rejected {
     pub(super) message: String,
     /// JSON pointer to the place in the event.
     pub(super) pointer: &'static str,
+}
+
+/// Something odd about an event that was taken all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(super) struct Warned {
+    /// The event's place in the request, from 0.
+    pub(super) index: usize,
+    /// The stable code.
+    pub(super) code: &'static str,
+}
+
+/// What became of a request whose valid events are on disk.
+#[derive(Debug)]
+pub(super) struct Taken {
+    /// How many were new.
+    pub(super) appended: Appended,
+    /// Those that were refused.
+    pub(super) rejected: Vec<Rejected>,
+    /// What was odd about the others.
+    pub(super) warned: Vec<Warned>,
 }
 
 /// Bytes of a reply that the list of refused events may take. Segment keeps 16 KB of a reply (segment.md 1.7).
@@ -290,18 +316,34 @@ fn retry_after(refusal: &Refusal) -> HeaderValue {
     }
 }
 
-/// The reply to a request whose valid events are on disk. A list of refused events that would be too long is cut, and
-/// the rest of them counted.
-pub(super) fn kept(appended: &Appended, rejected: &[Rejected]) -> Response {
-    let Appended { accepted, duplicates } = *appended;
-    let mut bytes = 0;
-    let listed = rejected.iter().take_while(|item| {
-        bytes += serde_json::to_string(item).map_or(0, |item| item.len() + 1);
-        bytes <= LIST_BYTES
-    });
-    let (rejected, rest) = rejected.split_at(listed.count());
-    let body = Kept { success: true, accepted, duplicates, rejected, rejected_not_listed: rest.len() };
+/// The reply to a request whose valid events are on disk. Lists that would be too long are cut and the rest of them
+/// counted; refusals go before warnings.
+pub(super) fn kept(taken: &Taken) -> Response {
+    let Appended { accepted, duplicates } = taken.appended;
+    let mut room = LIST_BYTES;
+    let (rejected, rejected_rest) = listed(&taken.rejected, &mut room);
+    let (warnings, warnings_rest) = listed(&taken.warned, &mut room);
+    let body = Kept {
+        success: true,
+        accepted,
+        duplicates,
+        rejected,
+        rejected_not_listed: rejected_rest.len(),
+        warnings,
+        warnings_not_listed: warnings_rest.len(),
+    };
     json(StatusCode::OK, &body)
+}
+
+/// The items of a list for which there is room, and the rest of them.
+fn listed<'a, T: Serialize>(items: &'a [T], room: &mut usize) -> (&'a [T], &'a [T]) {
+    let fit = items.iter().take_while(|item| {
+        let bytes = serde_json::to_string(item).map_or(0, |item| item.len() + 1);
+        let fits = bytes <= *room;
+        *room = if fits { *room - bytes } else { 0 };
+        fits
+    });
+    items.split_at(fit.count())
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::value::bool_of;
-use super::{Object, Rejection, Route, Surroundings, Warning, read};
+use super::{Moment, Object, Rejection, Route, Surroundings, Warning, read};
 
 /// This destination's name in `integrations` and `context`, as its catalog entry has it.
 const DESTINATION: &str = "Wigzo";
@@ -56,6 +56,36 @@ impl Kind {
     }
 }
 
+/// A time as it was written, and what it says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written<'a> {
+    /// Its text: a string's content, or a number's digits.
+    pub text: Cow<'a, str>,
+    /// The moment, if it is one of the forms that are understood (segment.md 2.8).
+    pub moment: Option<Moment>,
+}
+
+impl<'a> Written<'a> {
+    /// A time that came as a JSON string.
+    pub fn text(text: Cow<'a, str>) -> Self {
+        Self { moment: Moment::of_text(&text), text }
+    }
+
+    /// A time that came as a JSON number.
+    pub fn number(digits: &'a str) -> Self {
+        Self { moment: Moment::of_number(digits), text: Cow::Borrowed(digits) }
+    }
+}
+
+/// How and when an event arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// The family of routes it came by.
+    pub route: Route,
+    /// When its request arrived: milliseconds since 1970.
+    pub received_at: i64,
+}
+
 /// A valid Segment event.
 #[derive(Debug, Clone)]
 pub struct Event<'a> {
@@ -85,10 +115,12 @@ pub struct Event<'a> {
     pub context: Object<'a>,
     /// `integrations`, the envelope's merged under it.
     pub integrations: Object<'a>,
-    /// The event's own `timestamp`, else `originalTimestamp`, as it was written.
-    pub timestamp: Option<Cow<'a, str>>,
-    /// `sentAt` of the event, else of the envelope, as it was written.
-    pub sent_at: Option<Cow<'a, str>>,
+    /// The event's own `timestamp`, else `originalTimestamp`; one that can be read goes before one that cannot.
+    pub timestamp: Option<Written<'a>>,
+    /// `sentAt` of the event, else of the envelope.
+    pub sent_at: Option<Written<'a>>,
+    /// The event's own `writeKey`. It authenticates nothing where the envelope or the headers name a key.
+    pub write_key: Option<Cow<'a, str>>,
     /// What was odd but accepted.
     pub warnings: Vec<Warning>,
 }
@@ -114,6 +146,34 @@ impl<'a> Event<'a> {
             Kind::Track => &self.event,
             Kind::Page | Kind::Screen => self.name.as_deref().unwrap_or_default(),
             Kind::Identify | Kind::Group | Kind::Alias | Kind::Delete => "",
+        }
+    }
+
+    /// When the event happened, by the receiver's clock: `receivedAt - (sentAt - timestamp)` (segment.md 2.8), so that
+    /// a phone whose clock is wrong does no harm. `None` if there is nothing to correct: behind a webhook, where
+    /// Segment has done it, and where `sentAt` or the timestamp is absent or unreadable.
+    ///
+    /// The result may lie ahead of the arrival if the sender says so; it is not judged.
+    pub fn moment(&self, arrival: Arrival) -> Option<Moment> {
+        match arrival.route {
+            Route::Webhook => None,
+            Route::Tracking => {
+                let sent_at = self.sent_at.as_ref()?.moment?.millis();
+                let happened = self.timestamp.as_ref()?.moment?.millis();
+                let skew = arrival.received_at.checked_sub(sent_at)?;
+                Moment::from_millis(happened.checked_add(skew)?)
+            }
+        }
+    }
+
+    /// When the event happened, as text to pass on: the corrected [`Event::moment`], else the sender's own words.
+    /// They stay also where both clocks agree to the millisecond, and where nothing can be corrected, unreadable ones
+    /// included: what Segment's own forwarding would carry is not for us to drop.
+    pub fn happened_at(&self, arrival: Arrival) -> Option<Cow<'_, str>> {
+        let written = self.timestamp.as_ref()?;
+        match self.moment(arrival) {
+            Some(moment) if written.moment != Some(moment) => Some(Cow::Owned(moment.to_string())),
+            _ => Some(Cow::Borrowed(&written.text)),
         }
     }
 
@@ -222,6 +282,68 @@ mod tests {
             with(&format!(r#""integrations":{integrations},"context":{context}"#), |event| {
                 let found = event.option("imageUrl").map(RawValue::get);
                 assert_eq!(found, option, "{integrations} and {context}");
+            });
+        }
+    }
+
+    /// members of the event | what is told behind a webhook | what is told on a tracking route
+    ///
+    /// The request arrived at 2026-01-02T03:05:10.000Z.
+    #[test]
+    fn the_clock_of_a_direct_post_is_corrected() {
+        let table = [
+            // Ten minutes slow, sent five seconds after the event.
+            (
+                r#""timestamp":"2026-01-02T02:55:00.000Z","sentAt":"2026-01-02T02:55:05.000Z""#,
+                Some("2026-01-02T02:55:00.000Z"),
+                Some("2026-01-02T03:05:05.000Z"),
+            ),
+            // A year fast, in two zones.
+            (
+                r#""timestamp":"2027-01-02T08:35:00+05:30","sentAt":"2027-01-02T03:05:00.5Z""#,
+                Some("2027-01-02T08:35:00+05:30"),
+                Some("2026-01-02T03:05:09.500Z"),
+            ),
+            // Numbers.
+            (
+                r#""timestamp":1767323100,"sentAt":1767323101000"#,
+                Some("1767323100"),
+                Some("2026-01-02T03:05:09.000Z"),
+            ),
+            // No skew at all: the sender's own words.
+            (
+                r#""timestamp":"2026-01-02 03:05","sentAt":"2026-01-02T03:05:10Z""#,
+                Some("2026-01-02 03:05"),
+                Some("2026-01-02 03:05"),
+            ),
+            // An imported event of long ago.
+            (
+                r#""timestamp":"2015-2-02T00:30:08.276Z","sentAt":"2026-01-02T03:05:09.999Z""#,
+                Some("2015-2-02T00:30:08.276Z"),
+                Some("2015-02-02T00:30:08.277Z"),
+            ),
+            // Nothing to correct with.
+            (
+                r#""timestamp":"2026-01-02T02:55:00Z""#,
+                Some("2026-01-02T02:55:00Z"),
+                Some("2026-01-02T02:55:00Z"),
+            ),
+            (r#""timestamp":"noon","sentAt":"2026-01-02T03:05:00Z""#, Some("noon"), Some("noon")),
+            (r#""timestamp":"2026-01-02","sentAt":"now""#, Some("2026-01-02"), Some("2026-01-02")),
+            (r#""sentAt":"2026-01-02T03:05:00Z""#, None, None),
+            // A correction beyond all years.
+            (r#""timestamp":"9999-12-01","sentAt":"0001-01-01""#, Some("9999-12-01"), Some("9999-12-01")),
+        ];
+        let received_at = Moment::of_text("2026-01-02T03:05:10Z").unwrap().millis();
+        for (members, webhook, tracking) in table {
+            with(members, |event| {
+                for (route, told) in [(Route::Webhook, webhook), (Route::Tracking, tracking)] {
+                    let arrival = Arrival { route, received_at };
+                    assert_eq!(event.happened_at(arrival).as_deref(), told, "{members}, {route:?}");
+                }
+                for received_at in [i64::MIN, i64::MAX] {
+                    assert_eq!(event.moment(Arrival { route: Route::Tracking, received_at }), None);
+                }
             });
         }
     }

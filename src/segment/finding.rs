@@ -73,17 +73,28 @@ findings! {
     ContextNotObject, "context_not_object", "The context is not an object.";
     IntegrationsNotObject, "integrations_not_object", "The integrations are not an object.";
     MessageIdNotString, "message_id_not_string", "The messageId is neither text nor a number.";
+    ConsentCategoryPreferencesShouldExist, "consent_categorypreferences_should_exist",
+        "A consent event has no category preferences.";
+    ConsentCategoryPreferencesShouldBeObject, "consent_categorypreferences_should_be_object",
+        "The category preferences of a consent event are not an object.";
+    ConsentCategoryPreferencesFieldsShouldBeBool, "consent_categorypreferences_fields_should_be_bool",
+        "A category preference of a consent event is neither true nor false.";
+    ConsentVersionShouldBeNumber, "consent_version_should_be_number",
+        "The consent version of a consent event is not a number.";
+    DeviceAdvertisingIdShouldBeString, "device_advertisingid_should_be_string",
+        "The advertising id in a consent event is not text.";
 }
 
 findings! {
-    /// What is odd but kept (the rest of the list belongs to the conformance work).
+    /// What is odd but kept.
     Warning:
     NumericId, "numeric_id", "An id came as a number; its exact text is used.";
     EmptyId, "empty_id", "An id is empty text and counts as absent.";
     EmptyName, "empty_name", "The name or category of a page or screen is empty text and counts as absent.";
     LongMessageId, "long_message_id", "The messageId is longer than 100 characters.";
-    UnreadableTime, "unreadable_time", "A time is neither text nor a number and counts as absent.";
+    UnreadableTime, "unreadable_time", "A time cannot be read, so it is not corrected; one that is neither text nor a number counts as absent.";
     SelfAlias, "self_alias", "The two ids of an alias are the same; there is nothing to join.";
+    UnknownContext, "unknown_context", "A member of the context that is read here has another JSON type than the spec's; what cannot be read of it counts as absent.";
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
+use super::consent;
 use super::finding::{Rejection, RejectionCode as Code, Warning};
 use super::value::{JsonType, deeper_than, present, string_of};
-use super::{Event, Kind, Object, Surroundings};
+use super::{Event, Kind, Object, Surroundings, Written};
 
 /// Levels of nesting that every reader of the event downstream can follow (and JSON readers commonly stop at).
 const MAX_DEPTH: usize = 128;
@@ -26,20 +27,23 @@ pub(super) fn read<'a>(raw: &'a RawValue, surroundings: &Surroundings<'a>) -> Re
     let context = reader.context(surroundings)?;
     let integrations = reader.integrations(surroundings)?;
     let ids = reader.ids(kind)?;
+    let event = reader.event_name(kind)?;
+    consent::check(&event, &context)?;
     Ok(Event {
         kind,
-        event: reader.event_name(kind)?,
+        event,
         name: reader.page_text(kind, "/name", Code::NameNotString)?,
         category: reader.page_text(kind, "/category", Code::CategoryNotString)?,
         properties: reader.properties(kind)?,
         traits: reader.traits(kind, &context)?,
         message_id: reader.message_id()?,
         timestamp: reader.time(&["/timestamp", "/originalTimestamp"])?,
-        sent_at: reader.time(&["/sentAt"])?.or_else(|| surroundings.sent_at.clone()),
+        sent_at: reader.sent_at(surroundings)?,
         user_id: ids.user,
         anonymous_id: ids.anonymous,
         previous_id: ids.previous,
         group_id: ids.group,
+        write_key: reader.event.get("writeKey").and_then(string_of).filter(|key| !key.is_empty()),
         context,
         integrations,
         warnings: reader.warnings,
@@ -97,7 +101,7 @@ impl<'a> Reader<'a> {
 
     /// The event's own context over the envelope's. Where it has none, an object under the old name `options` is it;
     /// anything else by that name is the sender's own affair.
-    fn context(&self, surroundings: &Surroundings<'a>) -> Result<Object<'a>, Rejection> {
+    fn context(&mut self, surroundings: &Surroundings<'a>) -> Result<Object<'a>, Rejection> {
         let mut own = self.object("/context", Code::ContextNotObject)?;
         if self.field("/context")?.is_none()
             && let Some(options) = self.field("/options")?
@@ -105,7 +109,11 @@ impl<'a> Reader<'a> {
         {
             own = unicode_object(options, "/options")?;
         }
-        Ok(own.over(&enveloped(surroundings.context, "/context")?))
+        let context = own.over(&enveloped(surroundings.context, "/context")?);
+        if context.iter().any(|(key, value)| !is_as_read(key, value)) {
+            self.warn(Warning::UnknownContext);
+        }
+        Ok(context)
     }
 
     fn integrations(&self, surroundings: &Surroundings<'a>) -> Result<Object<'a>, Rejection> {
@@ -200,24 +208,44 @@ impl<'a> Reader<'a> {
         Ok(id)
     }
 
-    /// The first usable time among the fields, as it was written: text or number. What it says is not judged here.
-    fn time(&mut self, fields: &[&'static str]) -> Result<Option<Cow<'a, str>>, Rejection> {
+    /// The first time among the fields that can be read; if none can, the first as it was written.
+    fn time(&mut self, fields: &[&'static str]) -> Result<Option<Written<'a>>, Rejection> {
+        let mut unreadable = None;
         for &field in fields {
             let Some(raw) = self.field(field)? else { continue };
-            match JsonType::of(raw) {
+            let time = match JsonType::of(raw) {
                 JsonType::String => {
                     let text = string_of(raw).ok_or_else(|| invalid_unicode(field))?;
-                    if !text.is_empty() {
-                        return Ok(Some(text));
+                    if text.is_empty() {
+                        continue;
                     }
+                    Written::text(text)
                 }
-                JsonType::Number => return Ok(Some(Cow::Borrowed(raw.get()))),
+                JsonType::Number => Written::number(raw.get()),
                 JsonType::Null | JsonType::Boolean | JsonType::Array | JsonType::Object => {
                     self.warn(Warning::UnreadableTime);
+                    continue;
                 }
+            };
+            if time.moment.is_some() {
+                return Ok(Some(time));
             }
+            self.warn(Warning::UnreadableTime);
+            unreadable.get_or_insert(time);
         }
-        Ok(None)
+        Ok(unreadable)
+    }
+
+    /// The event's own, else the envelope's.
+    fn sent_at(&mut self, surroundings: &Surroundings<'a>) -> Result<Option<Written<'a>>, Rejection> {
+        if let Some(own) = self.time(&["/sentAt"])? {
+            return Ok(Some(own));
+        }
+        let envelope = surroundings.sent_at.clone().map(Written::text);
+        if envelope.as_ref().is_some_and(|sent_at| sent_at.moment.is_none()) {
+            self.warn(Warning::UnreadableTime);
+        }
+        Ok(envelope)
     }
 
     fn id(&mut self, fields: &[&'static str]) -> Result<Option<Cow<'a, str>>, Rejection> {
@@ -302,6 +330,20 @@ impl<'a> Reader<'a> {
 /// The key that a top-level field's pointer names. (None of ours needs an escape of RFC 6901.)
 fn key_of(pointer: &'static str) -> &'static str {
     pointer.strip_prefix('/').unwrap_or(pointer)
+}
+
+/// Whether a member of the context has a type that its readers understand (segment.md 3.5). Members that nobody reads
+/// here may be anything.
+fn is_as_read(key: &str, value: &RawValue) -> bool {
+    use JsonType::{Null, Object, String};
+    let types: &[JsonType] = match key {
+        "page" | "traits" | "device" => &[Null, Object],
+        // Some clients send a bare name.
+        "library" => &[Null, Object, String],
+        "locale" => &[Null, String],
+        _ => return true,
+    };
+    types.contains(&JsonType::of(value))
 }
 
 fn required<T>(
@@ -447,7 +489,7 @@ mod tests {
     fn oddities_are_kept_and_noted() {
         let long = of("page", &format!(r#""messageId":"{}""#, "é".repeat(101)));
         let limit = of("page", &format!(r#""messageId":"{}""#, "é".repeat(100)));
-        let table: [(&str, &[Warning]); 24] = [
+        let table: [(&str, &[Warning]); 30] = [
             (&of("page", ""), &[]),
             (&of("page", r#""name":null,"category":null,"properties":null,"context":null"#), &[]),
             (&of("page", r#""integrations":null,"messageId":null,"timestamp":null,"anonymousId":null"#), &[]),
@@ -467,11 +509,20 @@ mod tests {
             (&long, &[Warning::LongMessageId]),
             (&of("page", r#""timestamp":true"#), &[Warning::UnreadableTime]),
             (&of("page", r#""sentAt":{}"#), &[Warning::UnreadableTime]),
+            (&of("page", r#""timestamp":"noon""#), &[Warning::UnreadableTime]),
+            (&of("page", r#""timestamp":1e400"#), &[Warning::UnreadableTime]),
+            (&of("page", r#""timestamp":"noon","sentAt":"now""#), &[Warning::UnreadableTime]),
+            (&of("page", r#""timestamp":"","sentAt":"2026-01-02""#), &[]),
             (&of("alias", r#""previousId":"u1""#), &[Warning::SelfAlias]),
             (&of("page", r#""properties":{"a":1,"a":2},"context":{"b":1,"b":2}"#), &[]),
             (&of("page", r#""properties":{"a":"\ud800","b":{"\ud800":1}}"#), &[]),
             (&of("page", r#""other":1,"other":2,"writeKey":"wk","_metadata":{},"projectId":null"#), &[]),
-            (&of("identify", r#""context":{"traits":[]}"#), &[]),
+            (&of("identify", r#""context":{"traits":[]}"#), &[Warning::UnknownContext]),
+            (
+                &of("page", r#""context":{"page":"/","locale":1,"Wigzo":true,"ip":1}"#),
+                &[Warning::UnknownContext],
+            ),
+            (&of("page", r#""context":{"library":"x","page":null,"device":{},"app":1,"Page":1}"#), &[]),
         ];
         for (text, warnings) in table {
             assert_eq!(read_alone(text).map(|event| event.warnings).as_deref(), Ok(warnings), "{text}");
@@ -509,8 +560,8 @@ mod tests {
         assert_eq!(event.properties.get("price").map(RawValue::get), Some("1299.00"));
         assert_eq!(event.context.text("ip").as_deref(), Some("203.0.113.9"));
         assert_eq!(event.integrations.whole().map(RawValue::get), Some(r#"{"All":true}"#));
-        assert_eq!(event.timestamp.as_deref(), Some("2026-01-02T03:05:00.000Z"));
-        assert_eq!(event.sent_at.as_deref(), Some("1767323100000"));
+        assert_eq!(event.timestamp, Some(Written::text("2026-01-02T03:05:00.000Z".into())));
+        assert_eq!(event.sent_at, Some(Written::number("1767323100000")));
         assert_eq!(event.event, "");
     }
 
@@ -523,13 +574,15 @@ mod tests {
             (r#""timestamp":null,"originalTimestamp":"o""#, Some("o")),
             (r#""timestamp":"","originalTimestamp":"o""#, Some("o")),
             (r#""timestamp":{},"originalTimestamp":"o""#, Some("o")),
+            (r#""timestamp":"noon","originalTimestamp":"2026-01-02""#, Some("2026-01-02")),
             (r#""timestamp":1767323100.250"#, Some("1767323100.250")),
             (r#""timestamp":[]"#, None),
             (r#""receivedAt":"r""#, None),
         ];
         for (members, time) in table {
             let text = of("page", members);
-            assert_eq!(read_alone(&text).unwrap().timestamp.as_deref(), time, "{text}");
+            let event = read_alone(&text).unwrap();
+            assert_eq!(event.timestamp.as_ref().map(|time| time.text.as_ref()), time, "{text}");
         }
     }
 
@@ -582,10 +635,10 @@ mod tests {
         assert_eq!(event.context.text("ip").as_deref(), Some("203.0.113.9"));
         assert_eq!(event.context.text("locale").as_deref(), Some("hi-IN"));
         assert_eq!(event.integrations.iter().count(), 2);
-        assert_eq!(event.sent_at.as_deref(), Some("envelope"));
+        assert_eq!(event.sent_at, Some(Written::text("envelope".into())));
         let text = of("page", r#""sentAt":"own""#);
         let event = read(raw(&text), &surroundings).unwrap();
-        assert_eq!(event.sent_at.as_deref(), Some("own"));
+        assert_eq!(event.sent_at, Some(Written::text("own".into())));
         assert_eq!(event.context.whole().map(RawValue::get), surroundings.context.map(RawValue::get));
     }
 

@@ -1,5 +1,7 @@
 //! What holds for the whole room: real senders' requests are read, and no input does harm.
 
+mod validation;
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +93,39 @@ fn every_capture_is_read() {
         }
         let surroundings = request.surroundings.to_stored();
         assert_eq!(Surroundings::from_stored(&surroundings).unwrap().to_stored(), surroundings, "{name}");
+    }
+}
+
+/// What a batch says for all of its items lies under what each says itself.
+#[test]
+fn the_envelope_lies_under_its_items() {
+    let body = r#"{"context":{"ip":"192.0.2.1","locale":"hi-IN"},"integrations":{"All":false,"Wigzo":true},
+        "sentAt":"2026-01-02T03:05:00Z","writeKey":"wk_envelope","batch":[
+        {"type":"page","userId":"u1"},
+        {"type":"page","userId":"u2","context":{"ip":"203.0.113.9"},"integrations":{"Wigzo":false},
+         "sentAt":"2026-01-02T04:00:00Z","writeKey":"wk_item"},
+        {"type":"page","userId":"u3","context":{"locale":null},"integrations":{},"sentAt":null,"writeKey":7}]}"#;
+    let request = decode(body.as_bytes(), 10).unwrap();
+    assert_eq!(request.write_key.as_deref(), Some("wk_envelope"));
+    let stored = request.surroundings.to_stored();
+    // (person, ip, locale, wanted, sent at, key of its own)
+    let table = [
+        ("u1", "192.0.2.1", Some("hi-IN"), true, "2026-01-02T03:05:00Z", None),
+        ("u2", "203.0.113.9", Some("hi-IN"), false, "2026-01-02T04:00:00Z", Some("wk_item")),
+        ("u3", "192.0.2.1", None, true, "2026-01-02T03:05:00Z", None),
+    ];
+    assert_eq!(request.items.len(), table.len());
+    for (item, (person, ip, locale, wanted, sent_at, key)) in request.items.iter().zip(table) {
+        // On arrival, and at delivery from what was stored.
+        for surroundings in [request.surroundings.clone(), Surroundings::from_stored(&stored).unwrap()] {
+            let event = Event::read(item.raw, &surroundings).unwrap();
+            assert_eq!(event.person(), person);
+            assert_eq!(event.context.text("ip").as_deref(), Some(ip), "{person}");
+            assert_eq!(event.context.text("locale").as_deref(), locale, "{person}");
+            assert_eq!(event.wanted(super::Route::Tracking), wanted, "{person}");
+            assert_eq!(event.sent_at.as_ref().map(|time| time.text.as_ref()), Some(sent_at), "{person}");
+            assert_eq!(event.write_key.as_deref(), key, "{person}");
+        }
     }
 }
 
@@ -194,6 +229,21 @@ fn use_all(body: &[u8], signature: &str) {
         }
         let _ = (event.option("imageUrl"), event.title(), EventName::new(event.title()));
     }
+}
+
+/// The seeds of the fuzz targets (`fuzz/`), which an ordinary run would not touch.
+#[test]
+fn no_seed_does_harm() {
+    let mut count = 0;
+    for target in ["decode", "validate", "signature"] {
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        for seed in std::fs::read_dir(folder).unwrap() {
+            let bytes = std::fs::read(seed.unwrap().path()).unwrap();
+            use_all(&bytes, "");
+            count += 1;
+        }
+    }
+    assert!(count > 100, "{count}");
 }
 
 fn raw(text: &str) -> &RawValue {

@@ -92,8 +92,9 @@ pub(super) fn order(scene: &Scene<'_>) -> Json {
     json(&mut out, "shipping_cost", first(&["shipping"]).as_ref());
     json(&mut out, "total_discounts", first(&["discount"]).as_ref());
     list(&mut out, "coupons", order.text("coupon").map(|coupon| Json::text(&coupon)));
-    text(&mut out, "created_at", event.timestamp.as_ref());
-    text(&mut out, "updated_at", event.timestamp.as_ref());
+    let happened_at = event.happened_at(scene.arrival);
+    text(&mut out, "created_at", happened_at.as_ref());
+    text(&mut out, "updated_at", happened_at.as_ref());
     buyer(&mut out, event);
     text(&mut out, "financial_status", order.text("payment_method").as_ref());
     let items = products.iter().enumerate().filter_map(|(index, product)| line_item(index, product));

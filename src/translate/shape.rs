@@ -5,7 +5,7 @@
 //! describe goods and orders are in [`commerce`](super::commerce).
 
 use super::{commerce, field};
-use crate::segment::{Event, JsonType, text_of};
+use crate::segment::{Arrival, Event, JsonType, text_of};
 use crate::wigzo::{Json, JsonArray, JsonObject, LearnerId};
 
 /// The shapes that a profile may name.
@@ -41,6 +41,8 @@ pub(super) struct Scene<'e> {
     pub(super) event: &'e Event<'e>,
     /// Whom it is about.
     pub(super) learner: &'e LearnerId,
+    /// How and when it arrived: what its time is corrected by.
+    pub(super) arrival: Arrival,
 }
 
 impl Shape {

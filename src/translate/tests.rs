@@ -1,6 +1,6 @@
 //! The golden tables of `tests/golden/`, the captured requests of real senders, and properties of any event.
 //!
-//! A golden file is a list of cases: `== title`, options as `% word`, the events as `< json`, then what each of them
+//! A golden file is a list of cases: `== title`, options as `% word`, the way in as `% direct`, the events as `< json`, then what each of them
 //! becomes, `> endpoint body` per call or `! reason`. Several events in one case are spellings of one thing: all
 //! become the same. A file that differs from what the code does fails with the whole text as it would be now.
 
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::{Contactless, EngageTrack, Filtered, Identity, Options, Profile, Translation, translate};
-use crate::segment::{Event, Surroundings, decode};
+use crate::segment::{Arrival, Event, Moment, Route, Surroundings, decode};
 use crate::wigzo::Endpoint;
 
 fn golden(file: &str) -> PathBuf {
@@ -45,11 +45,20 @@ fn standard() -> &'static Profile {
     Profile::builtin("standard").unwrap()
 }
 
+/// When every event of these tests arrived, and how: behind a webhook, unless the golden file says `% direct`.
+fn arrival(route: Route) -> Arrival {
+    Arrival { route, received_at: Moment::of_text("2026-01-02T03:05:10Z").unwrap().millis() }
+}
+
 /// An event of a golden file or a property test, translated.
 pub(super) fn translated(json: &str, options: &Options) -> Translation {
+    arrived(Route::Webhook, json, options)
+}
+
+fn arrived(route: Route, json: &str, options: &Options) -> Translation {
     let raw: &RawValue = serde_json::from_str(json).unwrap();
     let event = Event::read(raw, &Surroundings::default()).unwrap_or_else(|why| panic!("{json}: {why:?}"));
-    translate(&event, standard(), options)
+    translate(&event, arrival(route), standard(), options)
 }
 
 fn written(translation: &Translation) -> String {
@@ -68,15 +77,16 @@ fn written(translation: &Translation) -> String {
 /// What a golden file should be, given what the code does.
 fn as_it_would_be(text: &str) -> String {
     let mut out = String::new();
-    let mut options = options();
+    let (mut options, mut route) = (options(), Route::Webhook);
     let mut result: Option<String> = None;
     for line in text.lines() {
         match line.split_at_checked(2) {
             Some(("> " | "! ", _)) => continue,
-            Some(("==", _)) => options = self::options(),
+            Some(("==", _)) => (options, route) = (self::options(), Route::Webhook),
+            Some(("% ", "direct")) => route = Route::Tracking,
             Some(("% ", word)) => options = with(word),
             Some(("< ", json)) => {
-                let now = written(&translated(json, &options));
+                let now = written(&arrived(route, json, &options));
                 assert_eq!(result.get_or_insert_with(|| now.clone()), &now, "spellings differ: {json}");
             }
             _ => out += &result.take().unwrap_or_default(),
@@ -112,9 +122,11 @@ fn captured_requests_become_the_expected_calls() {
         // The body is the last line; a line in brackets before it says how it was shown.
         let body = text.lines().rfind(|line| !line.is_empty()).unwrap();
         let request = decode(body.as_bytes(), 1000).unwrap();
+        let direct = text.starts_with("POST /v1/");
+        let arrival = arrival(if direct { Route::Tracking } else { Route::Webhook });
         for item in &request.items {
             match Event::read(item.raw, &request.surroundings) {
-                Ok(event) => now += &written(&translate(&event, standard(), &options())),
+                Ok(event) => now += &written(&translate(&event, arrival, standard(), &options())),
                 Err(rejection) => writeln!(now, "! {:?}", rejection.code).unwrap(),
             }
         }
@@ -127,7 +139,10 @@ fn nobody_to_send_it_for() {
     let raw: &RawValue = serde_json::from_str(r#"{"type":"track","event":"e","userId":"user-42"}"#).unwrap();
     let mut event = Event::read(raw, &Surroundings::default()).unwrap();
     event.user_id = None;
-    assert_eq!(translate(&event, standard(), &options()), Translation::Filtered(Filtered::NoLearnerId));
+    assert_eq!(
+        translate(&event, arrival(Route::Webhook), standard(), &options()),
+        Translation::Filtered(Filtered::NoLearnerId)
+    );
 }
 
 #[test]
@@ -197,7 +212,10 @@ fn a_row_without_calls_drops_its_event() {
     let raw: &RawValue =
         serde_json::from_str(r#"{"type":"track","event":"noise","userId":"user-42"}"#).unwrap();
     let event = Event::read(raw, &Surroundings::default()).unwrap();
-    assert_eq!(translate(&event, &profile, &options()), Translation::Filtered(Filtered::DroppedByProfile));
+    assert_eq!(
+        translate(&event, arrival(Route::Webhook), &profile, &options()),
+        Translation::Filtered(Filtered::DroppedByProfile)
+    );
 }
 
 // === properties of any event ===

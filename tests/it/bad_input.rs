@@ -673,6 +673,39 @@ async fn a_long_list_of_refused_events_is_cut() {
     assert_unharmed(service, 0).await;
 }
 
+#[tokio::test]
+async fn an_odd_event_is_kept_and_named_by_its_place() {
+    let service = service().start().await;
+    let batch = json!({"sentAt": "just now", "batch": [
+        {"type": "page", "userId": 42, "messageId": "odd-1", "sentAt": "2026-01-02T03:05:00Z"},
+        {"type": "page", "messageId": "refused"},
+        {"type": "page", "userId": "u", "messageId": "odd-2", "name": "", "writeKey": "wk_nobody"},
+        {"type": "page", "userId": "u", "messageId": "good", "sentAt": "2026-01-02T03:05:00.000Z"},
+    ]});
+    let reply = service.wire(&Request::post("/v1/batch").bearer("wk_acme").body(batch.to_string())).await;
+    let body = reply.json();
+    assert_eq!((&body["accepted"], &body["rejected"][0]["index"]), (&json!(3), &json!(1)));
+    assert_eq!(
+        body["warnings"],
+        json!([
+            {"index": 0, "code": "numeric_id"},
+            {"index": 2, "code": "empty_name"},
+            {"index": 2, "code": "unreadable_time"},
+        ])
+    );
+    let metrics = service.private("/metrics").await.body;
+    assert!(metrics.contains(r#"events_warned_total{code="empty_name"} 1"#), "{metrics}");
+
+    let many = vec![r#"{"type":"page","userId":7}"#; 5_000];
+    let reply = service.wire(&webhook(format!("[{}]", many.join(",")))).await;
+    assert_in_form(&reply, "5000 odd events");
+    let body = reply.json();
+    let listed = body["warnings"].as_array().unwrap().len();
+    assert!(listed > 200 && reply.body.len() < 16 * 1024, "{listed}");
+    assert_eq!(body["warnings_not_listed"], 5_000 - listed);
+    service.end().await;
+}
+
 // === what is odd, and carried ===
 
 /// about | event | person | what the call to Wigzo must contain, byte for byte
