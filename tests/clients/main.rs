@@ -94,19 +94,19 @@ const BROWSER: Client = Client {
 };
 const BATCHING_BROWSER: Client = Client { driver: "batching", ..BROWSER };
 
-/// A name for the trouble | what becomes of the first requests; without a step the port is closed at first
-const TROUBLES: &[(&str, &[Step])] = &[
-    ("asked to slow down", &[Step::Answer(429)]),
-    ("failing", &[Step::Answer(500), Step::Answer(500)]),
-    ("unavailable", &[Step::Answer(503), Step::Answer(503)]),
-    ("cut off before", &[Step::HangUp]),
-    ("kept, but the reply is lost", &[Step::LoseReply]),
-    ("all at once", &[Step::Answer(503), Step::LoseReply, Step::Answer(429)]),
-    ("refused", &[]),
-];
+/// What a run has to cope with: its name | how long the port is closed | what becomes of the first requests then.
+type Trouble = (&'static str, Duration, &'static [Step]);
 
-/// How long a closed port stays closed once the client posts: shorter than the patience of every client.
-const CLOSED: Duration = Duration::from_millis(600);
+const NONE: Trouble = ("none", Duration::ZERO, &[]);
+const TROUBLES: &[Trouble] = &[
+    ("asked to slow down", Duration::ZERO, &[Step::Answer(429)]),
+    ("failing", Duration::ZERO, &[Step::Answer(500), Step::Answer(500)]),
+    ("unavailable", Duration::ZERO, &[Step::Answer(503), Step::Answer(503)]),
+    ("cut off before", Duration::ZERO, &[Step::HangUp]),
+    ("kept, but the reply is lost", Duration::ZERO, &[Step::LoseReply]),
+    ("one after another", Duration::ZERO, &[Step::Answer(503), Step::LoseReply, Step::Answer(429)]),
+    ("refused", Duration::from_millis(600), &[]),
+];
 
 // === The promises ===
 
@@ -149,16 +149,15 @@ tests! {
 }
 
 async fn posts(client: Client, folder: &Path) {
-    let duplicates = run(client, folder, "nothing", Some(&[])).await;
+    let duplicates = run(client, folder, &NONE).await;
     assert_eq!(duplicates, 0, "{client:?} sent something twice without need");
 }
 
 async fn tries_again(client: Client, folder: &Path) {
     let mut runs = JoinSet::new();
-    for (trouble, script) in TROUBLES {
+    for trouble in TROUBLES {
         let folder = folder.to_owned();
-        let script = (!script.is_empty()).then_some(*script);
-        runs.spawn(async move { run(client, &folder, trouble, script).await });
+        runs.spawn(async move { run(client, &folder, trouble).await });
     }
     while let Some(run) = runs.join_next().await {
         run.unwrap();
@@ -167,16 +166,15 @@ async fn tries_again(client: Client, folder: &Path) {
 
 /// Runs the client once and compares what it was told, what the service says and what the stand-in has. Returns how
 /// many events the service recognised as sent again.
-async fn run(client: Client, folder: &Path, trouble: &str, script: Option<&[Step]>) -> u64 {
+async fn run(client: Client, folder: &Path, (trouble, closed, script): &Trouble) -> u64 {
     let key = r#"
         [organizations.shop]
         org_token = "made-up-org-token"
         source_keys = ["wk_made_up"]
     "#;
     let service = Service::sandbox().config(key).start().await;
-    let proxy = Proxy::closed(&service.public, script.unwrap_or(&[]));
-    let closed = script.is_none().then_some(CLOSED).unwrap_or_default();
-    let (seen, said) = drive(client, folder, proxy, closed).await;
+    let proxy = Proxy::closed(&service.public, script);
+    let (seen, said) = drive(client, folder, proxy, *closed).await;
     let about = || format!("{client:?}\ntrouble: {trouble}\nsaid: {said}\nservice: {}", service.log());
 
     let (left, exchanges) = seen.end();

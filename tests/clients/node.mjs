@@ -18,6 +18,9 @@ function gaveUp(error) {
   process.exitCode = 1;
 }
 
+// More than the 3 of these two, whose patience would be 1.4 seconds: the machine may be busy with other tests.
+const retryCount = 6;
+
 const clients = {
   segment() {
     const { Analytics } = require("@segment/analytics-node");
@@ -27,7 +30,7 @@ const clients = {
   },
   legacy() {
     const Analytics = require("analytics-node");
-    const client = new Analytics(writeKey, { host, flushInterval: 200, errorHandler: gaveUp });
+    const client = new Analytics(writeKey, { host, flushInterval: 200, retryCount, errorHandler: gaveUp });
     return { client, end: () => client.flush() };
   },
   rudder() {
@@ -35,6 +38,7 @@ const clients = {
     const client = new (Analytics.default ?? Analytics)(writeKey, {
       dataPlaneUrl: host,
       flushInterval: 200,
+      retryCount,
       errorHandler: gaveUp,
     });
     return { client, end: () => client.flush() };
