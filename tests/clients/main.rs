@@ -227,6 +227,13 @@ async fn drive(client: Client, folder: &Path, proxy: Proxy, closed: Duration) ->
         .arg(format!("http://{}", proxy.address))
         .arg(install::sources().join("calls.json"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let seen = Arc::clone(&proxy.state);
+    let proxy = if closed.is_zero() {
+        proxy.open();
+        None
+    } else {
+        Some(proxy)
+    };
     let mut child = command.spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut stderr = child.stderr.take().unwrap();
@@ -239,7 +246,9 @@ async fn drive(client: Client, folder: &Path, proxy: Proxy, closed: Duration) ->
         begun
     };
     let begun = tokio::time::timeout(PATIENCE, outage).await;
-    let seen = proxy.open();
+    if let Some(proxy) = proxy {
+        proxy.open();
+    }
     let (mut rest, mut errors) = (Vec::new(), Vec::new());
     let end = async {
         while stdout.read_buf(&mut rest).await.unwrap() > 0 {}

@@ -35,8 +35,8 @@ pub struct Exchange {
 /// A proxy with an address; connections are refused until it is opened.
 pub struct Proxy {
     pub address: SocketAddr,
+    pub state: Arc<State>,
     socket: TcpSocket,
-    state: Arc<State>,
 }
 
 /// What a proxy has left to do and has seen.
@@ -52,18 +52,17 @@ impl Proxy {
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let script = Mutex::new(script.iter().copied().collect());
         let state = State { service: service.to_owned(), script, exchanges: Mutex::default() };
-        Self { address: socket.local_addr().unwrap(), socket, state: Arc::new(state) }
+        Self { address: socket.local_addr().unwrap(), state: Arc::new(state), socket }
     }
 
-    pub fn open(self) -> Arc<State> {
-        let (listener, state) = (self.socket.listen(64).unwrap(), Arc::clone(&self.state));
+    pub fn open(self) {
+        let (listener, state) = (self.socket.listen(64).unwrap(), self.state);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let state = Arc::clone(&state);
                 tokio::spawn(async move { state.serve(client).await });
             }
         });
-        self.state
     }
 }
 
