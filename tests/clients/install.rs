@@ -1,6 +1,6 @@
 //! Puts real clients where a test can run them: under `clients/` in the target directory, once per set of versions.
 //!
-//! A folder is complete when its marker names what was asked for; until then it is made anew. A lock beside it keeps
+//! A folder is complete when its marker holds what was asked for; until then it is made anew. A lock beside it keeps
 //! tests of one run, and runs of several checkouts, from installing the same thing at once. What a client depends on is
 //! not pinned, as it would not be in a shop.
 
@@ -13,6 +13,9 @@ use tokio::process::Command;
 
 /// How long an installation may take before it counts as impossible.
 const PATIENCE: Duration = Duration::from_mins(3);
+
+/// What the project of the Rust crate's driver is made of.
+const RUST_PROJECT: [&str; 2] = ["Cargo.toml", "src/main.rs"];
 
 /// A client's packages, with the tool that installs them.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +45,11 @@ impl Packages {
         let lock = File::create(folder.with_extension("lock")).unwrap();
         lock.lock().unwrap();
         let complete = folder.join("complete");
-        if std::fs::read_to_string(&complete).is_ok_and(|installed| installed == pins) {
+        let wanted = match self {
+            Self::Npm(_) | Self::Pip(_) => pins,
+            Self::Cargo(_) => RUST_PROJECT.map(|file| std::fs::read_to_string(rust(file)).unwrap()).concat(),
+        };
+        if std::fs::read_to_string(&complete).is_ok_and(|installed| installed == wanted) {
             return Ok(folder);
         }
         match self {
@@ -52,7 +59,7 @@ impl Packages {
         }
         std::fs::create_dir_all(&folder).unwrap();
         self.run(&folder).await?;
-        std::fs::write(complete, pins).unwrap();
+        std::fs::write(complete, wanted).unwrap();
         Ok(folder)
     }
 
@@ -69,9 +76,9 @@ impl Packages {
                 finish(pip.args(packages), folder).await
             }
             Self::Cargo(_) => {
-                for file in ["Cargo.toml", "src/main.rs"] {
-                    std::fs::create_dir_all(folder.join("src")).unwrap();
-                    std::fs::copy(sources().join("rust").join(file), folder.join(file)).unwrap();
+                std::fs::create_dir_all(folder.join("src")).unwrap();
+                for file in RUST_PROJECT {
+                    std::fs::copy(rust(file), folder.join(file)).unwrap();
                 }
                 let mut cargo = Command::new(env!("CARGO"));
                 cargo.args(["build", "--quiet"]).env("CARGO_TARGET_DIR", folder.join("target"));
@@ -107,6 +114,10 @@ impl Packages {
 /// Where this file and the drivers are.
 pub fn sources() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+fn rust(file: &str) -> PathBuf {
+    sources().join("rust").join(file)
 }
 
 fn clients() -> PathBuf {
