@@ -10,6 +10,7 @@
 pub mod accept;
 mod authenticate;
 mod body;
+mod cors;
 mod hear_out;
 mod probe;
 mod receive;
@@ -115,16 +116,22 @@ pub struct Ingress {
 /// The whole public side: every route and the stack around them, outermost first.
 pub fn router(ingress: Arc<Ingress>) -> Router {
     let webhook = MethodFilter::POST.or(MethodFilter::PUT).or(MethodFilter::PATCH);
-    let batch = || post(|state, request| enter(state, request, Entry::tracking(None)));
+    let batch =
+        || post(|state, request| enter(state, request, Entry::tracking(None))).options(cors::preflight);
     let mut router = Router::new()
-        .route("/webhook", on(webhook, |state, request| enter(state, request, Entry::webhook(None))))
+        .route(
+            "/webhook",
+            on(webhook, |state, request| enter(state, request, Entry::webhook(None)))
+                .options(cors::preflight),
+        )
         .route(
             "/webhook/{organization}",
             on(webhook, |state, path: Result<Path<String>, PathRejection>, request| {
                 // A path that is no text names nobody, and no organization's name is empty.
                 let organization = path.map(|Path(name)| name).unwrap_or_default();
                 enter(state, request, Entry::webhook(Some(organization)))
-            }),
+            })
+            .options(cors::preflight),
         )
         .route("/v1/batch", batch())
         .route("/v1/import", batch())
@@ -135,8 +142,11 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
     for kind in Kind::ALL {
         let (name, letter) = (kind.as_str(), kind.as_str().chars().next().unwrap_or_default());
         for path in [format!("/v1/{name}"), format!("/v1/{letter}")] {
-            router = router
-                .route(&path, post(move |state, request| enter(state, request, Entry::tracking(Some(kind)))));
+            router = router.route(
+                &path,
+                post(move |state, request| enter(state, request, Entry::tracking(Some(kind))))
+                    .options(cors::preflight),
+            );
         }
     }
     router
@@ -150,6 +160,8 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         .layer(CatchPanicLayer::custom(reply::panicked))
         // A refusal must reach a sender that is still sending.
         .layer(middleware::from_fn_with_state(Arc::clone(&ingress), hear_out::hear_out))
+        // A page may read every reply, those of the layers below too.
+        .layer(middleware::from_fn(cors::let_read))
         .with_state(ingress)
 }
 

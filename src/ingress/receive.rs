@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::authenticate::{self, Shown, Unauthenticated};
 use super::probe::Phase;
 use super::reply::{self, Finding, Refusal, Rejected};
-use super::{Ingress, body};
+use super::{Ingress, body, cors};
 use crate::organization::Organization;
 use crate::queue::{Appended, DedupKey, NewEnvelope};
 use crate::segment::{self, Event, Kind, Route, Shape, Surroundings};
@@ -157,6 +157,8 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry, shown: Show
         Shown::Nothing => authenticate::by_write_key(request.write_key.as_deref(), &ingress.organizations)?,
     };
     authenticate::signature(&head.headers, entry.route, &organization, body, &request)?;
+    // Not before: who asks without a key learns nothing about the organization.
+    cors::check(&head.headers, &organization)?;
     if authenticate::contradicts(request.write_key.as_deref(), &organization, &ingress.organizations) {
         tracing::warn!(
             organization = organization.name,

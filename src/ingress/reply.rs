@@ -12,6 +12,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response as HttpResponse, StatusCode};
 use serde::Serialize;
 
+use super::cors::Withheld;
 use crate::queue::{AppendError, Appended};
 use crate::segment::{Malformed, Rejection, RejectionCode, Route};
 
@@ -24,6 +25,8 @@ pub(super) enum Refusal {
     Method,
     /// No key, a wrong key, an unknown organization or a bad signature: never said which.
     Unauthenticated,
+    /// The page that sent it is of an origin that the organization does not list.
+    Origin,
     /// `Content-Encoding` is none that we unpack.
     Encoding,
     /// The body could not be unpacked or did not arrive whole.
@@ -117,6 +120,7 @@ impl Refusal {
             Self::UnknownPath => (StatusCode::NOT_FOUND, "unknown_path"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Unauthenticated => (StatusCode::UNAUTHORIZED, "unauthorized"),
+            Self::Origin => (StatusCode::FORBIDDEN, "origin_not_allowed"),
             Self::Encoding => (StatusCode::BAD_REQUEST, "unsupported_encoding"),
             Self::Body => (StatusCode::BAD_REQUEST, "unreadable_body"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
@@ -146,6 +150,7 @@ impl Refusal {
                 "The request could not be authenticated: check the key or the shared secret and the address."
                     .to_owned()
             }
+            Self::Origin => "Pages of this origin may not send here: see cors_origins.".to_owned(),
             Self::Encoding => "Content-Encoding must be gzip, deflate, br, zstd or absent.".to_owned(),
             Self::Body => "The body did not arrive whole, or is not what Content-Encoding says.".to_owned(),
             Self::TooLarge { limit } => format!("The request is larger than {limit} bytes after unpacking."),
@@ -196,6 +201,9 @@ pub(super) fn refuse(refusal: &Refusal) -> Response {
     let mut response = json(status, &Body { message: refusal.message(), code });
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
+    }
+    if *refusal == Refusal::Origin {
+        response.extensions_mut().insert(Withheld);
     }
     response
 }

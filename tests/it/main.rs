@@ -17,6 +17,7 @@ mod bad_input;
 mod captures;
 mod configuration;
 mod conservation;
+mod cors;
 mod crash;
 mod dedup;
 mod delivery;
