@@ -12,6 +12,7 @@ mod authenticate;
 mod body;
 mod cors;
 mod hear_out;
+mod pixel;
 mod probe;
 mod receive;
 mod reply;
@@ -136,6 +137,7 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         .route("/v1/batch", batch())
         .route("/v1/import", batch())
         .route("/v1/b", batch())
+        .route("/v1/pixel/{type}", get(pixel::pixel).options(cors::preflight))
         .route("/livez", get(probe::live))
         .route("/readyz", get(probe::ready))
         .route("/healthz", get(probe::ready));

@@ -12,6 +12,7 @@
 mod decode;
 mod event;
 mod finding;
+mod form;
 mod name;
 mod object;
 mod read;
@@ -24,6 +25,7 @@ mod tests;
 pub use decode::{Item, Malformed, Request, Shape, Surroundings, decode};
 pub use event::{Event, Kind, message_id};
 pub use finding::{Rejection, RejectionCode, Warning};
+pub use form::{event_of, form_body, form_event};
 pub use name::EventName;
 pub use object::Object;
 pub use signature::signed_by;

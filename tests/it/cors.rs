@@ -43,6 +43,7 @@ async fn a_preflight_is_answered_on_every_event_route_without_a_key() {
             .map(str::to_owned)
             .into();
     for kind in ["identify", "track", "page", "screen", "group", "alias"] {
+        paths.push(format!("/v1/pixel/{kind}"));
         paths.extend([format!("/v1/{kind}"), format!("/v1/{}", &kind[..1])]);
     }
     for path in paths {

@@ -23,6 +23,7 @@ mod dedup;
 mod delivery;
 mod first_event;
 mod limits;
+mod pixel;
 mod probes;
 mod secrets;
 mod service;
