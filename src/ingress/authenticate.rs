@@ -56,6 +56,14 @@ pub(super) fn by_write_key(
         .ok_or(Unauthenticated)
 }
 
+/// Whether a source key decides (or will, once the body is read), and not the path.
+pub(super) fn by_key(headers: &HeaderMap, key_header: &str, shown: &Shown) -> bool {
+    match shown {
+        Shown::Known(_) => matches!(source_key(headers, key_header), Ok(Some(_))),
+        Shown::Nothing => true,
+    }
+}
+
 /// Whether `writeKey` says something else than what has decided before: another organization, or a key that is none.
 /// A sender with two keys is set up wrong, and one of them may be the one that its owner believes in.
 pub(super) fn contradicts(

@@ -22,6 +22,7 @@ mod crash;
 mod dedup;
 mod delivery;
 mod first_event;
+mod form;
 mod limits;
 mod pixel;
 mod probes;
