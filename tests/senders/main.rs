@@ -13,6 +13,7 @@
 )]
 
 mod actions;
+mod chromium;
 mod install;
 #[expect(dead_code, reason = "the harness of tests/it has more than is needed here")]
 #[path = "../it/service.rs"]
