@@ -31,6 +31,7 @@ fn envelope(organization: &Arc<str>, n: usize, payload: &str) -> NewEnvelope {
         received_at: UnixMillis(1_800_000_000_000),
         payload: payload.into(),
         surroundings: "".into(),
+        forgets: false,
     }
 }
 

@@ -12,7 +12,7 @@ pub mod client;
 pub mod schedule;
 pub mod scheduler;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tokio::task::{Id, JoinSet};
 use crate::clock::{Clock, Span, UnixMillis};
 use crate::organization::Organizations;
 use crate::outcome::Owed;
-use crate::queue::{Arrivals, Claim, Envelope, Queue, QueueError};
+use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
 use attempt::{Round, Workshop};
@@ -95,6 +95,9 @@ impl Default for Config {
 /// Bytes of one organization's envelopes that are held in memory.
 const WINDOW_BYTES: usize = 16 << 20;
 
+/// How many requests to forget are remembered for reads that were under way when they came.
+const REMEMBERED: usize = 256;
+
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -112,6 +115,8 @@ pub struct Delivery {
     tickets: HashMap<Id, Ticket>,
     /// When each suspended organization is probed next, as it was last told.
     told_probes: HashMap<Arc<str>, UnixMillis>,
+    /// The newest people to forget.
+    forgotten: VecDeque<Forgotten>,
     reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
     clock: Clock,
     metrics: Arc<Metrics>,
@@ -163,6 +168,7 @@ impl Delivery {
             workers: JoinSet::new(),
             tickets: HashMap::new(),
             told_probes: HashMap::new(),
+            forgotten: VecDeque::new(),
             reads: JoinSet::new(),
             clock,
             metrics,
@@ -202,11 +208,19 @@ impl Delivery {
     }
 
     fn arrivals(&mut self) {
-        let Arrivals { envelopes, unread, .. } = self.queue.fresh().take();
+        let Arrivals { envelopes, forgotten, unread, .. } = self.queue.fresh().take();
         let now = self.clock.now();
         for envelope in envelopes {
             let organization = Arc::clone(&envelope.content.organization);
             self.scheduler.offer(&organization, item(envelope), now);
+        }
+        // After the envelopes: some of them may be older than the request.
+        for forgotten in forgotten {
+            self.scheduler.forget(&forgotten.organization, LaneKey::of(&forgotten.lane), now, |envelope| {
+                forgotten.covers(envelope)
+            });
+            self.forgotten.truncate(REMEMBERED - 1);
+            self.forgotten.push_front(forgotten);
         }
         for (organization, latest) in unread {
             if self.organizations.by_name(&organization).is_none() {
@@ -258,6 +272,8 @@ impl Delivery {
         let Some(ticket) = self.tickets.remove(&id) else { return };
         let finish = match round.again {
             None => Finish::Ended,
+            // The person was forgotten while it was in flight; the queue has ended it.
+            Some((envelope, _)) if self.forgotten.iter().any(|it| it.covers(&envelope)) => Finish::Ended,
             Some((envelope, due)) => Finish::Again(Item { due: Some(due), ..item(envelope) }),
         };
         self.scheduler.finish(ticket, finish, round.health, self.clock.now());
@@ -282,7 +298,18 @@ impl Delivery {
 
     fn has_read(&mut self, (read, found): (Read, Result<Vec<Envelope>, QueueError>)) {
         match found {
-            Ok(found) => self.scheduler.read(&read, found.into_iter().map(item).collect(), self.clock.now()),
+            Ok(found) => {
+                // A read that began before a request to forget may have found what it covers. Such an envelope is not
+                // worked; the queue ends it.
+                let kept = |envelope: &Envelope| !self.forgotten.iter().any(|it| it.covers(envelope));
+                let all_gone = !found.is_empty() && !found.iter().any(kept);
+                let found: Vec<_> = found.into_iter().filter(kept).map(item).collect();
+                if all_gone {
+                    self.scheduler.read_failed(&read);
+                } else {
+                    self.scheduler.read(&read, found, self.clock.now());
+                }
+            }
             Err(_) => self.scheduler.read_failed(&read),
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //! * A request is atomic: all of its valid events are kept, or none and the status says so.
-//! * Every situation has one reply, in one exhaustive table ([`reply`]); never a 3xx, never silence: a deadline stands
+//! * Every situation has one reply, in one exhaustive table (`reply`); never a 3xx, never silence: a deadline stands
 //!   over each request. A caller cannot tell from a 401 which part was wrong.
 //! * What is kept is the event's exact bytes. Nothing is translated here, and Wigzo is not known.
 

@@ -33,7 +33,7 @@ pub use envelope::{
     Attempt, Claim, DedupKey, Envelope, Lookup, NewEnvelope, Place, Progress, Record, Resolution, Seq,
     Settlement, State,
 };
-pub use fresh::{Arrivals, Fresh};
+pub use fresh::{Arrivals, Forgotten, Fresh};
 
 /// `[queue]`: where events are kept and how much of the disk they may take.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

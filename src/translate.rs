@@ -6,6 +6,7 @@
 
 mod amount;
 mod commerce;
+mod engage;
 mod field;
 mod identify;
 mod identity;
@@ -18,6 +19,7 @@ mod tests;
 use crate::segment::{Event, Kind};
 use crate::wigzo::Call;
 
+pub use engage::EngageTrack;
 pub use identity::Identity;
 pub use profile::{Profile, ProfileError};
 
@@ -33,6 +35,8 @@ pub struct Options {
     pub link_anonymous: bool,
     /// What happens to an identify without e-mail and phone; `None` takes the profile's rule.
     pub contactless: Option<Contactless>,
+    /// What a track event of Engage's becomes.
+    pub engage_track: EngageTrack,
     /// What derived learner ids are derived within: the organization token.
     pub namespace: String,
 }
@@ -75,15 +79,37 @@ pub enum Filtered {
 pub fn translate(event: &Event<'_>, profile: &Profile, options: &Options) -> Translation {
     let made = match event.kind {
         Kind::Identify => identify::calls(event, profile, options),
-        Kind::Track => calls(event, profile.track(&event.event), Filtered::DroppedByProfile, options),
+        Kind::Track => track(event, profile, options),
         Kind::Page => calls(event, &profile.page, Filtered::TypeNotMapped, options),
         Kind::Screen => calls(event, &profile.screen, Filtered::TypeNotMapped, options),
         Kind::Group => calls(event, &profile.group, Filtered::TypeNotMapped, options),
         Kind::Alias => calls(event, &profile.alias, Filtered::TypeNotMapped, options),
+        // Carried out where events are kept; Wigzo has no call for it.
+        Kind::Delete => Err(Filtered::TypeNotMapped),
     };
     match made {
         Ok(calls) => Translation::Calls(calls),
         Err(reason) => Translation::Filtered(reason),
+    }
+}
+
+/// The calls of a track event: as the profile maps it, and before that, since the event may set off a campaign which
+/// asks for it, what Engage computed about the person.
+fn track(event: &Event<'_>, profile: &Profile, options: &Options) -> Result<Vec<Call>, Filtered> {
+    let mapped = || calls(event, profile.track(&event.event), Filtered::DroppedByProfile, options);
+    let Some(computed) = engage::computed(event) else { return mapped() };
+    let identify = || identify::computed_calls(event, &computed, profile, options);
+    match options.engage_track {
+        EngageTrack::Event => mapped(),
+        EngageTrack::Identify => identify(),
+        EngageTrack::Both => match (identify(), mapped()) {
+            (Ok(mut calls), Ok(events)) => {
+                calls.extend(events);
+                Ok(calls)
+            }
+            (Ok(calls), Err(_)) | (Err(_), Ok(calls)) => Ok(calls),
+            (Err(_), Err(reason)) => Err(reason),
+        },
     }
 }
 

@@ -381,3 +381,23 @@ fn reason_of_result(result: &Result<Answer, Failure>) -> Reason {
         Err(Failure::TimedOut) => Reason::TimedOut,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::keyed;
+    use crate::wigzo::{Call, Json, LearnerId, Person, Source};
+
+    /// An identify before the event leaves the event its key: `engage_track` may change between two tries.
+    #[test]
+    fn the_key_of_an_event_does_not_depend_on_the_identifies_before_it() {
+        let learner = LearnerId::raw("learner-1");
+        let identify = Call::identify(&learner, &Person::default(), Source::Web);
+        let event = Call::event(&learner, "Audience Entered", &Json::text("x"), Source::Web);
+        let keys = |calls: &[Call]| keyed(calls).into_iter().map(|(key, _)| key).collect::<Vec<_>>();
+        assert_eq!(keys(std::slice::from_ref(&event)), ["event/Audience_Entered"]);
+        assert_eq!(
+            keys(&[identify.clone(), identify, event]),
+            ["identify", "identify#2", "event/Audience_Entered"]
+        );
+    }
+}

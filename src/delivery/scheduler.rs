@@ -179,6 +179,8 @@ struct Suspension {
 struct Lane<T> {
     items: VecDeque<Item<T>>,
     in_flight: bool,
+    /// Whether it stands among the organization's ready lanes.
+    is_ready: bool,
 }
 
 // === impl Scheduler ===
@@ -238,6 +240,35 @@ impl<T> Scheduler<T> {
         org.latest = org.latest.max(item.seq);
         if !was_behind && org.has_room(&limits) {
             self.take(id, item, now);
+        }
+    }
+
+    /// Lets go of what a lane holds, where `matches` says so (lanes may be shared, see [`LaneKey`]). What is in flight
+    /// is not touched.
+    pub fn forget(
+        &mut self,
+        organization: &str,
+        lane: LaneKey,
+        now: UnixMillis,
+        matches: impl Fn(&T) -> bool,
+    ) {
+        let Some(&id) = self.names.get(organization) else { return };
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        let Some(held) = org.lanes.get_mut(&lane) else { return };
+        let (gone, kept) = std::mem::take(&mut held.items).into_iter().partition(|item| matches(&item.load));
+        let gone: VecDeque<Item<T>> = gone;
+        held.items = kept;
+        org.held -= gone.len();
+        org.held_bytes -= gone.iter().map(|item| item.size).sum::<usize>();
+        if held.in_flight || gone.is_empty() {
+            return;
+        }
+        held.is_ready = false;
+        org.ready.retain(|key| *key != lane);
+        if held.items.is_empty() {
+            org.lanes.remove(&lane);
+        } else {
+            self.arm(id, lane, now);
         }
     }
 
@@ -304,7 +335,11 @@ impl<T> Scheduler<T> {
         org.held += 1;
         org.held_bytes += item.size;
         let key = item.lane;
-        let lane = org.lanes.entry(key).or_insert_with(|| Lane { items: VecDeque::new(), in_flight: false });
+        let lane = org.lanes.entry(key).or_insert_with(|| Lane {
+            items: VecDeque::new(),
+            in_flight: false,
+            is_ready: false,
+        });
         lane.items.push_back(item);
         if lane.items.len() == 1 && !lane.in_flight {
             self.arm(id, key, now);
@@ -314,10 +349,14 @@ impl<T> Scheduler<T> {
     /// Puts a lane with a new head where it belongs: among the ready ones, or behind a timer.
     fn arm(&mut self, id: usize, key: LaneKey, now: UnixMillis) {
         let Some(org) = self.organizations.get_mut(id) else { return };
-        let Some(head) = org.lanes.get(&key).and_then(|lane| lane.items.front()) else { return };
+        // A timer of a head that was forgotten may come to a lane that is ready already.
+        let idle = |lane: &&mut Lane<T>| !lane.in_flight && !lane.is_ready;
+        let Some(lane) = org.lanes.get_mut(&key).filter(idle) else { return };
+        let Some(head) = lane.items.front() else { return };
         match head.due {
             Some(due) if due > now => self.timers.push(Reverse((due, id, Some(key)))),
             _ => {
+                lane.is_ready = true;
                 org.ready.push_back(key);
                 self.give_turn(id);
             }
@@ -459,7 +498,7 @@ impl<T> Organization<T> {
         let key = self.ready.pop_front()?;
         let lane = self.lanes.get_mut(&key)?;
         let item = lane.items.pop_front()?;
-        lane.in_flight = true;
+        (lane.in_flight, lane.is_ready) = (true, false);
         self.in_flight += 1;
         self.held -= 1;
         self.held_bytes -= item.size;

@@ -14,7 +14,7 @@ use super::reply::{self, Finding, Refusal, Rejected};
 use super::{Ingress, body, cors};
 use crate::organization::Organization;
 use crate::queue::{Appended, DedupKey, NewEnvelope};
-use crate::segment::{self, Event, Kind, Route, Shape, Surroundings};
+use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
 
 /// How a request came in.
 #[derive(Debug, Clone)]
@@ -188,6 +188,7 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry, shown: Show
         stored: surroundings.to_stored().into(),
         surroundings,
         max_event: config.max_event.as_u64(),
+        deletions: entry.route == Route::Webhook && form.is_none(),
     };
     let mut envelopes = Vec::with_capacity(request.items.len());
     let mut rejected = Vec::new();
@@ -210,6 +211,8 @@ struct Intake<'a> {
     surroundings: Surroundings<'a>,
     stored: Box<str>,
     max_event: u64,
+    /// Whether it may ask for deletions.
+    deletions: bool,
 }
 
 impl Intake<'_> {
@@ -220,6 +223,16 @@ impl Intake<'_> {
         }
         let event = Event::read(raw, &self.surroundings)
             .map_err(|rejection| (segment::message_id(raw), Finding::Rule(rejection)))?;
+        if event.kind == Kind::Delete && !self.deletions {
+            // A write key is public in every browser: it may add to what is known of a person, not take it away. It is all
+            // that vouches for a form.
+            let message = "A deletion is taken from Segment's webhooks only.".to_owned();
+            let code = RejectionCode::UnsupportedEventType;
+            return Err((
+                segment::message_id(raw),
+                Finding::Rule(Rejection { code, pointer: "/type", message }),
+            ));
+        }
         let message_id: Box<str> = match &event.message_id {
             Some(id) => id.as_ref().into(),
             None => self.made_up_id(&event, raw.get()),
@@ -235,6 +248,7 @@ impl Intake<'_> {
             received_at: self.received_at,
             payload: raw.get().into(),
             surroundings: self.stored.clone(),
+            forgets: event.kind == Kind::Delete,
         })
     }
 

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::origin::AllowedOrigin;
 use crate::secret::Secret;
-use crate::translate::{Contactless, Identity, Profile};
+use crate::translate::{Contactless, EngageTrack, Identity, Profile};
 
 /// What holds for every organization that does not say otherwise.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -25,6 +25,8 @@ pub struct Defaults {
     /// What happens to an identify without e-mail and phone. Unset: what the profile says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contactless: Option<Contactless>,
+    /// What becomes of a computed trait, audience or journey step that Segment's Engage sends as a track event.
+    pub engage_track: EngageTrack,
     /// Where Wigzo's API lives: http or https, a path prefix is kept; no query, fragment, user name or password.
     pub base_url: BaseUrl,
     /// Whether a request with one single invalid event is answered with 400 and the reason. Off: 200, and the reason
@@ -49,6 +51,7 @@ impl Default for Defaults {
             identity: Identity::UserFirst,
             link_anonymous: true,
             contactless: None,
+            engage_track: EngageTrack::Both,
             base_url: BaseUrl::wigzo(),
             report_rejections: true,
             obey_integrations: ObeyIntegrations::Tracking,
@@ -115,6 +118,10 @@ pub struct Config {
     #[schemars(extend("examples" = ["skip"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub contactless: Option<Contactless>,
+    /// Overrides `organization_defaults.engage_track`.
+    #[schemars(extend("examples" = ["both"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engage_track: Option<EngageTrack>,
     /// Overrides `organization_defaults.base_url`.
     #[schemars(extend("examples" = ["https://tracker.wigzopush.com"]))]
     #[serde(skip_serializing_if = "Option::is_none")]

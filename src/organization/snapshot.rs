@@ -141,6 +141,7 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
             identity: config.identity.unwrap_or(defaults.identity),
             link_anonymous: config.link_anonymous.unwrap_or(defaults.link_anonymous),
             contactless: config.contactless.or(defaults.contactless),
+            engage_track: config.engage_track.unwrap_or(defaults.engage_track),
             namespace: org_token.expose().to_owned(),
         },
         shared_secrets: config.shared_secrets.clone(),
@@ -201,6 +202,7 @@ fn check_token(name: &str, config: &Config, problems: &mut Problems) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::translate::EngageTrack;
 
     const TOKEN: &str = "made-up-org-token";
 
@@ -239,17 +241,23 @@ mod tests {
 
     #[test]
     fn what_an_organization_says_overrides_the_defaults() {
-        let defaults: Defaults =
-            toml::from_str("link_anonymous = false\nmax_in_flight = 8\nreport_rejections = false").unwrap();
+        let defaults: Defaults = toml::from_str(
+            "link_anonymous = false\nmax_in_flight = 8\nreport_rejections = false\nengage_track = \"event\"",
+        )
+        .unwrap();
         let configs = configs(&format!(
             "[acme]\norg_token = \"{TOKEN}\"\nmax_in_flight = 9\nidentity = \"raw\"\nopen = true\n\
-             obey_integrations = \"never\"\nshared_secrets = [\"hush\"]"
+             obey_integrations = \"never\"\nengage_track = \"identify\"\nshared_secrets = [\"hush\"]\n\
+             [beta]\norg_token = \"{TOKEN}\""
         ));
         let built = Organizations::build(&defaults, &configs).unwrap();
         let acme = built.by_name("acme").unwrap();
         assert_eq!(acme.max_in_flight, 9);
         assert!(!acme.translation.link_anonymous && !acme.report_rejections && acme.open);
         assert_eq!(acme.translation.identity, crate::translate::Identity::Raw);
+        assert_eq!(acme.translation.engage_track, EngageTrack::Identify);
+        assert_eq!(built.by_name("beta").unwrap().translation.engage_track, EngageTrack::Event);
+        assert_eq!(Defaults::default().engage_track, EngageTrack::Both);
         assert_eq!(acme.translation.namespace, TOKEN);
         assert_eq!(acme.obey_integrations, super::super::ObeyIntegrations::Never);
         assert_eq!(acme.shared_secrets.len(), 1);

@@ -75,6 +75,8 @@ pub struct NewEnvelope {
     pub payload: Box<str>,
     /// What stood around it in its request.
     pub surroundings: Box<str>,
+    /// Whether it asks to forget the person: it is not worked, but everything of theirs that came before it goes.
+    pub forgets: bool,
 }
 
 impl NewEnvelope {

@@ -25,9 +25,31 @@ pub struct Fresh {
 pub struct Arrivals {
     /// Envelopes in commit order.
     pub envelopes: Vec<Envelope>,
+    /// People to forget: organization, lane, and the number before which nothing of theirs may be worked any more.
+    pub forgotten: Vec<Forgotten>,
     /// Organizations with envelopes that are in the queue only, with the newest number among them.
     pub unread: HashMap<Arc<str>, Seq>,
     bytes: usize,
+}
+
+/// A person to forget.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forgotten {
+    /// The organization.
+    pub organization: Arc<str>,
+    /// The person.
+    pub lane: Box<str>,
+    /// Only envelopes with smaller numbers.
+    pub upto: Seq,
+}
+
+impl Forgotten {
+    /// Whether an envelope is one of those.
+    pub fn covers(&self, envelope: &Envelope) -> bool {
+        envelope.seq < self.upto
+            && envelope.content.lane == self.lane
+            && envelope.content.organization == self.organization
+    }
 }
 
 impl Fresh {
@@ -52,6 +74,14 @@ impl Fresh {
         }
         drop(waiting);
         self.arrived.notify_one();
+    }
+
+    /// Tells whom to forget, before anything that was committed later is offered.
+    pub fn forget(&self, forgotten: Vec<Forgotten>) {
+        if !forgotten.is_empty() {
+            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).forgotten.extend(forgotten);
+            self.arrived.notify_one();
+        }
     }
 
     /// Notes that an organization has envelopes in the queue up to `latest`.

@@ -21,6 +21,7 @@
 //! # Crashes
 //! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for.
 
+mod forget;
 mod reader;
 mod schema;
 mod store;
@@ -32,7 +33,7 @@ mod writer;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -68,6 +69,12 @@ struct Shared {
     stats: Mutex<Stats>,
     fresh: Fresh,
     pending_bytes: AtomicUsize,
+}
+
+impl Shared {
+    fn stats(&self) -> MutexGuard<'_, Stats> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Sqlite {
@@ -131,7 +138,8 @@ impl Sqlite {
 
     /// Refuses what the queue cannot take now, before it costs anything.
     fn admit(&self, bytes: usize) -> Result<(), AppendError> {
-        match self.stats().refusing {
+        let refusing = self.shared.stats().refusing;
+        match refusing {
             Some(Refusing::Full) => return Err(AppendError::Full),
             Some(Refusing::Failing) => return Err(AppendError::Unavailable),
             None => {}
@@ -248,7 +256,7 @@ impl Engine for Sqlite {
     }
 
     fn stats(&self) -> Stats {
-        self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.stats().clone()
     }
 
     fn fresh(&self) -> &Fresh {

@@ -28,10 +28,12 @@ pub enum Kind {
     Group,
     /// Two ids of one person.
     Alias,
+    /// A person who wants to be forgotten: Segment sends it to webhooks when a deletion regulation runs.
+    Delete,
 }
 
 impl Kind {
-    /// Every kind, in the spec's order.
+    /// Every kind that a sender may post to a path of its own, in the spec's order.
     pub const ALL: [Self; 6] =
         [Self::Identify, Self::Track, Self::Page, Self::Screen, Self::Group, Self::Alias];
 
@@ -44,12 +46,13 @@ impl Kind {
             Self::Screen => "screen",
             Self::Group => "group",
             Self::Alias => "alias",
+            Self::Delete => "delete",
         }
     }
 
     /// The inverse of [`Kind::as_str`]; exact, as Segment's is.
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+        Self::ALL.into_iter().chain([Self::Delete]).find(|kind| kind.as_str() == text)
     }
 }
 
@@ -110,7 +113,7 @@ impl<'a> Event<'a> {
         match self.kind {
             Kind::Track => &self.event,
             Kind::Page | Kind::Screen => self.name.as_deref().unwrap_or_default(),
-            Kind::Identify | Kind::Group | Kind::Alias => "",
+            Kind::Identify | Kind::Group | Kind::Alias | Kind::Delete => "",
         }
     }
 
@@ -164,7 +167,7 @@ mod tests {
             assert_eq!(Kind::parse(kind.as_str()), Some(kind));
             assert_eq!(Kind::parse(&kind.as_str().to_uppercase()), None);
         }
-        assert_eq!(Kind::parse("delete"), None);
+        assert_eq!(Kind::parse("delete"), Some(Kind::Delete));
         assert_eq!(Kind::parse(""), None);
     }
 

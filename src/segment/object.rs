@@ -27,6 +27,11 @@ impl<'a> Object<'a> {
         Some(Self { members, whole: Some(raw) })
     }
 
+    /// An object of one member, which no text of the request is.
+    pub fn single(key: Cow<'a, str>, value: &'a RawValue) -> Self {
+        Self { members: vec![(key, value)], whole: None }
+    }
+
     /// The object's own text, if this object is exactly one object of the request (a merged one has no text).
     pub fn whole(&self) -> Option<&'a RawValue> {
         self.whole

@@ -129,6 +129,10 @@ impl<'a> Reader<'a> {
                     self.warn(Warning::SelfAlias);
                 }
             }
+            Kind::Delete => {
+                let missing = "A deletion needs \"userId\": the person to forget.";
+                required(user.as_ref(), Code::UserIdRequired, "/userId", missing)?;
+            }
             Kind::Identify | Kind::Track | Kind::Page | Kind::Screen | Kind::Group => {
                 let missing = "The event needs \"userId\" or \"anonymousId\"; neither is set.";
                 required(user.as_ref().or(anonymous.as_ref()), Code::NoUserAnonId, "", missing)?;
@@ -164,14 +168,14 @@ impl<'a> Reader<'a> {
                 let text = self.string(field, refusal)?;
                 Ok(self.unless_empty(text, Warning::EmptyName))
             }
-            Kind::Identify | Kind::Track | Kind::Group | Kind::Alias => Ok(None),
+            Kind::Identify | Kind::Track | Kind::Group | Kind::Alias | Kind::Delete => Ok(None),
         }
     }
 
     fn properties(&self, kind: Kind) -> Result<Object<'a>, Rejection> {
         match kind {
             Kind::Track | Kind::Page | Kind::Screen => self.object("/properties", Code::PropertiesNotObject),
-            Kind::Identify | Kind::Group | Kind::Alias => Ok(Object::default()),
+            Kind::Identify | Kind::Group | Kind::Alias | Kind::Delete => Ok(Object::default()),
         }
     }
 
@@ -184,7 +188,7 @@ impl<'a> Reader<'a> {
                 .filter(|traits| JsonType::of(traits) == JsonType::Object)
                 .map_or(Ok(Object::default()), |traits| unicode_object(traits, "/context/traits")),
             Kind::Identify | Kind::Group => self.object("/traits", Code::TraitsNotObject),
-            Kind::Track | Kind::Page | Kind::Screen | Kind::Alias => Ok(Object::default()),
+            Kind::Track | Kind::Page | Kind::Screen | Kind::Alias | Kind::Delete => Ok(Object::default()),
         }
     }
 
@@ -365,7 +369,7 @@ mod tests {
             (r#"{"type":""}"#, "unsupported_event_type", "/type"),
             (r#"{"type":"Track"}"#, "unsupported_event_type", "/type"),
             (r#"{"type":" track"}"#, "unsupported_event_type", "/type"),
-            (r#"{"type":"delete","userId":"u"}"#, "unsupported_event_type", "/type"),
+            (r#"{"type":"delete","anonymousId":"a"}"#, "user_id_required", "/userId"),
             (r#"{"type":["track"]}"#, "unsupported_event_type", "/type"),
             (r#"{"type":1}"#, "unsupported_event_type", "/type"),
             (r#"{"type":"\ud800"}"#, "unsupported_event_type", "/type"),

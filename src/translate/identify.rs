@@ -37,31 +37,54 @@ const READ_OF_ADDRESS: [&str; 6] = ["city", "state", "country", "countrycode", "
 
 /// The calls of an identify: the person's, and where their earlier browsing has a learner of its own, that one's.
 pub(super) fn calls(event: &Event<'_>, profile: &Profile, options: &Options) -> Result<Vec<Call>, Filtered> {
+    told(event, &person(event, &event.traits, &event.traits), profile, options)
+}
+
+/// The same calls for what Engage computed and sends as a track event. Contact is what `context.traits` says and
+/// nothing else: Wigzo joins learners by it, so a computed trait that is called `email` must not become one.
+pub(super) fn computed_calls(
+    event: &Event<'_>,
+    computed: &Object<'_>,
+    profile: &Profile,
+    options: &Options,
+) -> Result<Vec<Call>, Filtered> {
+    let known = event.context.object("traits").unwrap_or_default();
+    told(event, &person(event, &known, computed), profile, options)
+}
+
+/// The calls that tell Wigzo who `person` is.
+fn told(
+    event: &Event<'_>,
+    person: &Person,
+    profile: &Profile,
+    options: &Options,
+) -> Result<Vec<Call>, Filtered> {
     let learner = identity::learner(event, options).ok_or(Filtered::NoLearnerId)?;
-    let person = person(event);
     let has_contact = person.email.is_some() || person.phone.is_some();
     match options.contactless.unwrap_or(profile.contactless) {
         Contactless::Skip if !has_contact => return Err(Filtered::NoContact),
         Contactless::Skip | Contactless::Send => {}
     }
     let source = field::source(event);
-    let mut calls = vec![Call::identify(&learner, &person, source)];
+    let mut calls = vec![Call::identify(&learner, person, source)];
     // Wigzo joins learners by their contact (wigzo.md 5.2): without one, a second call would join nothing.
     if options.link_anonymous
         && has_contact
         && let Some(earlier) = identity::earlier_learner(event, &learner, options)
     {
-        calls.push(Call::identify(&earlier, &person, source));
+        calls.push(Call::identify(&earlier, person, source));
     }
     Ok(calls)
 }
 
-fn person(event: &Event<'_>) -> Person {
-    let traits = Traits::new(&event.traits, event.user_id.as_deref());
+/// Who the event is about: e-mail and phone from `contact`, everything else from `all`.
+fn person(event: &Event<'_>, contact: &Object<'_>, all: &Object<'_>) -> Person {
+    let contact = Traits::new(contact, event.user_id.as_deref());
+    let traits = Traits::new(all, None);
     let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
     Person {
-        email: owned(traits.email()),
-        phone: owned(traits.phone()),
+        email: owned(contact.email()),
+        phone: owned(contact.phone()),
         full_name: owned(traits.full_name()),
         first_name: owned(traits.first_name()),
         last_name: owned(traits.last_name()),
@@ -74,7 +97,7 @@ fn person(event: &Event<'_>) -> Person {
         language: owned(traits.text("language")),
         created_at: owned(traits.text("createdAt")),
         updated_at: owned(traits.text("updatedAt")),
-        others: others(&event.traits),
+        others: others(all),
     }
 }
 

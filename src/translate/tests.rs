@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
-use super::{Contactless, Filtered, Identity, Options, Profile, Translation, translate};
+use super::{Contactless, EngageTrack, Filtered, Identity, Options, Profile, Translation, translate};
 use crate::segment::{Event, Surroundings, decode};
 use crate::wigzo::Endpoint;
 
@@ -18,11 +18,12 @@ fn golden(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file)
 }
 
-fn options() -> Options {
+pub(super) fn options() -> Options {
     Options {
         identity: Identity::UserFirst,
         link_anonymous: true,
         contactless: None,
+        engage_track: EngageTrack::Both,
         namespace: "org-token-42".to_owned(),
     }
 }
@@ -33,6 +34,9 @@ fn with(word: &str) -> Options {
         "anonymous_first" => Options { identity: Identity::AnonymousFirst, ..options() },
         "raw" => Options { identity: Identity::Raw, ..options() },
         "skip" => Options { contactless: Some(Contactless::Skip), ..options() },
+        "engage_event" => Options { engage_track: EngageTrack::Event, ..options() },
+        "engage_identify" => Options { engage_track: EngageTrack::Identify, ..options() },
+        "skip_engage_identify" => Options { contactless: Some(Contactless::Skip), ..with("engage_identify") },
         other => panic!("unknown option {other:?}"),
     }
 }
@@ -42,7 +46,7 @@ fn standard() -> &'static Profile {
 }
 
 /// An event of a golden file or a property test, translated.
-fn translated(json: &str, options: &Options) -> Translation {
+pub(super) fn translated(json: &str, options: &Options) -> Translation {
     let raw: &RawValue = serde_json::from_str(json).unwrap();
     let event = Event::read(raw, &Surroundings::default()).unwrap_or_else(|why| panic!("{json}: {why:?}"));
     translate(&event, standard(), options)
@@ -90,7 +94,7 @@ fn assert_golden(path: &Path, now: &str) {
 
 #[test]
 fn the_golden_tables_of_standard_hold() {
-    for family in ["page", "identify", "products", "cart", "orders", "other"] {
+    for family in ["page", "identify", "products", "cart", "orders", "engage", "other"] {
         let path = golden(&format!("golden/standard/{family}.txt"));
         assert_golden(&path, &as_it_would_be(&std::fs::read_to_string(&path).unwrap()));
     }
@@ -199,7 +203,7 @@ fn a_row_without_calls_drops_its_event() {
 // === properties of any event ===
 
 /// JSON text of any value, three levels deep, with numbers that no machine type holds.
-fn any_value() -> impl Strategy<Value = String> {
+pub(super) fn any_value() -> impl Strategy<Value = String> {
     let scalar = prop_oneof![
         Just("null".to_owned()),
         any::<bool>().prop_map(|value| value.to_string()),
@@ -221,7 +225,7 @@ fn any_number() -> impl Strategy<Value = String> {
 }
 
 /// Keys that some shape reads, in several spellings, and any other.
-fn any_key() -> impl Strategy<Value = String> {
+pub(super) fn any_key() -> impl Strategy<Value = String> {
     const KNOWN: [&str; 30] = [
         "product_id",
         "productId",
@@ -257,7 +261,7 @@ fn any_key() -> impl Strategy<Value = String> {
     prop_oneof![3 => prop::sample::select(&KNOWN[..]).prop_map(str::to_owned), 1 => any::<String>()]
 }
 
-fn object(members: &[(String, String)]) -> String {
+pub(super) fn object(members: &[(String, String)]) -> String {
     let members: Vec<_> = members
         .iter()
         .map(|(key, value)| format!("{}:{value}", serde_json::to_string(key).unwrap()))
@@ -265,7 +269,7 @@ fn object(members: &[(String, String)]) -> String {
     format!("{{{}}}", members.join(","))
 }
 
-fn any_members() -> impl Strategy<Value = Vec<(String, String)>> {
+pub(super) fn any_members() -> impl Strategy<Value = Vec<(String, String)>> {
     prop::collection::vec((any_key(), any_value()), 0..8)
 }
 
@@ -285,7 +289,7 @@ const NAMES: [&str; 13] = [
     "é",
 ];
 
-fn any_head() -> impl Strategy<Value = String> {
+pub(super) fn any_head() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(&NAMES[..]).prop_map(|name| format!(r#""type":"track","event":"{name}""#)),
         Just(r#""type":"page","name":"Home""#.to_owned()),

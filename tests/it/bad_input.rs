@@ -524,7 +524,7 @@ const BAD_ITEMS: &[(&str, &str, &str)] = &[
     (r#"{"json":[]}"#, "not_an_object", ""),
     ("{}", "unsupported_event_type", "/type"),
     (r#"{"userId":"u"}"#, "unsupported_event_type", "/type"),
-    (r#"{"type":"delete","userId":"u"}"#, "unsupported_event_type", "/type"),
+    (r#"{"type":"delete","anonymousId":"a"}"#, "user_id_required", "/userId"),
     (r#"{"type":"Track","userId":"u","event":"A"}"#, "unsupported_event_type", "/type"),
     (r#"{"type":"","userId":"u"}"#, "unsupported_event_type", "/type"),
     (r#"{"type":7,"userId":"u"}"#, "unsupported_event_type", "/type"),

@@ -56,6 +56,20 @@ async fn a_form_is_vouched_for_by_a_source_key() {
             400,
             "properties_not_object",
         ),
+        (
+            "a deletion",
+            form("/webhook", "type=delete&userId=u-1&messageId=12").bearer("wk_acme"),
+            501,
+            "unsupported_event_type",
+        ),
+        (
+            "a deletion among forms",
+            Request::post("/webhook").bearer("wk_acme").body(
+                json!([{"body": "type=delete&userId=u-1"}, {"type": "delete", "userId": "u-1"}]).to_string(),
+            ),
+            200,
+            "",
+        ),
         ("no fields", form("/webhook", "words").bearer("wk_acme"), 400, "invalid_json"),
         ("no event", form("/webhook", "a=b").bearer("wk_acme"), 501, "unsupported_event_type"),
         (

@@ -20,6 +20,7 @@ mod conservation;
 mod cors;
 mod crash;
 mod dedup;
+mod deletion;
 mod delivery;
 mod first_event;
 mod form;

@@ -21,7 +21,10 @@ pub(super) fn claim(
     let mut statement = connection.prepare_cached(
         "SELECT seq, route, message_id, lane, kind, title, received_at, due, tries, soft_failures, first_failed_at,
              done, surroundings, payload
-         FROM waiting WHERE organization = ? AND seq > ? ORDER BY seq LIMIT ?",
+         FROM waiting WHERE organization = ? AND seq > ? AND NOT EXISTS
+             (SELECT 1 FROM forgotten WHERE forgotten.organization = waiting.organization
+                 AND forgotten.lane = waiting.lane AND upto > waiting.seq)
+         ORDER BY seq LIMIT ?",
     )?;
     let mut rows = statement.query(params![&**organization, after.0, limit as u64])?;
     let (mut envelopes, mut bytes) = (Vec::new(), 0);
@@ -54,6 +57,7 @@ fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope>
             received_at: UnixMillis(row.get(6)?),
             surroundings: row.get(12)?,
             payload: row.get(13)?,
+            forgets: false,
         },
         due: row.get::<_, Option<u64>>(7)?.map(UnixMillis),
         progress: Progress {

@@ -90,6 +90,16 @@ CREATE TABLE seen (
     PRIMARY KEY (generation, key)
 ) WITHOUT ROWID;
 
+-- Requests to forget a person that are being carried out: everything of theirs before `upto`.
+CREATE TABLE forgotten (
+    organization TEXT NOT NULL,
+    lane         TEXT NOT NULL,
+    upto         INTEGER NOT NULL,
+    place        INTEGER NOT NULL,
+    cursor       INTEGER NOT NULL,
+    PRIMARY KEY (organization, lane)
+) WITHOUT ROWID;
+
 CREATE TABLE generations (
     generation INTEGER PRIMARY KEY,
     started_at INTEGER NOT NULL,

@@ -1,15 +1,20 @@
 //! What a transaction does: rows in, rows moved, counts kept. Every function runs inside the writer's transaction and
 //! changes a copy of the totals, so that a rollback leaves nothing behind.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::forget;
 use crate::clock::UnixMillis;
 use crate::outcome::{Ledger, Outcome, Reason};
-use crate::queue::{Appended, Config, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement};
+use crate::queue::{
+    Appended, Config, Envelope, Forgotten, NewEnvelope, Progress, Resolution, Seq, Settlement,
+};
 
 /// Living generations of seen keys: the current one and those that ended less than a window ago. A new one starts
 /// every half window, or when the current one holds its share of the entries.
-const GENERATIONS: usize = 3;
+const OLDER: usize = 3;
 
 /// Attempts of one event that are kept, the newest; `tries` knows how many there were. Without a bound a bad day
 /// would fill the disk with what each waiting event was answered each time.
@@ -90,7 +95,7 @@ pub(super) fn rotate_generation(
     totals: &mut Totals,
 ) -> rusqlite::Result<()> {
     let window = config.dedup_window.0;
-    let crowded = totals.current.entries >= config.dedup_entries / GENERATIONS as u64;
+    let crowded = totals.current.entries >= config.dedup_entries / (OLDER as u64 + 1);
     if crowded || now.since(totals.current.started_at) >= window / 2 {
         totals.older.insert(0, totals.current);
         let number = totals.current.number + 1;
@@ -99,7 +104,7 @@ pub(super) fn rotate_generation(
             .prepare_cached("INSERT INTO generations VALUES (?, ?, 0)")?
             .execute(params![number, now.0])?;
         // A crowded store forgets early rather than grow.
-        totals.older.truncate(GENERATIONS);
+        totals.older.truncate(OLDER);
     }
     let mut ended_at = totals.current.started_at;
     totals.older.retain(|generation| {
@@ -110,17 +115,35 @@ pub(super) fn rotate_generation(
     Ok(())
 }
 
+/// What a group of appends brought.
+#[derive(Debug, Default)]
+pub(super) struct Brought {
+    pub(super) fresh: Vec<Envelope>,
+    pub(super) forgotten: Vec<Forgotten>,
+}
+
 pub(super) fn insert(
     transaction: &Transaction<'_>,
     envelopes: &[NewEnvelope],
     totals: &mut Totals,
-    fresh: &mut Vec<Envelope>,
+    brought: &mut Brought,
 ) -> rusqlite::Result<Appended> {
     let mut result = Appended { accepted: 0, duplicates: 0 };
     for envelope in envelopes {
         let seq = totals.ledger.accepted + 1;
         if seen(transaction, envelope, seq, totals)? {
             result.duplicates += 1;
+            continue;
+        }
+        if envelope.forgets {
+            totals.ledger.accepted = seq;
+            result.accepted += 1;
+            forget::note(transaction, envelope, Seq(seq), totals)?;
+            brought.forgotten.push(Forgotten {
+                organization: Arc::clone(&envelope.organization),
+                lane: envelope.lane.clone(),
+                upto: Seq(seq),
+            });
             continue;
         }
         transaction
@@ -142,7 +165,7 @@ pub(super) fn insert(
             ])?;
         totals.ledger.accepted = seq;
         result.accepted += 1;
-        fresh.push(Envelope {
+        brought.fresh.push(Envelope {
             seq: Seq(seq),
             content: envelope.clone(),
             due: None,
@@ -193,7 +216,7 @@ const TO_SETTLED: &str = copy_to!("settled", "surroundings, payload");
 const TO_SETTLED_IN_A_LINE: &str = copy_to!("settled", "NULL, NULL");
 
 /// About what a one-line record takes on disk.
-const LINE_SIZE: u64 = 200;
+pub(super) const LINE_SIZE: u64 = 200;
 
 pub(super) fn settle(
     transaction: &Transaction<'_>,
@@ -223,8 +246,8 @@ pub(super) fn settle(
         }
     };
     if moved == 0 {
-        // Only a second settlement of the same envelope comes here; the first one stands.
-        tracing::error!(seq = seq.0, "an envelope was settled twice; the second settlement is ignored");
+        // The person was forgotten while the envelope was in flight. The first outcome stands.
+        tracing::warn!(seq = seq.0, "an envelope had ended before it was settled; its first outcome stands");
         return Ok(());
     }
     if full {

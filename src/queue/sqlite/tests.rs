@@ -63,6 +63,7 @@ fn envelope(organization: &str, id: &str) -> NewEnvelope {
         received_at: UnixMillis(1_799_999_999_000),
         payload: format!(r#"{{"type":"track","messageId":"{id}","price":1299.00}}"#).into(),
         surroundings: "".into(),
+        forgets: false,
     }
 }
 
@@ -354,6 +355,66 @@ async fn the_attempts_of_an_event_that_keeps_failing_are_bounded() {
     assert_eq!(kept, (82..=101).collect::<Vec<_>>(), "the newest stay");
     let size: u64 = record.attempts.iter().map(|attempt| attempt.size() as u64).sum();
     assert!(queue.stats().history_bytes >= size, "all attempts count, not only the last round's");
+}
+
+fn deletion(organization: &str, id: &str) -> NewEnvelope {
+    NewEnvelope { kind: "delete".into(), title: "".into(), forgets: true, ..envelope(organization, id) }
+}
+
+#[tokio::test]
+async fn a_forgotten_person_leaves_counts_and_nothing_else() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    let ended = |outcome, reason| Resolution::Ended { outcome, reason };
+    queue.append(batch("acme", &["a", "b", "c"]), PATIENCE).await.unwrap();
+    let mut stranger = envelope("acme", "s");
+    stranger.lane = "user-7".into();
+    queue.append(vec![stranger, envelope("other", "o")], PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    queue.settle(settlement(&envelopes[0], ended(Outcome::Delivered, Reason::Delivered))).await;
+    queue.settle(settlement(&envelopes[1], ended(Outcome::Dead, Reason::Wigzo400))).await;
+    queue.fresh().take();
+
+    assert_eq!(queue.append(vec![deletion("acme", "d")], PATIENCE).await.unwrap().accepted, 1);
+    let forgotten = queue.fresh().take().forgotten;
+    assert_eq!((&*forgotten[0].lane, forgotten[0].upto), ("user-42", Seq(6)));
+    let left = waiting(&queue, "acme").await;
+    assert_eq!(left.iter().map(|it| &*it.content.message_id).collect::<Vec<_>>(), ["s"], "at once");
+    queue.append(batch("acme", &["later"]), PATIENCE).await.unwrap();
+
+    let all = Lookup { limit: 100, in_full: true, ..Lookup::default() };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let records = loop {
+        let records = queue.find(all.clone()).await.unwrap();
+        let named = records.iter().filter(|it| it.person == "user-42" && it.organization == "acme");
+        if named.map(|it| it.message_id.as_str()).eq(["later"]) {
+            break records;
+        }
+        assert!(std::time::Instant::now() < deadline, "{records:#?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let of = |number: u64| records.iter().find(|it| it.number == Seq(number)).unwrap();
+    for (number, state, reason) in [
+        (1, State::Delivered, Reason::Delivered),
+        (2, State::Dead, Reason::Wigzo400),
+        (3, State::Filtered, Reason::UserDeleted),
+        (6, State::Filtered, Reason::UserDeleted),
+    ] {
+        let record = of(number);
+        assert_eq!((record.state, record.reason), (state, Some(reason)), "{record:?}");
+        assert!(record.payload.is_none() && record.attempts.is_empty(), "{record:?}");
+        let names = [&record.person, &record.message_id, &record.title, &record.calls_done];
+        assert!(names.iter().all(|name| name.is_empty()), "{record:?}");
+    }
+    assert_eq!((of(4).person.as_str(), of(5).organization.as_str()), ("user-7", "other"));
+    assert!(of(5).payload.is_some(), "another organization's person of the same name is another person");
+    let stats = queue.stats();
+    let counts = (stats.ledger.accepted, stats.ledger.filtered, stats.ledger.dead, stats.ledger.waiting());
+    assert_eq!(counts, (7, 2, 1, 3));
+    assert_eq!(stats.waiting.values().sum::<u64>(), 3);
+    drop(queue);
+    let again = fixture.open().append(vec![deletion("acme", "d")], PATIENCE).await;
+    assert_eq!(again.unwrap().duplicates, 1, "a deletion that is sent again is known");
 }
 
 #[tokio::test]

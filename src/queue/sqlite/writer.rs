@@ -1,16 +1,16 @@
 //! The one thread that writes: commands in, one transaction and one sync per group, answers out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::store::{self, Totals};
-use super::{Decision, PendingBytes, Shared, trim};
-use crate::clock::Clock;
+use super::store::{self, Brought, Totals};
+use super::{Decision, PendingBytes, Shared, forget, trim};
+use crate::clock::{Clock, UnixMillis};
 use crate::outcome::Outcome;
 use crate::queue::history::Budget;
 use crate::queue::{
@@ -79,13 +79,14 @@ pub(super) struct Writer {
     config: Config,
     budget: Budget,
     totals: Totals,
-    waiting: BTreeMap<Arc<str>, u64>,
     /// Changes whose commit is to come, or has failed: they are tried again until the disk takes them.
     changes: Changes,
     commits: u64,
     commands: u64,
     duplicates: u64,
     failing: bool,
+    /// Whether there may be a person to forget.
+    forgetting: bool,
     disk_bytes: u64,
     tidied_at: Instant,
 }
@@ -105,17 +106,17 @@ impl Writer {
             config: config.clone(),
             budget: Budget::new(config.history_full_per_second),
             totals,
-            waiting: BTreeMap::new(),
             changes: Changes::new(),
             commits: 0,
             commands: 0,
             duplicates: 0,
             failing: false,
+            forgetting: true,
             disk_bytes: 0,
             tidied_at: Instant::now(),
         };
         writer.note_backlog()?;
-        writer.publish()?;
+        writer.publish(&[], &[]);
         Ok(writer)
     }
 
@@ -128,7 +129,7 @@ impl Writer {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let organization: Arc<str> = Arc::from(row.get_ref(0)?.as_str()?);
-            self.waiting.insert(Arc::clone(&organization), row.get(1)?);
+            self.shared.stats().waiting.insert(Arc::clone(&organization), row.get(1)?);
             self.shared.fresh.note(organization, Seq(row.get(2)?));
         }
         Ok(())
@@ -138,7 +139,7 @@ impl Writer {
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
         let mut idle = false;
         loop {
-            let rest = if self.records_to_remove() > 0 { HURRY } else { IDLE };
+            let rest = if self.forgetting || self.records_to_remove() > 0 { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
             if !self.failing && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
@@ -186,18 +187,17 @@ impl Writer {
     fn commit(&mut self, group: Group) {
         let changes = std::mem::take(&mut self.changes);
         match self.write(&group, &changes) {
-            Ok((results, fresh)) => {
+            Ok((results, Brought { fresh, forgotten })) => {
                 self.failing = false;
+                self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
                 let mut replies: Replies = Vec::with_capacity(group.appends.len());
                 for (append, result) in group.appends.into_iter().zip(results) {
                     self.duplicates += result.duplicates as u64;
                     replies.push((append.reply, result));
                 }
-                self.count_waiting(&fresh, &changes);
-                if let Err(error) = self.publish() {
-                    tracing::warn!(%error, "the queue's size cannot be read");
-                }
+                self.publish(&fresh, &changes);
+                self.shared.fresh.forget(forgotten);
                 self.shared.fresh.offer(fresh);
                 for (reply, result) in replies {
                     // A sender that has gone away is told nothing; its events are stored all the same.
@@ -221,11 +221,7 @@ impl Writer {
         }
     }
 
-    fn write(
-        &mut self,
-        group: &Group,
-        changes: &Changes,
-    ) -> rusqlite::Result<(Vec<Appended>, Vec<Envelope>)> {
+    fn write(&mut self, group: &Group, changes: &Changes) -> rusqlite::Result<(Vec<Appended>, Brought)> {
         let now = self.clock.now();
         let mut totals = self.totals.clone();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -247,53 +243,46 @@ impl Writer {
         }
         store::rotate_generation(&transaction, &self.config, now, &mut totals)?;
         let mut results = Vec::with_capacity(group.appends.len());
-        let mut fresh = Vec::new();
+        let mut brought = Brought::default();
         for append in &group.appends {
-            results.push(store::insert(&transaction, &append.envelopes, &mut totals, &mut fresh)?);
+            results.push(store::insert(&transaction, &append.envelopes, &mut totals, &mut brought)?);
         }
         store::write_totals(&transaction, &totals)?;
         transaction.commit()?;
         self.totals = totals;
-        Ok((results, fresh))
+        Ok((results, brought))
     }
 
-    fn count_waiting(&mut self, fresh: &[Envelope], changes: &Changes) {
-        for envelope in fresh {
-            *self.waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
+    /// Makes the state of the last commit visible, with what it brought and changed.
+    fn publish(&mut self, fresh: &[Envelope], changes: &[(Change, oneshot::Sender<()>)]) {
+        match self.measure() {
+            Ok(bytes) => self.disk_bytes = bytes,
+            Err(error) => tracing::warn!(%error, "the queue's size cannot be read"),
         }
-        for (change, _) in changes {
-            if let Change::Settle(settlement) = change
-                && matches!(settlement.resolution, Resolution::Ended { .. })
-                && let Some(count) = self.waiting.get_mut(&settlement.organization)
-            {
-                *count = count.saturating_sub(1);
-            }
-        }
-    }
-
-    /// Makes the state of the last commit visible.
-    fn publish(&mut self) -> rusqlite::Result<()> {
-        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-        self.disk_bytes = (pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?;
-        let disk_bytes = self.disk_bytes;
-        let full = disk_bytes >= self.config.max_disk.as_u64();
-        let stats = Stats {
+        let full = self.disk_bytes >= self.config.max_disk.as_u64();
+        let mut stats = self.shared.stats();
+        count_waiting(&mut stats.waiting, fresh, changes);
+        *stats = Stats {
             ledger: self.totals.ledger,
             duplicates: self.duplicates,
-            waiting: self.waiting.clone(),
-            disk_bytes,
+            waiting: std::mem::take(&mut stats.waiting),
+            disk_bytes: self.disk_bytes,
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
             commands: self.commands,
             refusing: full.then_some(Refusing::Full),
             committed_at: self.clock.now(),
         };
-        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
-        Ok(())
+    }
+
+    /// Bytes of disk in use, without pages that are free for reuse.
+    fn measure(&self) -> rusqlite::Result<u64> {
+        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
+        Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
     }
 
     fn refuse(&self, refusing: Refusing) {
-        self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner).refusing = Some(refusing);
+        self.shared.stats().refusing = Some(refusing);
     }
 
     /// Bytes of records that must go: what exceeds the history's own size, and whatever new events need below the
@@ -316,11 +305,48 @@ impl Writer {
         let excess = self.records_to_remove();
         let now = self.clock.now();
         let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
-            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) })
-            .and_then(|()| self.publish());
+            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+        if let Err(error) = self.forget(now) {
+            tracing::warn!(%error, "a person could not be forgotten yet; it is tried again");
+        }
+        self.publish(&[], &[]);
         self.tidied_at = Instant::now();
         if let Err(error) = tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
+        }
+    }
+
+    /// Carries a request to forget a step further.
+    fn forget(&mut self, now: UnixMillis) -> rusqlite::Result<()> {
+        if !self.forgetting {
+            return Ok(());
+        }
+        let forgotten = forget::step(&mut self.connection, now, &mut self.totals)?;
+        self.forgetting = forgotten.more;
+        if let Some((organization, count)) = forgotten.ended
+            && let Some(waiting) = self.shared.stats().waiting.get_mut(&*organization)
+        {
+            *waiting = waiting.saturating_sub(count);
+        }
+        Ok(())
+    }
+}
+
+/// Keeps count of what waits, per organization.
+fn count_waiting(
+    waiting: &mut BTreeMap<Arc<str>, u64>,
+    fresh: &[Envelope],
+    changes: &[(Change, oneshot::Sender<()>)],
+) {
+    for envelope in fresh {
+        *waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
+    }
+    for (change, _) in changes {
+        if let Change::Settle(settlement) = change
+            && matches!(settlement.resolution, Resolution::Ended { .. })
+            && let Some(count) = waiting.get_mut(&settlement.organization)
+        {
+            *count = count.saturating_sub(1);
         }
     }
 }
