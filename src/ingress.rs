@@ -11,9 +11,11 @@ pub mod accept;
 mod address;
 mod authenticate;
 mod body;
+mod cors;
 mod failures;
 mod hear_out;
 mod openapi;
+mod pixel;
 mod probe;
 mod receive;
 mod reply;
@@ -29,6 +31,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bytes::Bytes;
 use bytesize::ByteSize;
+use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tower::util::MapRequestLayer;
@@ -152,14 +155,18 @@ pub fn router(ingress: Arc<Ingress>) -> Router {
         .layer(CatchPanicLayer::custom(reply::panicked))
         // A refusal must reach a sender that is still sending.
         .layer(middleware::from_fn_with_state(Arc::clone(&ingress), hear_out::hear_out))
+        // A page may read every reply, those of the layers below too.
+        .layer(middleware::from_fn(cors::let_read))
         .with_state(ingress)
 }
 
 /// What happens at an address.
 fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
-    let methods = purpose.methods().iter().cloned().filter_map(|method| MethodFilter::try_from(method).ok());
+    let preflight = purpose.methods().contains(&Method::OPTIONS);
+    let methods = purpose.methods().iter().filter(|&method| method != Method::OPTIONS);
+    let methods = methods.cloned().filter_map(|method| MethodFilter::try_from(method).ok());
     let Some(methods) = methods.reduce(MethodFilter::or) else { return MethodRouter::new() };
-    match purpose {
+    let served = match purpose {
         Purpose::Webhook => on(methods, |state, request| enter(state, request, Entry::webhook(None))),
         Purpose::NamedWebhook => {
             on(methods, |state, path: Result<Path<String>, PathRejection>, request| {
@@ -174,8 +181,10 @@ fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
         }
         Purpose::Live => on(methods, probe::live),
         Purpose::Ready => on(methods, probe::ready),
+        Purpose::Pixel => on(methods, pixel::pixel),
         Purpose::Document => on(methods, async move || reply::printed(document)),
-    }
+    };
+    if preflight { served.options(cors::preflight) } else { served }
 }
 
 /// Takes a request in, counts it and tells it.

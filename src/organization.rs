@@ -13,12 +13,14 @@
 //! they arrive here.
 
 mod config;
+mod origin;
 mod snapshot;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use config::{BadBaseUrl, BaseUrl, Config, Defaults, ObeyIntegrations, ProfileName, UnknownProfile};
+pub use origin::{AllowedOrigin, BadOrigin};
 pub use snapshot::{Organizations, Problem};
 
 use crate::secret::Secret;
@@ -43,6 +45,8 @@ pub struct Organization {
     pub report_rejections: bool,
     /// Where an event's `integrations` object is obeyed.
     pub obey_integrations: ObeyIntegrations,
+    /// The pages whose requests are taken; what names no origin is always taken.
+    pub cors_origins: Vec<AllowedOrigin>,
     /// Calls to Wigzo that this organization may have open at one time; at least 1.
     pub max_in_flight: usize,
     /// Whether any source key leads here.

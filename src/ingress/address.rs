@@ -24,6 +24,8 @@ pub(super) enum Purpose {
     Batch,
     /// Events of one type, which the path names.
     Events(Kind),
+    /// One event in the address of an image.
+    Pixel,
     /// Whether the process runs.
     Live,
     /// Whether events should be sent here.
@@ -36,8 +38,11 @@ impl Purpose {
     /// The methods that are taken. `Allow` and 405 follow from them.
     pub(super) fn methods(self) -> &'static [Method] {
         match self {
-            Self::Webhook | Self::NamedWebhook => &[Method::POST, Method::PUT, Method::PATCH],
-            Self::Batch | Self::Events(_) => &[Method::POST],
+            Self::Webhook | Self::NamedWebhook => {
+                &[Method::POST, Method::PUT, Method::PATCH, Method::OPTIONS]
+            }
+            Self::Batch | Self::Events(_) => &[Method::POST, Method::OPTIONS],
+            Self::Pixel => &[Method::GET, Method::HEAD, Method::OPTIONS],
             Self::Live | Self::Ready | Self::Document => &[Method::GET, Method::HEAD],
         }
     }
@@ -59,6 +64,7 @@ pub(super) fn all() -> Vec<Address> {
         add(format!("/v1/{name}"), Purpose::Events(kind));
         add(format!("/v1/{letter}"), Purpose::Events(kind));
     }
+    add("/v1/pixel/{type}".to_owned(), Purpose::Pixel);
     add("/livez".to_owned(), Purpose::Live);
     add("/readyz".to_owned(), Purpose::Ready);
     add("/healthz".to_owned(), Purpose::Ready);

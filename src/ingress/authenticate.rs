@@ -131,6 +131,15 @@ fn by_write_key<'a>(
     }
 }
 
+/// Whether a source key decides (or will, once the body is read), and not the path.
+pub(super) fn is_by_key(headers: &HeaderMap, key_header: &str, shown: &Shown) -> bool {
+    match shown {
+        Shown::Known(_) => matches!(source_key(headers, key_header), Ok(Some(_))),
+        Shown::Nothing => true,
+        Shown::Wrong(_) => false,
+    }
+}
+
 /// Whether `writeKey` says something else than what has decided before: another organization, or a key that is none.
 /// A sender with two keys is set up wrong, and one of them may be the one that its owner believes in.
 pub(super) fn contradicts(

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderValue};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::reply::Refusal;
@@ -30,6 +30,13 @@ pub(super) fn spell_encoding(mut request: Request) -> Request {
         *encoding = HeaderValue::from_static(name);
     }
     request
+}
+
+/// Whether the content type says that the body is a form.
+pub(super) fn declared_form(headers: &HeaderMap) -> bool {
+    let declared = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let name = declared.split(';').next().unwrap_or_default().trim();
+    name.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// Reads a body that has been unpacked by the layer before, up to `limit` bytes.

@@ -53,6 +53,9 @@ pub(super) fn document(config: &Config) -> Value {
 }
 
 fn operation(path: &str, purpose: Purpose, method: &Method, config: &Config) -> Value {
+    if method == Method::OPTIONS {
+        return with_path_parameter(preflight(path), purpose);
+    }
     let id = format!("{}{}", method.as_str().to_ascii_lowercase(), path.replace(['/', '.'], "_"));
     let operation = json!({
         "operationId": id.replace(['{', '}'], ""),
@@ -60,25 +63,60 @@ fn operation(path: &str, purpose: Purpose, method: &Method, config: &Config) -> 
         "tags": [route(purpose).map_or("service", Route::as_str)],
         "responses": responses(purpose, method, config),
     });
-    let Some(route) = route(purpose) else { return operation };
-    let mut parameters = vec![json!({
+    let Some(route) = route(purpose) else { return with_path_parameter(operation, purpose) };
+    let parameters = vec![json!({
         "name": "Content-Encoding",
         "in": "header",
         "description": "How the body is packed; limits count its unpacked bytes.",
         "schema": { "type": "string", "enum": ENCODINGS },
     })];
-    if purpose == Purpose::NamedWebhook {
-        parameters.push(json!({
+    let operation = with_path_parameter(with(operation, "parameters", parameters.into()), purpose);
+    let operation = with(operation, "requestBody", request_body(purpose));
+    with(operation, "security", security(route, config))
+}
+
+/// What a browser asks before a page of another origin may post.
+fn preflight(path: &str) -> Value {
+    json!({
+        "operationId": format!("options{}", path.replace('/', "_").replace(['{', '}'], "")),
+        "summary": "Whether a page of another origin may send here (CORS preflight)",
+        "tags": ["cors"],
+        "responses": { "204": { "description": "It may, with the methods and headers that the answer names." } },
+    })
+}
+
+/// Adds the parameters that stand in the path, and in the address of an image.
+fn with_path_parameter(mut operation: Value, purpose: Purpose) -> Value {
+    let parameters = match purpose {
+        Purpose::NamedWebhook => vec![json!({
             "name": "organization",
             "in": "path",
             "required": true,
             "description": "The organization's name in the configuration.",
             "schema": { "type": "string", "minLength": 1 },
-        }));
+        })],
+        Purpose::Pixel => vec![
+            json!({
+                "name": "type",
+                "in": "path",
+                "required": true,
+                "description": "The type of the event: track, page, …; another one is an image all the same.",
+                "schema": { "type": "string", "minLength": 1 },
+            }),
+            json!({
+                "name": "data",
+                "in": "query",
+                "description": "The event as base64 of JSON, `writeKey` included. Without it, the other parameters are the event's members.",
+                "schema": { "type": "string" },
+            }),
+        ],
+        _ => return operation,
+    };
+    if let Some(members) = operation.as_object_mut() {
+        let list = members.entry("parameters").or_insert_with(|| json!([]));
+        list.as_array_mut().into_iter().for_each(|list| list.extend(parameters.clone()));
     }
-    let operation = with(operation, "parameters", parameters.into());
-    let operation = with(operation, "requestBody", request_body(purpose));
-    with(operation, "security", security(route, config))
+    operation
 }
 
 fn summary(purpose: Purpose) -> String {
@@ -87,6 +125,7 @@ fn summary(purpose: Purpose) -> String {
         Purpose::NamedWebhook => "The same for the organization that the path names".to_owned(),
         Purpose::Batch => "Events from a Segment library, as it collects them".to_owned(),
         Purpose::Events(kind) => format!("Events of the type {} from a Segment library", kind.as_str()),
+        Purpose::Pixel => "An event in the address of an image".to_owned(),
         Purpose::Live => "Whether the process runs".to_owned(),
         Purpose::Ready => "Whether events should be sent here, and if not, why".to_owned(),
         Purpose::Document => "This document".to_owned(),
@@ -97,7 +136,7 @@ fn route(purpose: Purpose) -> Option<Route> {
     match purpose {
         Purpose::Webhook | Purpose::NamedWebhook => Some(Route::Webhook),
         Purpose::Batch | Purpose::Events(_) => Some(Route::Tracking),
-        Purpose::Live | Purpose::Ready | Purpose::Document => None,
+        Purpose::Pixel | Purpose::Live | Purpose::Ready | Purpose::Document => None,
     }
 }
 
@@ -200,6 +239,12 @@ fn responses(purpose: Purpose, method: &Method, config: &Config) -> Value {
         }),
         (None, Purpose::Document) => json!({
             "200": response("An OpenAPI 3.1 document.", &json!({ "type": "object" })),
+        }),
+        (None, Purpose::Pixel) => json!({
+            "200": {
+                "description": "The image, whatever became of the event.",
+                "content": { "image/gif": {} },
+            },
         }),
         (None, _) => json!({ "200": response("The process runs.", &reference("Probe")) }),
     };

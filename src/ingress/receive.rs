@@ -14,7 +14,7 @@ use super::authenticate::{self, Unauthenticated};
 use super::failures::Peer;
 use super::probe::Phase;
 use super::reply::{self, Finding, Refusal, Rejected, Taken, Warned};
-use super::{Ingress, body};
+use super::{Ingress, body, cors};
 use crate::organization::Organization;
 use crate::queue::{Appended, DedupKey, NewEnvelope};
 use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
@@ -166,8 +166,18 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     let Ingress { config, organizations, .. } = ingress;
     let path = entry.organization.as_deref();
     let shown = authenticate::by_head(&head.headers, &config.key_header, path, organizations);
-    let request = segment::decode(body, config.max_events).map_err(Refusal::Malformed)?;
-    let organization = authenticate::prove(shown, &head.headers, entry.route, body, &request, organizations)?;
+    let form = (entry.route == Route::Webhook)
+        .then(|| segment::form_body(body, body::declared_form(&head.headers)))
+        .flatten();
+    let decoded = form.as_ref().map_or(body, |json| json.as_bytes());
+    let request = segment::decode(decoded, config.max_events).map_err(Refusal::Malformed)?;
+    // What is signed is JSON that a form does not hold (segment.md 1.6): a source key vouches for it instead, as it does
+    // on the tracking routes.
+    let unsigned = form.is_some() && authenticate::is_by_key(&head.headers, &config.key_header, &shown);
+    let asked_as = if unsigned { Route::Tracking } else { entry.route };
+    let organization = authenticate::prove(shown, &head.headers, asked_as, body, &request, organizations)?;
+    // Not before: who asks without a key learns nothing about the organization.
+    cors::check(&head.headers, &organization)?;
     if authenticate::contradicts(request.write_key.as_deref(), &organization, organizations) {
         tracing::warn!(
             organization = organization.name,
@@ -188,6 +198,7 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
         stored: surroundings.to_stored().into(),
         surroundings,
         max_event: config.max_event.as_u64(),
+        deletions: entry.route == Route::Webhook && form.is_none(),
     };
     let mut envelopes = Vec::with_capacity(request.items.len());
     let (mut rejected, mut warned) = (Vec::new(), Vec::new());
@@ -230,6 +241,8 @@ struct Intake<'a> {
     surroundings: Surroundings<'a>,
     stored: Box<str>,
     max_event: u64,
+    /// Whether it may ask for deletions.
+    deletions: bool,
 }
 
 impl Intake<'_> {
@@ -239,8 +252,9 @@ impl Intake<'_> {
             return Err(Finding::TooLarge { limit: self.max_event });
         }
         let event = Event::read(raw, &self.surroundings).map_err(Finding::Rule)?;
-        if event.kind == Kind::Delete && self.route == Route::Tracking {
-            // A write key is public in every browser: it may add to what is known of a person, not take it away.
+        if event.kind == Kind::Delete && !self.deletions {
+            // A write key is public in every browser: it may add to what is known of a person, not take it away. It is all
+            // that vouches for a form.
             let message = "A deletion is taken from Segment's webhooks only.".to_owned();
             let code = RejectionCode::UnsupportedEventType;
             return Err(Finding::Rule(Rejection { code, pointer: "/type", message }));

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::Config;
 use super::authenticate::Unauthenticated;
+use super::cors::Withheld;
 use crate::queue::{AppendError, Appended};
 use crate::segment::{Malformed, Rejection, RejectionCode, Route};
 
@@ -34,6 +35,8 @@ pub(super) enum Refusal {
         /// When it may fail again.
         retry_after: Duration,
     },
+    /// The page that sent it is of an origin that the organization does not list.
+    Origin,
     /// `Content-Encoding` is none that we unpack.
     Encoding,
     /// The body could not be unpacked or did not arrive whole.
@@ -186,6 +189,7 @@ impl Refusal {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::TooManyFailures { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_failures"),
+            Self::Origin => (StatusCode::FORBIDDEN, "origin_not_allowed"),
             Self::Encoding => (StatusCode::BAD_REQUEST, "unsupported_encoding"),
             Self::Body => (StatusCode::BAD_REQUEST, "unreadable_body"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
@@ -213,6 +217,7 @@ impl Refusal {
             Self::Method,
             Self::Unauthenticated(Unauthenticated::NoCredentials),
             Self::TooManyFailures { retry_after: Duration::from_secs(1) },
+            Self::Origin,
             Self::Encoding,
             Self::Body,
             Self::TooLarge { limit: body },
@@ -252,6 +257,7 @@ impl Refusal {
                 "Too many requests from this address could not be authenticated: check the key or the shared secret."
                     .to_owned()
             }
+            Self::Origin => "Pages of this origin may not send here: see cors_origins.".to_owned(),
             Self::Encoding => "Content-Encoding must be gzip, deflate, br, zstd or absent.".to_owned(),
             Self::Body => "The body did not arrive whole, or is not what Content-Encoding says.".to_owned(),
             Self::TooLarge { limit } => format!("The request is larger than {limit} bytes after unpacking."),
@@ -302,6 +308,9 @@ pub(super) fn refuse(refusal: &Refusal) -> Response {
     let mut response = json(status, &Refused { message: refusal.message(), code });
     if come_again(status) {
         response.headers_mut().insert(RETRY_AFTER, retry_after(refusal));
+    }
+    if *refusal == Refusal::Origin {
+        response.extensions_mut().insert(Withheld);
     }
     response
 }
@@ -387,7 +396,7 @@ mod tests {
     /// A new refusal does not compile here until it has a number, and then fails until it stands in `every`.
     #[test]
     fn every_refusal_is_in_the_table() {
-        const COUNT: usize = 18;
+        const COUNT: usize = 19;
         let number = |refusal: &Refusal| match refusal {
             Refusal::UnknownPath => 0,
             Refusal::Method => 1,
@@ -407,6 +416,7 @@ mod tests {
             Refusal::Queue(AppendError::TooSlow) | Refusal::TooSlow => 15,
             Refusal::Draining => 16,
             Refusal::TooManyFailures { .. } => 17,
+            Refusal::Origin => 18,
         };
         for route in [Route::Webhook, Route::Tracking] {
             let every = Refusal::every(route, &Config::default());

@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::origin::AllowedOrigin;
 use crate::secret::Secret;
 use crate::translate::{Contactless, EngageTrack, Identity, Profile};
 
@@ -33,6 +34,11 @@ pub struct Defaults {
     pub report_rejections: bool,
     /// Where the `integrations` object of an event is obeyed.
     pub obey_integrations: ObeyIntegrations,
+    /// Pages that may send events from browsers: `*` for all, or origins such as `https://shop.example`. A request that
+    /// names another origin is refused with 403. All by default: the write key of a browser source can be read in the
+    /// page by anybody, so a list keeps copies of a page away, and not a sender who means harm and can name any origin.
+    /// Requests without `Origin` (servers, apps, pixels in e-mails) are not asked.
+    pub cors_origins: Vec<AllowedOrigin>,
     /// Calls to Wigzo that one organization may have open at one time.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_in_flight: usize,
@@ -49,6 +55,7 @@ impl Default for Defaults {
             base_url: BaseUrl::wigzo(),
             report_rejections: true,
             obey_integrations: ObeyIntegrations::Tracking,
+            cors_origins: vec![AllowedOrigin::any()],
             max_in_flight: 64,
         }
     }
@@ -127,6 +134,10 @@ pub struct Config {
     #[schemars(extend("examples" = ["tracking"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub obey_integrations: Option<ObeyIntegrations>,
+    /// Overrides `organization_defaults.cors_origins`.
+    #[schemars(extend("examples" = [["https://shop.example", "https://www.shop.example"]]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors_origins: Option<Vec<AllowedOrigin>>,
     /// Overrides `organization_defaults.max_in_flight`.
     #[schemars(range(min = 1, max = 10_000), extend("examples" = [64]))]
     #[serde(skip_serializing_if = "Option::is_none")]

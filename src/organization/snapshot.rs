@@ -155,6 +155,7 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
         open: config.open,
         report_rejections: config.report_rejections.unwrap_or(defaults.report_rejections),
         obey_integrations: config.obey_integrations.unwrap_or(defaults.obey_integrations),
+        cors_origins: config.cors_origins.as_ref().unwrap_or(&defaults.cors_origins).clone(),
         max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
         source_keys: !config.source_keys.is_empty(),
     })

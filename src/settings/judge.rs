@@ -87,7 +87,10 @@ impl<'a> Judge<'a> {
         // serde's own texts repeat the value; a type's own text says what it wants.
         let repeats = match value {
             Value::String(text) => !text.is_empty() && error.contains(text.as_str()),
-            Value::Array(_) | Value::Object(_) => true,
+            Value::Array(items) => {
+                items.iter().any(|item| item.as_str().is_none_or(|text| error.contains(text)))
+            }
+            Value::Object(_) => true,
             Value::Null | Value::Bool(_) | Value::Number(_) => false,
         };
         if repeats || error.starts_with("invalid ") && error.contains(", expected ") {
