@@ -113,7 +113,8 @@ pub async fn rest(stream: &mut TcpStream) -> Vec<u8> {
 
 /// Takes a reply apart; `None` if there is none.
 pub fn reply(bytes: &[u8]) -> Option<Reply> {
-    let text = std::str::from_utf8(bytes).ok()?;
+    // An image is no text; its bytes are not looked at.
+    let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
     let (status, fields) = head.split_once("\r\n")?;
     let mut headers = HeaderMap::new();
