@@ -184,7 +184,10 @@ fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
         Purpose::Pixel => on(methods, pixel::pixel),
         Purpose::Document => on(methods, async move || reply::printed(document)),
     };
-    if preflight { served.options(cors::preflight) } else { served }
+    if !preflight {
+        return served;
+    }
+    served.options(move |state| cors::preflight(state, purpose.methods()))
 }
 
 /// Takes a request in, counts it and tells it.

@@ -16,15 +16,13 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
     ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, HeaderValue, ORIGIN,
 };
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::Ingress;
 use super::reply::Refusal;
 use crate::organization::Organization;
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
-
-const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, OPTIONS");
 
 /// The headers that libraries set in browsers (segment.md 2.3); `AnonymousId` is RudderStack's.
 const HEADERS: &str = "authorization, content-type, content-encoding, x-retry-count, anonymousid";
@@ -39,8 +37,8 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after");
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Withheld;
 
-/// The answer to `OPTIONS` on an event route.
-pub(super) async fn preflight(State(ingress): State<Arc<Ingress>>) -> Response {
+/// The answer to `OPTIONS` where events come in, with the methods that are taken there.
+pub(super) async fn preflight(State(ingress): State<Arc<Ingress>>, methods: &[Method]) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     let key_header = ingress.config.key_header.as_str();
@@ -51,9 +49,12 @@ pub(super) async fn preflight(State(ingress): State<Arc<Ingress>>) -> Response {
         HeaderValue::try_from(format!("{HEADERS}, {}", key_header.to_ascii_lowercase()))
             .unwrap_or(HeaderValue::from_static(HEADERS))
     };
+    let methods: Vec<&str> = methods.iter().map(Method::as_str).collect();
+    let methods =
+        HeaderValue::try_from(methods.join(", ")).expect("BUG: the names of methods are visible text");
     let headers = response.headers_mut();
-    headers.insert(ALLOW, METHODS);
-    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(ALLOW, methods.clone());
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, methods);
     headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, allowed);
     headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
     response
