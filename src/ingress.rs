@@ -187,7 +187,7 @@ fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
     if !preflight {
         return served;
     }
-    served.options(move |state| cors::preflight(state, purpose.methods()))
+    served.options(async move |state| cors::preflight(state, purpose.methods()))
 }
 
 /// Takes a request in, counts it and tells it.

@@ -38,7 +38,7 @@ const EXPOSED: HeaderValue = HeaderValue::from_static("retry-after");
 pub(super) struct Withheld;
 
 /// The answer to `OPTIONS` where events come in, with the methods that are taken there.
-pub(super) async fn preflight(State(ingress): State<Arc<Ingress>>, methods: &[Method]) -> Response {
+pub(super) fn preflight(State(ingress): State<Arc<Ingress>>, methods: &[Method]) -> Response {
     let mut response = Response::default();
     *response.status_mut() = StatusCode::NO_CONTENT;
     let key_header = ingress.config.key_header.as_str();
