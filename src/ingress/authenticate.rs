@@ -155,7 +155,8 @@ pub(super) fn contradicts(
 }
 
 /// The only organization, if it asks for neither key nor signature. Such a configuration is refused at start unless
-/// the service listens on loopback: then whoever reaches it may use it, whatever key a library sends.
+/// it is marked open or the service listens on loopback: then whoever reaches it may use it, whatever key a library
+/// sends.
 fn keyless(organizations: &Organizations) -> Option<&Arc<Organization>> {
     let mut all = organizations.iter();
     let only = all.next().filter(|_| all.next().is_none())?;

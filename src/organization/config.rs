@@ -100,7 +100,8 @@ pub struct Config {
     #[schemars(extend("examples" = ["/run/secrets/acme_shared_secrets"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_secrets_file: Option<String>,
-    /// Whether `/webhook/NAME` takes events without key and signature. Anybody who knows the address can then send.
+    /// Whether `/webhook/NAME` takes events without key and signature. Anybody who knows the address can then send. If
+    /// it is the only organization and has neither key nor secret, `/webhook` and `/v1/…` take its events likewise.
     pub open: bool,
     /// Overrides `organization_defaults.profile`.
     #[schemars(extend("examples" = ["standard"]))]
