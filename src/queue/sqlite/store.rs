@@ -115,11 +115,13 @@ pub(super) fn rotate_generation(
     Ok(())
 }
 
-/// What a group of appends brought.
+/// What a transaction brought.
 #[derive(Debug, Default)]
 pub(super) struct Brought {
     pub(super) fresh: Vec<Envelope>,
     pub(super) forgotten: Vec<Forgotten>,
+    /// The organization of each envelope that has left `waiting`.
+    pub(super) ended: Vec<Arc<str>>,
 }
 
 pub(super) fn insert(
@@ -224,8 +226,9 @@ pub(super) fn settle(
     now: UnixMillis,
     full: bool,
     totals: &mut Totals,
+    brought: &mut Brought,
 ) -> rusqlite::Result<()> {
-    let Settlement { seq, resolution, progress, attempts, .. } = settlement;
+    let Settlement { seq, organization, resolution, progress, attempts, .. } = settlement;
     let moved = match *resolution {
         Resolution::Later { due, reason } => transaction
             .prepare_cached(
@@ -249,6 +252,9 @@ pub(super) fn settle(
         // The person was forgotten while the envelope was in flight. The first outcome stands.
         tracing::warn!(seq = seq.0, "an envelope had ended before it was settled; its first outcome stands");
         return Ok(());
+    }
+    if let Resolution::Ended { .. } = resolution {
+        brought.ended.push(Arc::clone(organization));
     }
     if full {
         for attempt in attempts {

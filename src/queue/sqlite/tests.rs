@@ -412,6 +412,10 @@ async fn a_forgotten_person_leaves_counts_and_nothing_else() {
     let counts = (stats.ledger.accepted, stats.ledger.filtered, stats.ledger.dead, stats.ledger.waiting());
     assert_eq!(counts, (7, 2, 1, 3));
     assert_eq!(stats.waiting.values().sum::<u64>(), 3);
+    // It was in flight while its person was forgotten: it has ended already, and is not counted again.
+    queue.settle(settlement(&envelopes[2], ended(Outcome::Delivered, Reason::Delivered))).await;
+    let after = queue.stats();
+    assert_eq!((after.ledger, &after.waiting), (stats.ledger, &stats.waiting));
     drop(queue);
     let again = fixture.open().append(vec![deletion("acme", "d")], PATIENCE).await;
     assert_eq!(again.unwrap().duplicates, 1, "a deletion that is sent again is known");

@@ -187,7 +187,7 @@ impl Writer {
     fn commit(&mut self, group: Group) {
         let changes = std::mem::take(&mut self.changes);
         match self.write(&group, &changes) {
-            Ok((results, Brought { fresh, forgotten })) => {
+            Ok((results, Brought { fresh, forgotten, ended })) => {
                 self.failing = false;
                 self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
@@ -196,7 +196,7 @@ impl Writer {
                     self.duplicates += result.duplicates as u64;
                     replies.push((append.reply, result));
                 }
-                self.publish(&fresh, &changes);
+                self.publish(&fresh, &ended);
                 self.shared.fresh.forget(forgotten);
                 self.shared.fresh.offer(fresh);
                 for (reply, result) in replies {
@@ -225,6 +225,7 @@ impl Writer {
         let now = self.clock.now();
         let mut totals = self.totals.clone();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut brought = Brought::default();
         for (change, _) in changes {
             match change {
                 Change::Settle(settlement) => {
@@ -236,14 +237,13 @@ impl Writer {
                         }
                         Resolution::Ended { .. } | Resolution::Later { .. } => true,
                     };
-                    store::settle(&transaction, settlement, now, full, &mut totals)?;
+                    store::settle(&transaction, settlement, now, full, &mut totals, &mut brought)?;
                 }
                 Change::Progress { seq, done } => store::progress(&transaction, *seq, done)?,
             }
         }
         store::rotate_generation(&transaction, &self.config, now, &mut totals)?;
         let mut results = Vec::with_capacity(group.appends.len());
-        let mut brought = Brought::default();
         for append in &group.appends {
             results.push(store::insert(&transaction, &append.envelopes, &mut totals, &mut brought)?);
         }
@@ -253,15 +253,15 @@ impl Writer {
         Ok((results, brought))
     }
 
-    /// Makes the state of the last commit visible, with what it brought and changed.
-    fn publish(&mut self, fresh: &[Envelope], changes: &[(Change, oneshot::Sender<()>)]) {
+    /// Makes the state of the last commit visible, with what came to `waiting` and whose left it.
+    fn publish(&mut self, fresh: &[Envelope], ended: &[Arc<str>]) {
         match self.measure() {
             Ok(bytes) => self.disk_bytes = bytes,
             Err(error) => tracing::warn!(%error, "the queue's size cannot be read"),
         }
         let full = self.disk_bytes >= self.config.max_disk.as_u64();
         let mut stats = self.shared.stats();
-        count_waiting(&mut stats.waiting, fresh, changes);
+        count_waiting(&mut stats.waiting, fresh, ended);
         *stats = Stats {
             ledger: self.totals.ledger,
             duplicates: self.duplicates,
@@ -333,19 +333,12 @@ impl Writer {
 }
 
 /// Keeps count of what waits, per organization.
-fn count_waiting(
-    waiting: &mut BTreeMap<Arc<str>, u64>,
-    fresh: &[Envelope],
-    changes: &[(Change, oneshot::Sender<()>)],
-) {
+fn count_waiting(waiting: &mut BTreeMap<Arc<str>, u64>, fresh: &[Envelope], ended: &[Arc<str>]) {
     for envelope in fresh {
         *waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
     }
-    for (change, _) in changes {
-        if let Change::Settle(settlement) = change
-            && matches!(settlement.resolution, Resolution::Ended { .. })
-            && let Some(count) = waiting.get_mut(&settlement.organization)
-        {
+    for organization in ended {
+        if let Some(count) = waiting.get_mut(organization) {
             *count = count.saturating_sub(1);
         }
     }
