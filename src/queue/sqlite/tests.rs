@@ -422,6 +422,25 @@ async fn a_forgotten_person_leaves_counts_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn forgetting_goes_on_after_a_restart() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b"]), PATIENCE).await.unwrap();
+    queue.append(vec![deletion("acme", "d")], PATIENCE).await.unwrap();
+    // The request is on disk; whatever has been carried out of it by now, the rest follows.
+    drop(queue);
+    let queue = fixture.open();
+    assert!(waiting(&queue, "acme").await.is_empty());
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while queue.stats().ledger.waiting() > 0 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let stats = queue.stats();
+    assert_eq!((stats.ledger.filtered, stats.waiting.values().sum::<u64>()), (3, 0));
+}
+
+#[tokio::test]
 async fn one_process_owns_the_directory() {
     let fixture = Fixture::new();
     let queue = fixture.open();
