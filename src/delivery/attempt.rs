@@ -12,7 +12,7 @@ use super::client::{self, Answer, Client, Failure, Outgoing, Try};
 use super::scheduler::Health;
 use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
-use crate::organization::{ObeyIntegrations, Organization};
+use crate::organization::{ObeyIntegrations, Organization, Organizations};
 use crate::outcome::{Outcome, Owed, Reason};
 use crate::queue::{Attempt, Claim, Envelope, Progress, Queue, Resolution, Settlement};
 use crate::segment::{Arrival, Event, Route, Surroundings};
@@ -26,6 +26,7 @@ pub(super) struct Workshop {
     pub(super) config: Config,
     pub(super) client: Client,
     pub(super) queue: Queue,
+    pub(super) organizations: Arc<Organizations>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// Cancelled when the drain deadline has passed.
@@ -67,14 +68,34 @@ impl Judgement {
 
 impl Workshop {
     /// Works an envelope once, and returns when the result is on disk.
-    pub(super) async fn work(&self, claim: Owed<Claim>, organization: &Organization) -> Round {
+    pub(super) async fn work(&self, claim: Owed<Claim>) -> Round {
         let envelope = &claim.get().envelope;
         let began = self.clock.now();
+        let judgement = match self.organization(envelope) {
+            Some(organization) => self.round(envelope, &organization).await,
+            None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable),
+        };
+        self.settle(claim, judgement, began).await
+    }
+
+    /// Whose an envelope is: a configured organization's, or that of the partner it carries.
+    fn organization(&self, envelope: &Envelope) -> Option<Arc<Organization>> {
+        let content = &envelope.content;
+        self.organizations.by_name(&content.organization).cloned().or_else(|| {
+            let surroundings = Surroundings::from_stored(&content.surroundings)?;
+            self.organizations.partner(surroundings.settings?.get())
+        })
+    }
+
+    async fn round(&self, envelope: &Envelope, organization: &Organization) -> Judgement {
         let judgement = match self.calls(envelope, organization) {
             Ok(calls) => self.make(&calls, envelope, organization).await,
             Err((outcome, reason)) => Judgement::ended(envelope, outcome, reason),
         };
-        self.settle(claim, judgement, began).await
+        if organization.is_partner() && judgement.health == Health::Good {
+            self.organizations.accept_partner(&envelope.content.organization);
+        }
+        judgement
     }
 
     /// What must be called for an event, or its outcome if nothing must.
@@ -85,7 +106,10 @@ impl Workshop {
     ) -> Result<Vec<Call>, (Outcome, Reason)> {
         let content = &envelope.content;
         let age = self.clock.now().since(content.received_at);
-        if self.config.max_age.is_some_and(|limit| age > limit.0) {
+        let is_unknown =
+            organization.is_partner() && !self.organizations.is_accepted_partner(&content.organization);
+        let limits = [self.config.max_age, is_unknown.then_some(self.config.unknown_partner_max_age)];
+        if limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err((Outcome::Expired, Reason::MaxAge));
         }
         let unreadable = (Outcome::Dead, Reason::Unreadable);

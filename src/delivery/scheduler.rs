@@ -137,6 +137,8 @@ pub struct Scheduler<T> {
     limits: Limits,
     organizations: Vec<Organization<T>>,
     names: HashMap<Arc<str>, usize>,
+    /// Places of organizations that were let go, for the next ones.
+    free: Vec<usize>,
     turns: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(UnixMillis, usize, Option<LaneKey>)>>,
     in_flight: usize,
@@ -192,6 +194,7 @@ impl<T> Scheduler<T> {
             limits,
             organizations: Vec::new(),
             names: HashMap::new(),
+            free: Vec::new(),
             turns: VecDeque::new(),
             timers: BinaryHeap::new(),
             in_flight: 0,
@@ -207,8 +210,7 @@ impl<T> Scheduler<T> {
             self.give_turn(id);
             return;
         }
-        self.names.insert(Arc::clone(name), self.organizations.len());
-        self.organizations.push(Organization {
+        let organization = Organization {
             name: Arc::clone(name),
             lanes: HashMap::new(),
             ready: VecDeque::new(),
@@ -224,7 +226,37 @@ impl<T> Scheduler<T> {
             latest: Seq(0),
             unread: true,
             reading: false,
-        });
+        };
+        let free = self.free.pop().and_then(|id| Some((id, self.organizations.get_mut(id)?)));
+        if let Some((id, place)) = free {
+            *place = organization;
+            self.names.insert(Arc::clone(name), id);
+        } else {
+            self.names.insert(Arc::clone(name), self.organizations.len());
+            self.organizations.push(organization);
+        }
+    }
+
+    /// Lets go of an organization of which nothing waits; returns whether it is gone. It stays if something of it is held,
+    /// in flight, being read or still to be read, has a turn, or is paused: a pause ends at its time, not before. That it is
+    /// suspended does not keep it, because nobody is left to probe. If it comes again, it is served like a new one.
+    pub fn retire(&mut self, name: &str) -> bool {
+        let Some(&id) = self.names.get(name) else { return true };
+        let Some(org) = self.organizations.get_mut(id) else { return true };
+        let is_idle = org.lanes.is_empty()
+            && org.in_flight == 0
+            && !org.has_turn
+            && !org.reading
+            && !org.is_behind()
+            && org.paused.is_none();
+        if is_idle {
+            // What is left of it in its place asks for nothing: no lane, nothing to read, no gate to tell of. Timers of
+            // it that are still to come find no lane, or wake an organization that has nothing to wake for.
+            org.suspension = None;
+            self.names.remove(name);
+            self.free.push(id);
+        }
+        is_idle
     }
 
     /// Offers a freshly committed envelope. It is taken if its organization is up to date and has room; otherwise only

@@ -88,9 +88,6 @@ pub enum NoPartner {
     NotAToken,
 }
 
-/// What every partner's name begins with.
-const PREFIX: &str = "partner.";
-
 /// The longest header that is read, in bytes. All our options together take less than a tenth of it; the rest is for
 /// those that are not ours.
 const MAX_HEADER: usize = 8 * 1024;
@@ -104,6 +101,9 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 // === impl Partner ===
 
 impl Partner {
+    /// What every partner's name begins with, and no configured one's.
+    pub const PREFIX: &'static str = "partner.";
+
     /// The partner that a request claims to be: its token is the Basic user name, or `orgToken` in the settings, or both
     /// alike.
     ///
@@ -145,12 +145,12 @@ impl Partner {
         context.update(self.org_token.expose().as_bytes());
         let hash = context.finish();
         let hash = hash.as_ref().iter().take(8);
-        hash.fold(PREFIX.to_owned(), |name, byte| format!("{name}{byte:02x}"))
+        hash.fold(Self::PREFIX.to_owned(), |name, byte| format!("{name}{byte:02x}"))
     }
 
     /// Whether a name is a partner's.
     pub fn is_name(name: &str) -> bool {
-        name.starts_with(PREFIX)
+        name.starts_with(Self::PREFIX)
     }
 
     /// The token.

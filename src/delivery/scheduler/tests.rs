@@ -215,6 +215,48 @@ fn unknown_organizations_are_left_in_the_queue() {
 // === pauses ===
 
 #[test]
+fn an_organization_that_is_let_go_leaves_nothing_behind() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 10), ("guest", 10)]);
+    desk.offer("guest", 1, "asha");
+    assert!(!desk.scheduler.retire("guest"), "it has a turn");
+    assert_eq!(desk.start(), [1]);
+    assert!(!desk.scheduler.retire("guest"), "it is in flight");
+    desk.again(1, "asha", at(10), Health::Unknown);
+    assert!(!desk.scheduler.retire("guest"), "it waits for another try");
+    desk.now = at(10);
+    assert_eq!(desk.start(), [1]);
+    desk.end(1, Health::Pause(at(60)));
+    assert!(!desk.scheduler.retire("guest"), "it is paused");
+    desk.now = at(60);
+    assert_eq!(desk.start(), NOTHING);
+    desk.scheduler.note("guest", Seq(2));
+    assert!(!desk.scheduler.retire("guest"), "something is to be read");
+    let read = desk.read(&[(2, "asha")]);
+    assert_eq!(read.after, Seq(1));
+    assert_eq!(desk.start(), [2]);
+    desk.end(2, Health::Suspend(at(60)));
+    assert_ne!(desk.gate(), Gate::Open);
+    assert!(
+        desk.scheduler.retire("guest") && desk.scheduler.retire("guest") && desk.scheduler.retire("nobody")
+    );
+    assert_eq!(desk.gate(), Gate::Open, "nobody is suspended");
+    desk.offer("guest", 3, "asha");
+    assert_eq!(desk.start(), NOTHING, "nobody's event stays in the queue");
+
+    // The next one takes its place, and nothing else of it: not its gate, not its numbers, not its timers.
+    desk.scheduler.serve(&Arc::from("other"), 1);
+    assert_eq!(desk.scheduler.organizations.len(), 2);
+    desk.read(&[(3, "asha"), (4, "asha"), (5, "ravi")]);
+    assert_eq!(desk.start(), [3]);
+    desk.now = at(10_000);
+    assert_eq!(desk.start(), NOTHING, "its own limit holds");
+    desk.end(3, Health::Good);
+    assert_eq!(desk.start(), [5]);
+    desk.end(5, Health::Good);
+    assert_eq!(desk.start(), [4]);
+}
+
+#[test]
 fn a_pause_holds_one_organization_until_its_end() {
     let mut desk = Desk::new(LIMITS, &[("acme", 10), ("other", 10)]);
     desk.offer("acme", 1, "ann");
