@@ -53,8 +53,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["30d"]))]
     pub max_age: Option<Span>,
-    /// The same for events of a partner organization (`ingress.partner_mode`) of which Wigzo has taken no call since the
-    /// start: its token may be made up, and what waits for it must make room some day.
+    /// Events of a partner organization (`ingress.partner_mode`) of which Wigzo has taken no call since the start end as
+    /// `expired` after this long: its token may be made up, and what waits for it must make room some day.
     pub unknown_partner_max_age: Span,
     /// When an organization's token or address is refused, its events wait, and after this long one of them probes
     /// whether that is still so. The wait doubles with each refusal.
