@@ -254,3 +254,32 @@ async fn a_partner_is_served_like_a_configured_organization() {
     assert!(document.contains("X-Segment-Settings"), "{document}");
     service.end().await;
 }
+
+/// More partners than are kept in memory, coming and going.
+#[tokio::test]
+async fn partners_that_come_and_go_are_all_served() {
+    const PARTNERS: usize = 1_300;
+    let service = std::sync::Arc::new(quick("unknown_partners = 100000").terse().start().await);
+    for round in 0..2 {
+        let mut posts = tokio::task::JoinSet::new();
+        for worker in 0..16 {
+            let service = std::sync::Arc::clone(&service);
+            posts.spawn(async move {
+                for number in (worker..PARTNERS).step_by(16) {
+                    let token = format!("coming-and-going-{number:04}");
+                    let event = track("user-1", &format!("Round {round}"), &format!("m-{round}"));
+                    assert_eq!(post(&service, &token, &Value::Null, &event).await.status, 200);
+                }
+            });
+        }
+        posts.join_all().await;
+        let accepted = ((round + 1) * PARTNERS) as u64;
+        assert_eq!(service.settled(accepted).await["delivered"], accepted);
+        let calls = service.calls(&format!("event_name=Round+{round}")).await;
+        let tokens: std::collections::BTreeSet<&str> =
+            calls.iter().map(|call| call["org_token"].as_str().unwrap()).collect();
+        assert_eq!((calls.len(), tokens.len()), (PARTNERS, PARTNERS));
+    }
+    assert_eq!(service.private("/api/stats").await.json()["waiting"], json!({}), "names are let go");
+    std::sync::Arc::into_inner(service).unwrap().end().await;
+}
