@@ -53,9 +53,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["30d"]))]
     pub max_age: Option<Span>,
-    /// Events of a partner organization (`ingress.partner_mode`) of which Wigzo has taken no call since the start end as
-    /// `expired` after this long: its token may be made up, and what waits for it must make room some day.
-    pub unknown_partner_max_age: Span,
+    /// Events of an unproven partner organization (`ingress.unproven_partners`) end as `expired` after this long: its token may be made up, and what waits for it must make room some day.
+    pub unproven_partner_max_age: Span,
     /// When an organization's token or address is refused, its events wait, and after this long one of them probes
     /// whether that is still so. The wait doubles with each refusal.
     pub probe_base: Span,
@@ -87,7 +86,7 @@ impl Default for Config {
             quick_retries: 2,
             on_ambiguous: OnAmbiguous::Retry,
             max_age: None,
-            unknown_partner_max_age: Span::secs(24 * 3_600),
+            unproven_partner_max_age: Span::secs(24 * 3_600),
             probe_base: Span::secs(30),
             probe_cap: Span::secs(600),
             window: 10_000,

@@ -85,10 +85,10 @@ pub struct Config {
     /// Events of one partner organization that may wait for delivery. Above it its requests are answered with 429.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub partner_waiting_events: u64,
-    /// Partner organizations that may have waiting events while Wigzo has not yet taken a call of theirs since the start.
+    /// Unproven partner organizations, those of which Wigzo has taken no call since the start, that may have waiting events.
     /// Above it further ones are answered with 429, so that made-up tokens do not fill the disk.
     #[schemars(range(min = 1, max = 1_000_000))]
-    pub unknown_partners: usize,
+    pub unproven_partners: usize,
     /// A request header that carries a source key, for senders that cannot set `Authorization`. Off when empty.
     pub key_header: String,
     /// Requests of one peer address that may fail to authenticate in a minute, and at once; further ones are answered
@@ -115,7 +115,7 @@ impl Default for Config {
             max_connections: 4_096,
             partner_mode: false,
             partner_waiting_events: 100_000,
-            unknown_partners: 1_000,
+            unproven_partners: 1_000,
             key_header: String::new(),
             failed_auth_per_minute: 60,
             drain_grace: Span::secs(5),

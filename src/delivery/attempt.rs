@@ -93,7 +93,7 @@ impl Workshop {
             Err((outcome, reason)) => Judgement::ended(envelope, outcome, reason),
         };
         if organization.is_partner() && judgement.health == Health::Good {
-            self.organizations.accept_partner(&envelope.content.organization);
+            self.organizations.note_proven_partner(&envelope.content.organization);
         }
         judgement
     }
@@ -106,9 +106,9 @@ impl Workshop {
     ) -> Result<Vec<Call>, (Outcome, Reason)> {
         let content = &envelope.content;
         let age = self.clock.now().since(content.received_at);
-        let is_unknown =
-            organization.is_partner() && !self.organizations.is_accepted_partner(&content.organization);
-        let limits = [self.config.max_age, is_unknown.then_some(self.config.unknown_partner_max_age)];
+        let is_unproven =
+            organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
+        let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
         if limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err((Outcome::Expired, Reason::MaxAge));
         }

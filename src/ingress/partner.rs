@@ -1,9 +1,9 @@
 //! How much of the queue partners may take: their tokens can be made up, and the events of a made-up one wait until they
 //! expire.
 //!
-//! A partner whose calls Wigzo has taken is *accepted* (it is remembered in memory, so after a restart it is found out
-//! anew). Any partner may have so many events waiting; only accepted ones may come when there are many others, or when the
-//! disk is half full. So whoever makes up tokens is held back, and neither configured nor accepted organizations notice.
+//! A partner whose calls Wigzo has taken is *proven* (it is remembered in memory, so after a restart it is found out
+//! anew). Any partner may have so many events waiting; only proven ones may come when there are many others, or when the
+//! disk is half full. So whoever makes up tokens is held back, and neither configured nor proven organizations notice.
 //!
 //! The counts are those of the last commit: requests that arrive together may each find room that only one of them has.
 
@@ -20,11 +20,11 @@ pub(super) enum Held {
     /// Too many of its own events wait.
     #[error("too many events of this organization wait for delivery")]
     Events,
-    /// Too many partners that Wigzo has not accepted have waiting events.
-    #[error("too many organizations that Wigzo has not accepted yet wait for delivery")]
+    /// Too many partners that are not proven have waiting events.
+    #[error("too many organizations of which Wigzo has taken no call yet wait for delivery")]
     Partners,
-    /// The disk is half full, and Wigzo has not accepted it yet.
-    #[error("the disk has no room for an organization that Wigzo has not accepted yet")]
+    /// The disk is half full, and it is not proven.
+    #[error("the disk has no room for an organization of which Wigzo has taken no call yet")]
     Disk,
 }
 
@@ -39,9 +39,9 @@ pub(super) fn admit(
     if !organization.is_partner() {
         return Ok(());
     }
-    let is_accepted = |name: &str| organizations.is_accepted_partner(name);
+    let is_proven = |name: &str| organizations.is_proven_partner(name);
     let mut held = None;
-    queue.look(&mut |stats| held = find(&organization.name, events as u64, stats, config, &is_accepted));
+    queue.look(&mut |stats| held = find(&organization.name, events as u64, stats, config, &is_proven));
     held.map_or(Ok(()), |held| Err(Refusal::Held(held)))
 }
 
@@ -51,14 +51,14 @@ fn find(
     events: u64,
     stats: &Stats,
     config: &Config,
-    is_accepted: &dyn Fn(&str) -> bool,
+    is_proven: &dyn Fn(&str) -> bool,
 ) -> Option<Held> {
     let waiting = stats.waiting.get(name).copied().unwrap_or_default();
     // A request that alone is larger than the limit must be taken some day.
     if waiting > 0 && waiting + events > config.partner_waiting_events {
         return Some(Held::Events);
     }
-    if is_accepted(name) {
+    if is_proven(name) {
         return None;
     }
     // A stranger leaves half of the disk to the others.
@@ -70,8 +70,8 @@ fn find(
     }
     let names = stats.waiting.range::<str, _>((Bound::Included(Partner::PREFIX), Bound::Unbounded));
     let partners = names.map(|(name, _)| &**name).take_while(|name| Partner::is_name(name));
-    let unknown = partners.filter(|name| !is_accepted(name)).count();
-    (unknown >= config.unknown_partners).then_some(Held::Partners)
+    let unproven = partners.filter(|name| !is_proven(name)).count();
+    (unproven >= config.unproven_partners).then_some(Held::Partners)
 }
 
 #[cfg(test)]
@@ -96,8 +96,8 @@ mod tests {
             disk_limit: 100,
             ..Stats::default()
         };
-        let config = Config { partner_waiting_events: 10, unknown_partners: 2, ..Config::default() };
-        let is_accepted = |name: &str| name.starts_with("partner.good");
+        let config = Config { partner_waiting_events: 10, unproven_partners: 2, ..Config::default() };
+        let is_proven = |name: &str| name.starts_with("partner.good");
         for (name, events, disk, expected) in [
             ("partner.some", 6, 0, None),
             ("partner.some", 7, 0, Some(Held::Events)),
@@ -112,10 +112,10 @@ mod tests {
             ("partner.new", 1, 0, Some(Held::Partners)),
         ] {
             stats.disk_bytes = disk;
-            assert_eq!(find(name, events, &stats, &config, &is_accepted), expected, "{name} {events} {disk}");
+            assert_eq!(find(name, events, &stats, &config, &is_proven), expected, "{name} {events} {disk}");
         }
         stats.waiting.remove("partner.full");
         stats.disk_bytes = 0;
-        assert_eq!(find("partner.new", 5_000, &stats, &config, &is_accepted), None, "there is room again");
+        assert_eq!(find("partner.new", 5_000, &stats, &config, &is_proven), None, "there is room again");
     }
 }

@@ -31,15 +31,15 @@ pub struct Organizations {
     /// Partners by their stored form.
     partners: Mutex<HashMap<KeyHash, Arc<Organization>>>,
     /// The names of partners whose calls Wigzo has taken.
-    accepted: Mutex<HashSet<Arc<str>>>,
+    proven: Mutex<HashSet<Arc<str>>>,
 }
 
 /// Partners that are kept ready. Past it all are let go, and those that are needed made again: about ten microseconds
 /// each.
 const MAX_PARTNERS: usize = 1_024;
 
-/// Accepted partners that are remembered. Strangers do not get here; past it all are forgotten and soon accepted anew.
-const MAX_ACCEPTED: usize = 100_000;
+/// Proven partners that are remembered. Strangers do not get here; past it all are forgotten and soon proven anew.
+const MAX_PROVEN: usize = 100_000;
 
 impl Organizations {
     /// Builds the snapshot. Files have been read: what their `*_file` keys name stands in the keys beside them.
@@ -125,19 +125,19 @@ impl Organizations {
     }
 
     /// Remembers that Wigzo has taken a call of this partner: its token is no invention.
-    pub fn accept_partner(&self, name: &Arc<str>) {
-        let mut accepted = lock(&self.accepted);
-        if !accepted.contains(name) {
-            if accepted.len() >= MAX_ACCEPTED {
-                accepted.clear();
+    pub fn note_proven_partner(&self, name: &Arc<str>) {
+        let mut proven = lock(&self.proven);
+        if !proven.contains(name) {
+            if proven.len() >= MAX_PROVEN {
+                proven.clear();
             }
-            accepted.insert(Arc::clone(name));
+            proven.insert(Arc::clone(name));
         }
     }
 
     /// Whether Wigzo has taken a call of this partner since the start.
-    pub fn is_accepted_partner(&self, name: &str) -> bool {
-        lock(&self.accepted).contains(name)
+    pub fn is_proven_partner(&self, name: &str) -> bool {
+        lock(&self.proven).contains(name)
     }
 
     /// How many calls a partner may have open at one time.
@@ -442,9 +442,9 @@ mod tests {
             assert!(lock(&built.partners).len() <= MAX_PARTNERS);
         }
         let name: Arc<str> = Arc::from("partner.1");
-        assert!(!built.is_accepted_partner(&name));
-        built.accept_partner(&name);
-        assert!(built.is_accepted_partner(&name));
+        assert!(!built.is_proven_partner(&name));
+        built.note_proven_partner(&name);
+        assert!(built.is_proven_partner(&name));
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl Findings<'_> {
             ("delivery.connect_timeout", delivery.connect_timeout),
             ("delivery.timeout", delivery.timeout),
             ("delivery.probe_base", delivery.probe_base),
-            ("delivery.unknown_partner_max_age", delivery.unknown_partner_max_age),
+            ("delivery.unproven_partner_max_age", delivery.unproven_partner_max_age),
         ] {
             if span.0.is_zero() {
                 self.add(key, "expected a duration longer than nothing, such as \"1s\"");

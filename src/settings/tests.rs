@@ -358,7 +358,7 @@ fn contradictions_are_refused() {
     );
     let partners = Bench::new().var("WIGZO__INGRESS__PARTNER_MODE", "true");
     assert_eq!(partners.messages(), [""; 0], "partners need no configuration");
-    let hasty = partners.var("WIGZO__DELIVERY__UNKNOWN_PARTNER_MAX_AGE", "0s");
+    let hasty = partners.var("WIGZO__DELIVERY__UNPROVEN_PARTNER_MAX_AGE", "0s");
     assert_eq!(hasty.messages().len(), 1, "nothing would be delivered");
 }
 

@@ -116,14 +116,14 @@ async fn a_restart_while_wigzo_is_away_loses_nothing_and_mixes_no_tokens() {
 /// Made-up tokens fill neither the disk nor anybody else's way.
 #[tokio::test]
 async fn a_flood_of_strangers_is_bounded_and_disturbs_nobody() {
-    let config = "partner_waiting_events = 50\nunknown_partners = 3";
+    let config = "partner_waiting_events = 50\nunproven_partners = 3";
     let service = quick(config)
         .config("[organizations.acme]\norg_token = \"configured-org-token\"\nsource_keys = [\"wk_acme\"]")
         .start()
         .await;
     service.faults(&json!([{ "event_name": "Flood", "status": 401 }])).await;
-    let accepted = post(&service, ASHA, &Value::Null, &track("user-1", "First", "m-1")).await;
-    assert_eq!(accepted.status, 200);
+    let proven = post(&service, ASHA, &Value::Null, &track("user-1", "First", "m-1")).await;
+    assert_eq!(proven.status, 200);
     service.settled(1).await;
 
     let mut floods = 0;
@@ -178,12 +178,13 @@ async fn a_flood_of_strangers_is_bounded_and_disturbs_nobody() {
     service.end().await;
 }
 
-/// What a stranger has left makes room some day; an accepted partner's events are not given up so soon.
+/// What a stranger has left makes room some day; a proven partner's events are not given up so soon.
 #[tokio::test]
 async fn what_waits_for_a_made_up_token_expires() {
-    let config = format!("{}\n", QUICK.replace("[delivery]", "[delivery]\nunknown_partner_max_age = \"1s\""));
+    let config =
+        format!("{}\n", QUICK.replace("[delivery]", "[delivery]\nunproven_partner_max_age = \"1s\""));
     let service = Service::sandbox()
-        .config(&format!("[ingress]\npartner_mode = true\nunknown_partners = 1\n{config}"))
+        .config(&format!("[ingress]\npartner_mode = true\nunproven_partners = 1\n{config}"))
         .start()
         .await;
     assert_eq!(post(&service, ASHA, &Value::Null, &track("u", "First", "m-1")).await.status, 200);
@@ -259,7 +260,7 @@ async fn a_partner_is_served_like_a_configured_organization() {
 #[tokio::test]
 async fn partners_that_come_and_go_are_all_served() {
     const PARTNERS: usize = 1_300;
-    let service = std::sync::Arc::new(quick("unknown_partners = 100000").terse().start().await);
+    let service = std::sync::Arc::new(quick("unproven_partners = 100000").terse().start().await);
     for round in 0..2 {
         let mut posts = tokio::task::JoinSet::new();
         for worker in 0..16 {

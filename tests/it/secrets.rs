@@ -212,7 +212,7 @@ async fn a_noisy_day_tells_no_secrets() {
 async fn a_partners_token_is_told_nowhere() {
     const PARTNER: &str = "canary-partner-token-4717";
     const OTHER: &str = "canary-other-token-4718";
-    let config = "[ingress]\npartner_mode = true\nkey_header = \"x-source-key\"\nunknown_partners = 1\n\
+    let config = "[ingress]\npartner_mode = true\nkey_header = \"x-source-key\"\nunproven_partners = 1\n\
         partner_waiting_events = 8\n[delivery]\nprobe_base = \"50ms\"\nprobe_cap = \"100ms\"\n\
         [delivery.retry]\nbase = \"10ms\"\ncap = \"50ms\"\nsoft_failures = 1\n\
         [organizations.acme]\norg_token = \"canary-acme-token-4719\"\nsource_keys = [\"canary-source-key\"]";
