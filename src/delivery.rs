@@ -53,7 +53,8 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["30d"]))]
     pub max_age: Option<Span>,
-    /// Events of an unproven partner organization (`ingress.unproven_partners`) end as `expired` after this long: its token may be made up, and what waits for it must make room some day.
+    /// Events of an unproven partner organization (`ingress.unproven_partners`) end as `expired` after this long: its
+    /// token may be made up, and what waits for it must make room some day.
     pub unproven_partner_max_age: Span,
     /// When an organization's token or address is refused, its events wait, and after this long one of them probes
     /// whether that is still so. The wait doubles with each refusal.
@@ -270,9 +271,17 @@ impl Delivery {
     fn start_work(&mut self) {
         self.scheduler.tick(self.clock.now());
         while let Some((ticket, item)) = self.scheduler.start() {
-            let claim = Owed::new(Claim { envelope: item.load, queue: Arc::clone(&self.queue) });
+            let envelope = item.load;
+            let name = &envelope.content.organization;
+            let configured = self.organizations.by_name(name).cloned();
+            if configured.is_none() && !Partner::is_name(name) {
+                // Only known organizations are served, and the snapshot does not change under us.
+                self.scheduler.finish(ticket, Finish::Ended, Health::Unknown, self.clock.now());
+                continue;
+            }
+            let claim = Owed::new(Claim { envelope, queue: Arc::clone(&self.queue) });
             let workshop = Arc::clone(&self.workshop);
-            let worker = self.workers.spawn(async move { workshop.work(claim).await });
+            let worker = self.workers.spawn(async move { workshop.work(claim, configured).await });
             self.tickets.insert(worker.id(), ticket);
         }
         self.metrics.in_flight.set(i64::try_from(self.scheduler.in_flight()).unwrap_or(i64::MAX));

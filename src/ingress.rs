@@ -85,8 +85,8 @@ pub struct Config {
     /// Events of one partner organization that may wait for delivery. Above it its requests are answered with 429.
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub partner_waiting_events: u64,
-    /// Unproven partner organizations, those of which Wigzo has taken no call since the start, that may have waiting events.
-    /// Above it further ones are answered with 429, so that made-up tokens do not fill the disk.
+    /// Unproven partner organizations, those of which Wigzo has taken no call since the start, that may have waiting
+    /// events. Above it further ones are answered with 429, so that made-up tokens do not fill the disk.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub unproven_partners: usize,
     /// A request header that carries a source key, for senders that cannot set `Authorization`. Off when empty.

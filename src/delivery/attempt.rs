@@ -67,24 +67,22 @@ impl Judgement {
 }
 
 impl Workshop {
-    /// Works an envelope once, and returns when the result is on disk.
-    pub(super) async fn work(&self, claim: Owed<Claim>) -> Round {
+    /// Works an envelope of a configured organization or of the partner it carries once, and returns when the result is
+    /// on disk.
+    pub(super) async fn work(&self, claim: Owed<Claim>, configured: Option<Arc<Organization>>) -> Round {
         let envelope = &claim.get().envelope;
         let began = self.clock.now();
-        let judgement = match self.organization(envelope) {
+        let judgement = match configured.or_else(|| self.partner(envelope)) {
             Some(organization) => self.round(envelope, &organization).await,
             None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable),
         };
         self.settle(claim, judgement, began).await
     }
 
-    /// Whose an envelope is: a configured organization's, or that of the partner it carries.
-    fn organization(&self, envelope: &Envelope) -> Option<Arc<Organization>> {
-        let content = &envelope.content;
-        self.organizations.by_name(&content.organization).cloned().or_else(|| {
-            let surroundings = Surroundings::from_stored(&content.surroundings)?;
-            self.organizations.partner(surroundings.settings?.get())
-        })
+    /// The partner that an envelope carries.
+    fn partner(&self, envelope: &Envelope) -> Option<Arc<Organization>> {
+        let surroundings = Surroundings::from_stored(&envelope.content.surroundings)?;
+        self.organizations.partner(surroundings.settings?.get())
     }
 
     async fn round(&self, envelope: &Envelope, organization: &Organization) -> Judgement {

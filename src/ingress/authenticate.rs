@@ -371,6 +371,15 @@ mod tests {
         Ok(stored.map_or_else(|| found.name.clone(), |partner| partner.org_token().expose().to_owned()))
     }
 
+    /// What the head shows | the path | `writeKey` | whose it is in partner mode | and without.
+    type Row<'a> = (
+        &'a [(&'static str, String)],
+        Option<&'a str>,
+        Option<&'a str>,
+        Result<&'a str, Unauthenticated>,
+        Result<&'a str, Unauthenticated>,
+    );
+
     /// Everything that a request can show beside everything else, with partner mode and without.
     #[test]
     fn every_combination_is_decided() {
@@ -386,14 +395,6 @@ mod tests {
         );
         let garbled = || ("x-segment-settings", "{}".to_owned());
         let bad = || settings(r#"{"identity":"other"}"#);
-        type Row<'a> = (
-            &'a [(&'static str, String)],
-            Option<&'a str>,
-            Option<&'a str>,
-            Result<&'a str, Unauthenticated>,
-            Result<&'a str, Unauthenticated>,
-        );
-        // what the head shows | the path | writeKey | in partner mode | without
         let table: &[Row<'_>] = &[
             // A known key decides, and the settings are not looked at.
             (&[basic("wk_acme_web")], None, None, Ok("acme"), Ok("acme")),

@@ -23,7 +23,7 @@ pub(super) enum Held {
     /// Too many partners that are not proven have waiting events.
     #[error("too many organizations of which Wigzo has taken no call yet wait for delivery")]
     Partners,
-    /// The disk is half full, and it is not proven.
+    /// The disk is half full of waiting events and dead letters, and it is not proven.
     #[error("the disk has no room for an organization of which Wigzo has taken no call yet")]
     Disk,
 }
@@ -61,8 +61,8 @@ fn find(
     if is_proven(name) {
         return None;
     }
-    // A stranger leaves half of the disk to the others.
-    if stats.disk_bytes >= stats.disk_limit / 2 {
+    // A stranger leaves half of the disk to the others. Records of ended events give way to new ones and do not count.
+    if stats.disk_bytes.saturating_sub(stats.history_bytes) >= stats.disk_limit / 2 {
         return Some(Held::Disk);
     }
     if waiting > 0 {
@@ -80,7 +80,7 @@ mod tests {
 
     use super::*;
 
-    /// who | brings | with so many bytes of 100 on disk | what holds it back
+    /// who | brings | with so many bytes of 100 on disk, 20 of them history | what holds it back
     #[test]
     fn strangers_are_held_back_and_nobody_else() {
         let waiting = [
@@ -94,6 +94,7 @@ mod tests {
         let mut stats = Stats {
             waiting: waiting.map(|(name, count)| (Arc::from(name), count)).into(),
             disk_limit: 100,
+            history_bytes: 20,
             ..Stats::default()
         };
         let config = Config { partner_waiting_events: 10, unproven_partners: 2, ..Config::default() };
@@ -106,9 +107,9 @@ mod tests {
             ("partner.good", 6, 99, None),
             ("partner.good-new", 1, 99, None),
             ("partner.good-new", 5_000, 0, None),
-            ("partner.some", 1, 49, None),
-            ("partner.some", 1, 50, Some(Held::Disk)),
-            ("partner.new", 1, 50, Some(Held::Disk)),
+            ("partner.some", 1, 69, None),
+            ("partner.some", 1, 70, Some(Held::Disk)),
+            ("partner.new", 1, 70, Some(Held::Disk)),
             ("partner.new", 1, 0, Some(Held::Partners)),
         ] {
             stats.disk_bytes = disk;

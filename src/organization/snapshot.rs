@@ -34,8 +34,7 @@ pub struct Organizations {
     proven: Mutex<HashSet<Arc<str>>>,
 }
 
-/// Partners that are kept ready. Past it all are let go, and those that are needed made again: about ten microseconds
-/// each.
+/// Partners that are kept ready. Past it all are let go, and those that are needed made again.
 const MAX_PARTNERS: usize = 1_024;
 
 /// Proven partners that are remembered. Strangers do not get here; past it all are forgotten and soon proven anew.

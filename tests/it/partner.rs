@@ -129,7 +129,7 @@ async fn a_flood_of_strangers_is_bounded_and_disturbs_nobody() {
     let mut floods = 0;
     let flood = |token: usize, round: usize| {
         let events = (0..10).map(|place| track("user-1", "Flood", &format!("{token}-{round}-{place}")));
-        (format!("made-up-by-a-stranger-{token:03}"), Value::from_iter(events))
+        (format!("made-up-by-a-stranger-{token:03}"), events.collect::<Value>())
     };
     let mut codes = std::collections::BTreeMap::<String, usize>::new();
     for token in 0..20 {

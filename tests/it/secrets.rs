@@ -247,7 +247,7 @@ async fn a_partners_token_is_told_nowhere() {
     noise.service.until("/api/stats", |stats| stats["waiting_total"] == 1).await;
     noise.service.until("/api/events/5", |record| record["state"] == "retrying").await;
     // So much waits that one more is refused.
-    let many = Value::from_iter((0..8).map(|number| track(&format!("many-{number}"), "Taken")));
+    let many = (0..8).map(|number| track(&format!("many-{number}"), "Taken")).collect::<Value>();
     let request = noise.service.client().post(format!("{}/webhook", noise.service.public));
     let refused = noise.send(request.basic_auth(PARTNER, Some("")).body(many.to_string())).await;
     assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("partner_events_waiting")));
