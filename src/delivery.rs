@@ -102,8 +102,8 @@ const WINDOW_BYTES: usize = 16 << 20;
 /// How many requests to forget are remembered for reads that were under way when they came.
 const REMEMBERED: usize = 256;
 
-/// Partners that the scheduler may know before it is looked at who can be let go.
-const LEAST_PARTNERS: usize = 1_024;
+/// At so many partners the scheduler is told to let go of all of them; those that bring something again stay.
+const MANY_PARTNERS: usize = 1_024;
 
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -122,10 +122,8 @@ pub struct Delivery {
     tickets: HashMap<Id, Ticket>,
     /// When each suspended organization is probed next, as it was last told.
     told_probes: HashMap<Arc<str>, UnixMillis>,
-    /// The partners that the scheduler knows.
+    /// Partners that the scheduler knows and has not been told to let go.
     partners: HashSet<Arc<str>>,
-    /// At so many partners those of whom nothing waits are let go.
-    most_partners: usize,
     /// The newest people to forget.
     forgotten: VecDeque<Forgotten>,
     reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
@@ -181,7 +179,6 @@ impl Delivery {
             tickets: HashMap::new(),
             told_probes: HashMap::new(),
             partners: HashSet::new(),
-            most_partners: LEAST_PARTNERS,
             forgotten: VecDeque::new(),
             reads: JoinSet::new(),
             clock,
@@ -247,22 +244,16 @@ impl Delivery {
     }
 
     /// Makes a partner known that has brought something; its events are delivered whether or not partner mode is still
-    /// on. It is let go some time after the last of them: each would cost a read of the queue if it came back at once.
+    /// on. Those that came before are let go now and then: each at once would cost a read of the queue when it came back.
     fn serve_partner(&mut self, name: &Arc<str>) {
         if !Partner::is_name(name) || self.partners.contains(name) {
             return;
         }
-        if self.partners.len() >= self.most_partners {
-            let (scheduler, told_probes) = (&mut self.scheduler, &mut self.told_probes);
-            self.partners.retain(|partner| {
-                let goes = scheduler.retire(partner);
-                if goes {
-                    told_probes.remove(partner);
-                }
-                !goes
-            });
-            // Twice what is left, so that looking costs no more than serving did.
-            self.most_partners = (self.partners.len() * 2).max(LEAST_PARTNERS);
+        if self.partners.len() >= MANY_PARTNERS {
+            for partner in self.partners.drain() {
+                self.scheduler.retire(&partner);
+                self.told_probes.remove(&partner);
+            }
         }
         self.partners.insert(Arc::clone(name));
         self.scheduler.serve(name, self.organizations.partner_max_in_flight());

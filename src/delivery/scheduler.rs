@@ -145,6 +145,10 @@ pub struct Scheduler<T> {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and they occur in any combination"
+)]
 struct Organization<T> {
     name: Arc<str>,
     lanes: HashMap<LaneKey, Lane<T>>,
@@ -167,6 +171,8 @@ struct Organization<T> {
     /// Whether it is still unknown what waited in the queue when the organization became known.
     unread: bool,
     reading: bool,
+    /// Whether it is let go once it is idle.
+    retiring: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -205,7 +211,7 @@ impl<T> Scheduler<T> {
     pub fn serve(&mut self, name: &Arc<str>, max_in_flight: usize) {
         if let Some(&id) = self.names.get(name) {
             if let Some(organization) = self.organizations.get_mut(id) {
-                organization.max_in_flight = max_in_flight;
+                (organization.max_in_flight, organization.retiring) = (max_in_flight, false);
             }
             self.give_turn(id);
             return;
@@ -226,10 +232,12 @@ impl<T> Scheduler<T> {
             latest: Seq(0),
             unread: true,
             reading: false,
+            retiring: false,
         };
         let free = self.free.pop().and_then(|id| Some((id, self.organizations.get_mut(id)?)));
         if let Some((id, place)) = free {
-            *place = organization;
+            // It may still stand among the turns.
+            *place = Organization { has_turn: place.has_turn, ..organization };
             self.names.insert(Arc::clone(name), id);
         } else {
             self.names.insert(Arc::clone(name), self.organizations.len());
@@ -237,26 +245,26 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Lets go of an organization of which nothing waits; returns whether it is gone. It stays if something of it is held,
-    /// in flight, being read or still to be read, has a turn, or is paused: a pause ends at its time, not before. That it is
-    /// suspended does not keep it, because nobody is left to probe. If it comes again, it is served like a new one.
-    pub fn retire(&mut self, name: &str) -> bool {
-        let Some(&id) = self.names.get(name) else { return true };
-        let Some(org) = self.organizations.get_mut(id) else { return true };
-        let is_idle = org.lanes.is_empty()
-            && org.in_flight == 0
-            && !org.has_turn
-            && !org.reading
-            && !org.is_behind()
-            && org.paused.is_none();
-        if is_idle {
-            // What is left of it in its place asks for nothing: no lane, nothing to read, no gate to tell of. Timers of
-            // it that are still to come find no lane, or wake an organization that has nothing to wake for.
-            org.suspension = None;
-            self.names.remove(name);
-            self.free.push(id);
+    /// Lets go of an organization as soon as nothing of it is held, in flight or still to be read, and no pause is left: a
+    /// pause ends at its time, not before. That it is suspended does not keep it, because nobody is left to probe. What is
+    /// offered for it until then is worked; if it is served again, it stays.
+    pub fn retire(&mut self, name: &str) {
+        let Some(&id) = self.names.get(name) else { return };
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        org.retiring = true;
+        self.let_go(id);
+    }
+
+    fn let_go(&mut self, id: usize) {
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        if !org.retiring || !org.is_idle() {
+            return;
         }
-        is_idle
+        // What is left in its place asks for nothing: no lane, nothing to read, no gate to tell of. Timers that are still
+        // to come find no lane, or wake an organization that has nothing to wake for.
+        (org.retiring, org.suspension) = (false, None);
+        self.names.remove(&org.name);
+        self.free.push(id);
     }
 
     /// Offers a freshly committed envelope. It is taken if its organization is up to date and has room; otherwise only
@@ -299,6 +307,7 @@ impl<T> Scheduler<T> {
         org.ready.retain(|key| *key != lane);
         if held.items.is_empty() {
             org.lanes.remove(&lane);
+            self.let_go(id);
         } else {
             self.arm(id, lane, now);
         }
@@ -351,6 +360,7 @@ impl<T> Scheduler<T> {
             }
             self.take(id, item, now);
         }
+        self.let_go(id);
     }
 
     /// Notes that a read failed; it is asked for again.
@@ -451,6 +461,7 @@ impl<T> Scheduler<T> {
             self.arm(id, key, now);
         }
         self.give_turn(id);
+        self.let_go(id);
     }
 
     /// Lets pass what has become due.
@@ -465,6 +476,7 @@ impl<T> Scheduler<T> {
             } else if let Some(org) = self.organizations.get_mut(id) {
                 org.wake(now);
                 self.give_turn(id);
+                self.let_go(id);
             }
         }
     }
@@ -494,6 +506,15 @@ impl<T> Organization<T> {
 
     fn is_behind(&self) -> bool {
         self.unread || self.latest > self.taken
+    }
+
+    /// Whether nothing of it is left to do.
+    fn is_idle(&self) -> bool {
+        self.lanes.is_empty()
+            && self.in_flight == 0
+            && !self.reading
+            && !self.is_behind()
+            && self.paused.is_none()
     }
 
     /// Whether a read is worth its while: half a window at a time, unless what is held keeps all others waiting.
