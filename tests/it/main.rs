@@ -14,6 +14,7 @@
 
 mod authentication;
 mod bad_input;
+mod books;
 mod captures;
 mod configuration;
 mod conservation;
@@ -22,6 +23,8 @@ mod crash;
 mod dedup;
 mod deletion;
 mod delivery;
+mod disk;
+mod failed_sync;
 mod first_event;
 mod form;
 mod limits;
