@@ -93,8 +93,12 @@ impl Sqlite {
         let lock = lock(&config.path)?;
         let path = config.path.join(FILE);
         log::write_again(&path).map_err(|error| QueueError::Directory { path: path.clone(), error })?;
-        let connection = schema::open(&path)?;
-        let reader = Arc::new(Mutex::new(schema::open_reader(&path)?));
+        let database = |error| match error {
+            QueueError::Sqlite(error) => QueueError::Database { path: path.clone(), error },
+            other => other,
+        };
+        let connection = schema::open(&path).map_err(database)?;
+        let reader = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
