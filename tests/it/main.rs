@@ -16,6 +16,7 @@ mod authentication;
 mod bad_input;
 mod books;
 mod captures;
+mod clock_jumps;
 mod configuration;
 mod conservation;
 mod cors;
