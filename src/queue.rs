@@ -181,7 +181,9 @@ pub enum QueueError {
         error: std::io::Error,
     },
     /// The database cannot be opened: not a database, damaged, or its disk has no room or no sense.
-    #[error("{path} cannot be opened as a queue: {error}: check `queue.path`, and that its disk works and has room")]
+    #[error(
+        "{path} cannot be opened as a queue: {error}: check `queue.path`, and that its disk works and has room"
+    )]
     Database {
         /// The database file.
         path: PathBuf,

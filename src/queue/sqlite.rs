@@ -104,7 +104,13 @@ impl Sqlite {
             fresh: Fresh::new(MAX_FRESH_BYTES),
             pending_bytes: AtomicUsize::new(0),
         });
-        let writer = Writer::new(connection, Log::new(&path, Arc::clone(&reader)), config, clock, Arc::clone(&shared))?;
+        let writer = Writer::new(
+            connection,
+            Log::new(&path, Arc::clone(&reader)),
+            config,
+            clock,
+            Arc::clone(&shared),
+        )?;
         let (commands, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("queue-writer".to_owned())

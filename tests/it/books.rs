@@ -26,7 +26,8 @@ pub fn balance(queue: &Path) -> Books {
     assert_eq!((rows("settled"), rows("dead")), (ended, dead), "{books:?}");
     assert_eq!(accepted, ended + dead + books.waiting, "{books:?}");
     let numbers = "SELECT seq FROM waiting UNION ALL SELECT seq FROM settled UNION ALL SELECT seq FROM dead";
-    let distinct = count(&format!("SELECT count(DISTINCT seq) FROM ({numbers}) WHERE seq BETWEEN 1 AND {accepted}"));
+    let distinct =
+        count(&format!("SELECT count(DISTINCT seq) FROM ({numbers}) WHERE seq BETWEEN 1 AND {accepted}"));
     assert_eq!(distinct, accepted, "an event is in two places, or in none");
     books
 }

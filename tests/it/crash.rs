@@ -280,7 +280,8 @@ async fn nothing_acknowledged_is_lost_to_ten_power_cuts_under_load() {
 async fn harness() {
     #[expect(clippy::disallowed_methods, reason = "the harness's variables, not configuration")]
     let variable = |name| std::env::var(name).ok();
-    let number = |name| variable(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: a number")));
+    let number =
+        |name| variable(name).map(|text| text.parse().unwrap_or_else(|_| panic!("{name}: a number")));
     let blow = if variable("CRASH_KIND").as_deref() == Some("power") { Blow::PowerCut } else { Blow::Kill };
     let blows = number("CRASH_BLOWS").unwrap_or(100_u64);
     let seed = number("CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));

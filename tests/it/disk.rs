@@ -12,14 +12,18 @@ use crate::service::Setup;
 /// The library, built once for all tests.
 static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/disk.c");
-    let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("disk-{}.so", std::process::id()));
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    // Under its name at once and whole: another run of the tests may use it already.
+    let (library, fresh) =
+        (directory.join("disk.so"), directory.join(format!("disk-{}.so", std::process::id())));
     let built = std::process::Command::new("cc")
         .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(&library)
+        .arg(&fresh)
         .arg(source)
         .output()
         .expect("SQLite has been compiled, so there is a C compiler");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    fs::rename(fresh, &library).unwrap();
     library
 });
 
@@ -42,11 +46,12 @@ pub enum Knob {
     ClockMs,
     /// Whether the directory above the queue's was synced with it.
     ParentSynced,
-    /// How many syncs there were.
-    Syncs,
+    /// How many syncs have begun, and how many have ended.
+    SyncsBegun,
+    SyncsEnded,
 }
 
-const KNOBS: usize = Knob::Syncs as usize + 1;
+const KNOBS: usize = Knob::SyncsEnded as usize + 1;
 const PAGE: usize = 4_096;
 const SECTOR: usize = 512;
 
@@ -111,7 +116,7 @@ impl Disk {
     /// Leaves of the queue what a power cut would leave: what was synced, and of later pages some, or some of their
     /// sectors. No service may be running.
     pub fn cut_power(&self, chance: &mut fastrand::Rng) {
-        assert!(self.get(Knob::Syncs) > 0, "the library stands between no service and its queue");
+        assert!(self.get(Knob::SyncsEnded) > 0, "the library stands between no service and its queue");
         let mut left = Vec::new();
         for name in names(&self.state("")).iter().filter_map(|name| name.strip_suffix(".entry")) {
             let mut content = fs::read(self.state(name)).unwrap_or_default();

@@ -25,7 +25,11 @@ async fn fill(service: &Service, first: usize) -> usize {
     for number in first..first + 10_000 {
         let reply = service.post("/v1/batch", &request(number)).await;
         if reply.status != 200 {
-            assert_eq!((reply.status, &reply.json()["code"]), (503, &json!("queue_unavailable")), "{reply:?}");
+            assert_eq!(
+                (reply.status, &reply.json()["code"]),
+                (503, &json!("queue_unavailable")),
+                "{reply:?}"
+            );
             assert!(reply.headers.contains_key("retry-after"), "{reply:?}");
             return number;
         }
@@ -54,7 +58,11 @@ async fn a_full_disk_refuses_keeps_what_it_has_and_heals() {
     assert_eq!(service.post("/v1/batch", &request(30_000)).await.status, 200);
     let ledger = service.settled(acknowledged as u64 * 4).await;
     assert_eq!(ledger["delivered"], ledger["accepted"], "{ledger}");
-    assert_eq!(service.calls("").await.len() as u64, ledger["accepted"].as_u64().unwrap(), "no call is doubled");
+    assert_eq!(
+        service.calls("").await.len() as u64,
+        ledger["accepted"].as_u64().unwrap(),
+        "no call is doubled"
+    );
     service.end().await;
     books::balance(&disk.queue());
 }
@@ -101,6 +109,29 @@ async fn writes_that_fail_are_refused_and_writes_that_fall_short_are_finished() 
     assert_eq!((&ledger["accepted"], &ledger["delivered"]), (&json!(24), &json!(24)));
     service.end().await;
     books::balance(&disk.queue());
+}
+
+#[tokio::test]
+async fn a_slow_disk_refuses_what_it_has_not_begun_and_never_what_it_keeps() {
+    let disk = Disk::new();
+    let service = disk.under(Service::sandbox()).config("[ingress]\ndeadline = \"300ms\"\n").start().await;
+    disk.set(Knob::SyncMs, 1_500);
+    let syncs = disk.get(Knob::SyncsBegun);
+    let (first, second) = (request(1), request(2));
+    let begun = service.post("/v1/batch", &first);
+    let behind = async {
+        // Only once the first one is being written.
+        service.eventually("a sync", || async { disk.get(Knob::SyncsBegun) > syncs }).await;
+        service.post("/v1/batch", &second).await
+    };
+    let (begun, behind) = tokio::join!(begun, behind);
+    assert_eq!(begun.status, 200, "it was being committed: {begun:?}");
+    assert_eq!((behind.status, &behind.json()["code"]), (503, &json!("too_slow")), "{behind:?}");
+    disk.heal();
+    let again = service.post("/v1/batch", &second).await.json();
+    assert_eq!((&again["accepted"], &again["duplicates"]), (&json!(4), &json!(0)), "nothing of it was kept");
+    assert_eq!(service.settled(8).await["accepted"], 8);
+    service.end().await;
 }
 
 #[tokio::test]

@@ -98,3 +98,42 @@ async fn while_syncs_fail_the_operator_is_told_and_nothing_is_acknowledged() {
     assert_eq!(service.ledger().await["accepted"], 0);
     service.end().await;
 }
+
+#[tokio::test]
+async fn a_log_that_cannot_be_carried_over_into_the_database_loses_nothing() {
+    // A commit syncs the log; carrying it over syncs the log again, and then the database.
+    for succeed in 0..4 {
+        let disk = Disk::new();
+        let service = start(&disk).await;
+        let text = "x".repeat(900_000);
+        let big = async |number: usize| {
+            let events: Vec<_> = (0..6)
+                .map(|it| {
+                    let id = format!("m-{number}-{it}");
+                    json!({ "type": "track", "userId": id, "event": "Seat Chosen", "messageId": id, "text": text })
+                })
+                .collect();
+            let reply = service.post("/v1/batch", &json!({ "batch": events }).to_string()).await;
+            if reply.status == 200 { 6 } else { 0 }
+        };
+        let mut acknowledged = 0;
+        // Short of sixteen MiB, at which the log is carried over.
+        for number in 0..2 {
+            acknowledged += big(number).await;
+        }
+        disk.set(Knob::SyncsLeft, succeed);
+        disk.set(Knob::SyncsToFail, 1);
+        for number in 2..5 {
+            acknowledged += big(number).await;
+        }
+        assert!(acknowledged >= 12, "{acknowledged}");
+        service.kill().await;
+        disk.cut_power(&mut fastrand::Rng::with_seed(succeed.unsigned_abs()));
+
+        let service = start(&disk).await;
+        let accepted = service.ledger().await["accepted"].as_u64().unwrap();
+        assert!(accepted >= acknowledged, "{accepted} of {acknowledged}");
+        service.end().await;
+        books::balance(&disk.queue());
+    }
+}

@@ -68,7 +68,8 @@ fn copy(queue: &Path, log: &[u8]) -> tempfile::TempDir {
 /// Opens a damaged queue, and says how many requests are there.
 async fn open(queue: &Path, what: &str) -> usize {
     let config = Config { path: queue.to_owned(), ..Config::default() };
-    let (opened, thread) = Sqlite::open(&config, Clock::system()).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let (opened, thread) =
+        Sqlite::open(&config, Clock::system()).unwrap_or_else(|error| panic!("{what}: {error}"));
     let accepted = usize::try_from(opened.stats().ledger.accepted).unwrap();
     assert_eq!(accepted % EVENTS, 0, "{what}: a request is there in part");
     let envelope = NewEnvelope {
@@ -88,7 +89,7 @@ async fn open(queue: &Path, what: &str) -> usize {
     assert_eq!(appended, Ok(Appended { accepted: 1, duplicates: 0 }), "{what}: it does not go on");
     drop(opened);
     tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
-    assert_eq!(books::balance(queue).accepted as usize, accepted + 1, "{what}");
+    assert_eq!(books::balance(queue).accepted, accepted as u64 + 1, "{what}");
 
     let requests = accepted / EVENTS;
     let expected = (0..requests).flat_map(|request| (0..EVENTS).map(move |event| id(request, event)));

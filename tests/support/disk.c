@@ -33,7 +33,8 @@ enum {
     SYNC_MS,        /* how long a sync takes */
     CLOCK_MS,       /* what is added to the wall clock */
     PARENT_SYNCED,  /* the directory above DISK_ROOT was synced while DISK_ROOT was in it */
-    SYNCS,          /* how many syncs of files there were */
+    SYNCS_BEGUN,    /* how many syncs of files have begun */
+    SYNCS_ENDED,    /* and ended */
     NUMBERS
 };
 enum { PAGE = 4096 };
@@ -141,9 +142,10 @@ int fsync(int fd) {
         if (control) settle_directory(path);
         return syscall(SYS_fsync, fd);
     }
+    __atomic_add_fetch(&control[SYNCS_BEGUN], 1, __ATOMIC_RELAXED);
     if (control[SYNC_MS] > 0) usleep(control[SYNC_MS] * 1000);
     pthread_mutex_lock(&lock);
-    control[SYNCS]++;
+    control[SYNCS_ENDED]++;
     int fails = control[SYNCS_LEFT] <= 0 && control[SYNCS_TO_FAIL] != 0;
     if (fails && control[SYNCS_TO_FAIL] > 0) control[SYNCS_TO_FAIL]--;
     if (control[SYNCS_LEFT] > 0) control[SYNCS_LEFT]--;

@@ -15,6 +15,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -24,6 +25,9 @@ const LONG: u64 = 4_000;
 /// Pages in the log above which readers have to wait for it.
 const TOO_LONG: u64 = 4 * LONG;
 
+/// How long carrying over rests after a failure; every commit would try it again else.
+const REST: Duration = Duration::from_secs(1);
+
 /// The log of one database.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -32,12 +36,14 @@ pub(super) struct Log {
     reader: Arc<Mutex<Connection>>,
     /// Whether something may be in the cache only.
     suspect: bool,
+    /// When carrying over last failed.
+    failed_at: Option<Instant>,
 }
 
 impl Log {
     /// The log of a database that has been opened after [`write_again`].
     pub(super) fn new(database: &Path, reader: Arc<Mutex<Connection>>) -> Self {
-        Self { path: path(database), reader, suspect: false }
+        Self { path: path(database), reader, suspect: false, failed_at: None }
     }
 
     /// What a failure says about the log.
@@ -50,7 +56,10 @@ impl Log {
         if self.suspect {
             write_file_again(&self.path).map_err(|error| {
                 let code = ffi::Error::new(ffi::SQLITE_IOERR);
-                rusqlite::Error::SqliteFailure(code, Some(format!("the log cannot be written again: {error}")))
+                rusqlite::Error::SqliteFailure(
+                    code,
+                    Some(format!("the log cannot be written again: {error}")),
+                )
             })?;
             self.suspect = false;
         }
@@ -59,6 +68,15 @@ impl Log {
 
     /// Carries a long log over into the database. A failure changes nothing that was committed; it is tried again.
     pub(super) fn carry_over(&mut self, writer: &Connection) -> rusqlite::Result<()> {
+        if self.failed_at.is_some_and(|at| at.elapsed() < REST) {
+            return Ok(());
+        }
+        let carried_over = self.carry_over_now(writer);
+        self.failed_at = carried_over.is_err().then(Instant::now);
+        carried_over
+    }
+
+    fn carry_over_now(&self, writer: &Connection) -> rusqlite::Result<()> {
         let pending = pages(writer, "NOOP")?;
         if pending < LONG {
             return Ok(());
@@ -113,4 +131,50 @@ fn write_file_again(path: &Path) -> io::Result<()> {
         at += count as u64;
     }
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::sqlite::schema;
+
+    /// A log with more pages than it should have.
+    fn long() -> (tempfile::TempDir, Connection, Log) {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("queue.sqlite");
+        let writer = schema::open(&database).unwrap();
+        let reader = Arc::new(Mutex::new(schema::open_reader(&database).unwrap()));
+        writer.execute_batch("CREATE TABLE filling (bytes BLOB)").unwrap();
+        for _ in 0..=LONG / 1_000 {
+            writer.execute("INSERT INTO filling VALUES (zeroblob(4000000))", []).unwrap();
+        }
+        assert!(pages(&writer, "NOOP").unwrap() > LONG);
+        let log = Log::new(&database, reader);
+        (directory, writer, log)
+    }
+
+    #[test]
+    fn a_log_is_carried_over_as_a_whole_when_nobody_reads() {
+        let (_directory, writer, mut log) = long();
+        let reader = Arc::clone(&log.reader);
+        let reading = reader.lock().unwrap();
+        log.carry_over(&writer).unwrap();
+        assert!(pages(&writer, "NOOP").unwrap() > LONG, "somebody reads");
+        drop(reading);
+        log.carry_over(&writer).unwrap();
+        assert_eq!(pages(&writer, "NOOP").unwrap(), 0);
+    }
+
+    #[test]
+    fn writing_a_log_again_changes_nothing() {
+        let (directory, _writer, mut log) = long();
+        let before = std::fs::read(&log.path).unwrap();
+        log.doubt(&rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
+        assert!(!log.suspect, "a full disk has not lost anything");
+        log.doubt(&rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None));
+        assert!(log.suspect);
+        log.trust().unwrap();
+        assert!(!log.suspect && std::fs::read(&log.path).unwrap() == before);
+        write_again(&directory.path().join("no log")).unwrap();
+    }
 }
