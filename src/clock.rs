@@ -101,6 +101,16 @@ impl Clock {
         }
     }
 
+    /// How long ago something was that the machine's clock has stamped. Where a clock for waits and the machine's differ,
+    /// the one counts by which less time has passed: a jump makes nothing older than it is.
+    pub fn age(&self, stamped: UnixMillis) -> Duration {
+        let age = self.now().since(stamped);
+        match &self.0 {
+            Source::Steady(_) => age.min(UnixMillis(0).plus(wall()).since(stamped)),
+            Source::System | Source::Manual(_) => age,
+        }
+    }
+
     /// Moves a manual clock forward; the machine's clocks are left alone.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(now) = &self.0 {

@@ -84,7 +84,7 @@ impl Workshop {
         organization: &Organization,
     ) -> Result<Vec<Call>, (Outcome, Reason)> {
         let content = &envelope.content;
-        let age = self.clock.now().since(content.received_at);
+        let age = self.clock.age(content.received_at);
         if self.config.max_age.is_some_and(|limit| age > limit.0) {
             return Err((Outcome::Expired, Reason::MaxAge));
         }
@@ -289,7 +289,7 @@ impl Workshop {
         let duration_ms = millis(took);
         match resolution {
             Resolution::Ended { outcome, reason } => {
-                let age = self.clock.now().since(content.received_at);
+                let age = self.clock.age(content.received_at);
                 self.metrics.outcome(outcome, reason, age);
                 match outcome {
                     Outcome::Delivered => tracing::info!(
