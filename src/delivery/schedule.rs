@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn a_stored_time_is_never_further_ahead_than_a_wait_may_be() {
         let schedule = Schedule::default();
-        let hour = Duration::from_secs(3_600);
+        let hour = Duration::from_hours(1);
         for (ahead, counts) in [(hour / 2, hour / 2), (hour, hour), (3 * hour, hour)] {
             assert_eq!(schedule.due(START.plus(ahead), START), START.plus(counts), "{ahead:?}");
         }
