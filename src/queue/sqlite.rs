@@ -20,7 +20,7 @@
 //!
 //! # Crashes
 //! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for. What
-//! a failed sync leaves behind is the business of [`log`].
+//! a failed sync leaves behind is the business of `log`.
 
 mod forget;
 mod log;
