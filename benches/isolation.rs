@@ -131,6 +131,8 @@ async fn send(public: String, key: &'static str, load: (u32, usize), until: Inst
         requests.spawn(request.send());
         while requests.try_join_next().is_some() {}
     }
+    // What is under way must not be cut off.
+    while requests.join_next().await.is_some() {}
     sent
 }
 

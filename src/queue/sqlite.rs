@@ -61,9 +61,10 @@ const MAX_FRESH_BYTES: usize = 16 << 20;
 /// The embedded queue.
 #[derive(Debug)]
 pub struct Sqlite {
+    /// Before `commands`, whose end makes the writer close: it should be the last to do so, and tidy up.
+    reader: Arc<Mutex<Connection>>,
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-    reader: Arc<Mutex<Connection>>,
 }
 
 /// What the writer's thread and the handle share.
@@ -119,7 +120,7 @@ impl Sqlite {
                 drop(lock);
             })
             .map_err(directory)?;
-        Ok((Self { commands, shared, reader }, thread))
+        Ok((Self { reader, commands, shared }, thread))
     }
 
     /// Runs a query on the reading connection, off the async threads.

@@ -14,6 +14,7 @@ async fn used() -> Arc<tempfile::TempDir> {
     let service = Service::sandbox().start().await;
     let directory = Arc::clone(&service.directory);
     service.end().await;
+    assert!(!directory.path().join("queue/queue.sqlite-wal").exists(), "an orderly end leaves no log");
     directory
 }
 
