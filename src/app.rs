@@ -116,7 +116,7 @@ impl App {
             settings.delivery.clone(),
             Arc::clone(&queue),
             Arc::clone(&organizations),
-            clock.clone(),
+            clock.for_waits(),
             Arc::clone(&metrics),
             shutdown.clone(),
         )?;

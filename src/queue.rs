@@ -183,6 +183,16 @@ pub enum QueueError {
         /// The operating system's word.
         error: std::io::Error,
     },
+    /// The database cannot be opened: not a database, damaged, or its disk has no room or no sense.
+    #[error(
+        "{path} cannot be opened as a queue: {error}: check `queue.path`, and that its disk works and has room"
+    )]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's word.
+        error: rusqlite::Error,
+    },
     /// SQLite failed.
     #[error("the queue's database failed: {0}")]
     Sqlite(#[from] rusqlite::Error),

@@ -103,7 +103,7 @@ impl Workshop {
         organization: &Organization,
     ) -> Result<Vec<Call>, (Outcome, Reason)> {
         let content = &envelope.content;
-        let age = self.clock.now().since(content.received_at);
+        let age = self.clock.age(content.received_at);
         let is_unproven =
             organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
         let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
@@ -311,7 +311,7 @@ impl Workshop {
         let duration_ms = millis(took);
         match resolution {
             Resolution::Ended { outcome, reason } => {
-                let age = self.clock.now().since(content.received_at);
+                let age = self.clock.age(content.received_at);
                 self.metrics.outcome(outcome, reason, age);
                 match outcome {
                     Outcome::Delivered => tracing::info!(

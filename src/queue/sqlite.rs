@@ -19,9 +19,11 @@
 //! Only the writer's connection writes. A second, read-only connection answers claims and look-ups.
 //!
 //! # Crashes
-//! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for.
+//! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for. What
+//! a failed sync leaves behind is the business of `log`.
 
 mod forget;
+mod log;
 mod reader;
 mod schema;
 mod store;
@@ -44,6 +46,7 @@ use super::{
     Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
+use log::Log;
 use writer::{Change, Command, Writer};
 
 /// The database file inside the directory.
@@ -58,9 +61,10 @@ const MAX_FRESH_BYTES: usize = 16 << 20;
 /// The embedded queue.
 #[derive(Debug)]
 pub struct Sqlite {
+    /// Before `commands`, whose end makes the writer close: it should be the last to do so, and tidy up.
+    reader: Arc<Mutex<Connection>>,
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-    reader: Arc<Mutex<Connection>>,
 }
 
 /// What the writer's thread and the handle share.
@@ -86,17 +90,28 @@ impl Sqlite {
     /// When the directory cannot be created or is in use, or the database cannot be read or is too new.
     pub fn open(config: &Config, clock: Clock) -> Result<(Self, std::thread::JoinHandle<()>), QueueError> {
         let directory = |error| QueueError::Directory { path: config.path.clone(), error };
-        std::fs::create_dir_all(&config.path).map_err(directory)?;
+        create(&config.path).map_err(directory)?;
         let lock = lock(&config.path)?;
         let path = config.path.join(FILE);
-        let connection = schema::open(&path)?;
-        let reader = schema::open_reader(&path)?;
+        log::write_again(&path).map_err(|error| QueueError::Directory { path: path.clone(), error })?;
+        let database = |error| match error {
+            QueueError::Sqlite(error) => QueueError::Database { path: path.clone(), error },
+            other => other,
+        };
+        let connection = schema::open(&path).map_err(database)?;
+        let reader = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
             pending_bytes: AtomicUsize::new(0),
         });
-        let writer = Writer::new(connection, config, clock, Arc::clone(&shared))?;
+        let writer = Writer::new(
+            connection,
+            Log::new(&path, Arc::clone(&reader)),
+            config,
+            clock,
+            Arc::clone(&shared),
+        )?;
         let (commands, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("queue-writer".to_owned())
@@ -105,7 +120,7 @@ impl Sqlite {
                 drop(lock);
             })
             .map_err(directory)?;
-        Ok((Self { commands, shared, reader: Arc::new(Mutex::new(reader)) }, thread))
+        Ok((Self { reader, commands, shared }, thread))
     }
 
     /// Runs a query on the reading connection, off the async threads.
@@ -149,6 +164,23 @@ impl Sqlite {
         }
         Ok(())
     }
+}
+
+/// Creates a directory and what is missing above it, so that a power cut does not take it away again: a new name is on
+/// disk once the directory that holds it has been synced.
+fn create(directory: &Path) -> std::io::Result<()> {
+    let missing = directory.ancestors().take_while(|it| !it.as_os_str().is_empty() && !it.exists()).count();
+    std::fs::create_dir_all(directory)?;
+    let directory = directory.canonicalize()?;
+    for (level, above) in directory.ancestors().skip(1).take(missing.max(1)).enumerate() {
+        let synced = File::open(above).and_then(|above| above.sync_all());
+        // What was there may have been made by a start that did not come to this point. It may also be somebody
+        // else's, on a file system that has no syncs.
+        if level < missing {
+            synced?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the directory for this process.

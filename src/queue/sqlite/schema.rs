@@ -10,6 +10,9 @@ use crate::queue::QueueError;
 /// The newest format this program knows, kept in `user_version`. Older ones are migrated forward, newer refused.
 const FORMAT: i64 = 1;
 
+/// The page layout in which free pages can be given back in steps.
+const INCREMENTAL: i64 = 2;
+
 const CREATE: &str = "
 CREATE TABLE waiting (
     seq             INTEGER PRIMARY KEY,
@@ -124,11 +127,16 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let connection = Connection::open(path)?;
     // Nobody else should write here; if a tool does, requests must be refused before their senders give up.
     connection.busy_timeout(Duration::from_secs(1))?;
-    // Must come before the first table: it decides the file's page layout.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    // Must come before the first table: it decides the file's page layout. Once it has, to say so again would be a write,
+    // and a full disk would refuse the start.
+    let vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    if vacuum != INCREMENTAL {
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    // `log` does that: SQLite would do it while somebody reads, and keep its failures to itself.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
     connection.set_prepared_statement_cache_capacity(64);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::log::Log;
 use super::store::{self, Brought, Totals};
 use super::{Decision, PendingBytes, Shared, forget, trim};
 use crate::clock::{Clock, UnixMillis};
@@ -73,6 +74,8 @@ struct Append {
 /// The state of the thread. What is here equals what is in the database as of the last commit.
 #[derive(Debug)]
 pub(super) struct Writer {
+    /// Before the connection, so that no reader is left when that closes: the last to close tidies up.
+    log: Log,
     connection: Connection,
     clock: Clock,
     shared: Arc<Shared>,
@@ -94,6 +97,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        log: Log,
         config: &Config,
         clock: Clock,
         shared: Arc<Shared>,
@@ -101,6 +105,7 @@ impl Writer {
         let totals = store::read_totals(&connection)?;
         let mut writer = Self {
             connection,
+            log,
             clock,
             shared,
             config: config.clone(),
@@ -206,9 +211,11 @@ impl Writer {
                 for (_, reply) in changes {
                     let _gone = reply.send(());
                 }
+                self.carry_over();
             }
             Err(error) => {
                 tracing::error!(%error, "the queue cannot write; new events are refused until it can");
+                self.log.doubt(&error);
                 self.changes = changes;
                 self.failing = true;
                 self.refuse(Refusing::Failing);
@@ -224,6 +231,7 @@ impl Writer {
     fn write(&mut self, group: &Group, changes: &Changes) -> rusqlite::Result<(Vec<Appended>, Brought)> {
         let now = self.clock.now();
         let mut totals = self.totals.clone();
+        self.log.trust()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut brought = Brought::default();
         for (change, _) in changes {
@@ -305,15 +313,29 @@ impl Writer {
     fn tidy(&mut self, idle: bool) {
         let excess = self.records_to_remove();
         let now = self.clock.now();
-        let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
+        let tidied = self
+            .log
+            .trust()
+            .and_then(|()| trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals))
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+        if let Err(error) = &tidied {
+            tracing::warn!(%error, "the queue could not be tidied; it is tried again");
+            self.log.doubt(error);
+        }
         if let Err(error) = self.forget(now) {
             tracing::warn!(%error, "a person could not be forgotten yet; it is tried again");
+            self.log.doubt(&error);
         }
+        self.carry_over();
         self.publish(&[], &[]);
         self.tidied_at = Instant::now();
-        if let Err(error) = tidied {
-            tracing::warn!(%error, "the queue could not be tidied; it is tried again");
+    }
+
+    /// Keeps the log short, when everybody has been answered.
+    fn carry_over(&mut self) {
+        if let Err(error) = self.log.carry_over(&self.connection) {
+            tracing::error!(%error, "the queue's log cannot be carried over into its database; it is tried again");
+            self.log.doubt(&error);
         }
     }
 
@@ -322,6 +344,7 @@ impl Writer {
         if !self.forgetting {
             return Ok(());
         }
+        self.log.trust()?;
         let forgotten = forget::step(&mut self.connection, now, &mut self.totals)?;
         self.forgetting = forgotten.more;
         if let Some((organization, count)) = forgotten.ended {
