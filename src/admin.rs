@@ -154,7 +154,7 @@ async fn events(
     };
     let limit = question.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
     let lookup = Lookup {
-        seq: None,
+        number: None,
         organization: question.organization.map(Into::into),
         message_id: question.message_id,
         lane: question.person,
@@ -164,7 +164,7 @@ async fn events(
         in_full: false,
     };
     answer(admin.queue.find(lookup).await, |events| {
-        let before = (events.len() == limit).then(|| events.last().map(|event| event.number)).flatten();
+        let before = (events.len() == limit).then(|| events.last().map(|event| event.seq)).flatten();
         json(StatusCode::OK, &Page { events, before })
     })
 }
@@ -173,7 +173,7 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
     let Ok(number) = number.parse() else {
         return problem(StatusCode::BAD_REQUEST, "An event's number has digits only.");
     };
-    let lookup = Lookup { seq: Some(Seq(number)), limit: 1, in_full: true, ..Lookup::default() };
+    let lookup = Lookup { number: Some(Seq(number)), limit: 1, in_full: true, ..Lookup::default() };
     answer(admin.queue.find(lookup).await, |mut events| match events.first_mut() {
         Some(event) => {
             event.payload = event.payload.take().map(showable);

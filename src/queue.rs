@@ -5,17 +5,19 @@
 //!
 //! Invariants of every engine:
 //! * [`Engine::append`] answers with success only after the envelopes are on disk, and is all or nothing.
-//! * An envelope is in exactly one place: waiting, settled, or dead. [`Stats::ledger`] counts all three in the same
+//! * An envelope is in exactly one place: waiting (parked or not), settled, or dead. [`Stats::ledger`] counts all three in the same
 //!   transaction that moves an envelope, so the counts balance at any moment and after any crash.
 //! * Sequence numbers are given in commit order, never reused; per organization and lane they are the arrival order.
 //! * Claiming writes nothing. One process owns the directory, so what is in flight is known in memory only; a crash
 //!   means that at most the calls then in flight are made twice.
 
+mod counts;
 mod envelope;
 mod fresh;
 mod history;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -102,13 +104,17 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
         patience: Duration,
     ) -> Pending<'_, Result<Appended, AppendError>>;
 
-    /// Reads waiting envelopes of an organization after a sequence number, in order. It reserves nothing.
+    /// Reads waiting envelopes of an organization after a sequence number, in order, parked ones left out. It reserves
+    /// nothing.
     fn claim(
         &self,
         organization: Arc<str>,
         after: Seq,
         limit: usize,
     ) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
+
+    /// Reads the parked envelopes of an organization, due or not, earliest due first. It reserves nothing.
+    fn parked(&self, organization: Arc<str>, limit: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
 
     /// Records how one round of work on an envelope ended; returns when that is on disk. It waits as long as the
     /// disk refuses, because an outcome that is known must not get lost.
@@ -195,8 +201,12 @@ pub struct Stats {
     pub ledger: Ledger,
     /// Envelopes that were left out as duplicates since the process started.
     pub duplicates: u64,
-    /// Waiting envelopes per organization.
-    pub waiting: std::collections::BTreeMap<Arc<str>, u64>,
+    /// Waiting envelopes per organization, parked ones included.
+    pub waiting: BTreeMap<Arc<str>, u64>,
+    /// Parked envelopes per organization.
+    pub parked: BTreeMap<Arc<str>, u64>,
+    /// Dead letters per organization that nobody has decided about yet.
+    pub dead_letters: BTreeMap<Arc<str>, u64>,
     /// Bytes of disk in use, without space that is free for reuse.
     pub disk_bytes: u64,
     /// Bytes of that which are records of ended events (an estimate from the stored lengths).

@@ -93,8 +93,14 @@ impl NewEnvelope {
 /// An event in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// Its number.
+    /// Its place in the order of work.
     pub seq: Seq,
+    /// The number it was accepted under and is looked up by: [`Envelope::seq`], unless it was replayed.
+    pub number: Seq,
+    /// How often it was a dead letter and a person had it replayed.
+    pub replays: u32,
+    /// Whether its lane has moved on without it. Once parked, it stays so until it ends.
+    pub parked: bool,
     /// What was stored.
     pub content: NewEnvelope,
     /// Not to be worked before this time.
@@ -189,6 +195,8 @@ pub struct Settlement {
     pub attempts: Vec<Attempt>,
     /// See [`NewEnvelope::size`].
     pub envelope_size: usize,
+    /// What the reason leaves open, in a few words for people: which field was missing. No personal data.
+    pub detail: Option<Box<str>>,
 }
 
 impl Settlement {
@@ -201,6 +209,7 @@ impl Settlement {
             progress: envelope.progress.clone(),
             attempts: Vec::new(),
             envelope_size: envelope.content.size(),
+            detail: None,
         }
     }
 
@@ -227,6 +236,8 @@ pub enum Resolution {
         due: UnixMillis,
         /// Why it waits.
         reason: Reason,
+        /// Whether its lane goes on without it from now on. An envelope that was parked before stays parked.
+        parked: bool,
     },
 }
 
@@ -236,8 +247,10 @@ pub enum Resolution {
 pub enum State {
     /// Waiting for its turn.
     Waiting,
-    /// Waiting for another try.
+    /// Waiting for another try, and its lane waits with it.
     Retrying,
+    /// Waiting for another try by itself; its lane has moved on.
+    Parked,
     /// Ended.
     Delivered,
     /// Ended.
@@ -264,7 +277,7 @@ impl State {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Lookup {
     /// One event by its number.
-    pub seq: Option<Seq>,
+    pub number: Option<Seq>,
     /// Of this organization.
     pub organization: Option<Arc<str>>,
     /// With this message id.
@@ -273,7 +286,7 @@ pub struct Lookup {
     pub lane: Option<String>,
     /// In one of these places: waiting, history or dead letters.
     pub state: Option<Place>,
-    /// Only events before this one (for paging).
+    /// Only events whose [`Record::seq`] is before this one (for paging).
     pub before: Option<Seq>,
     /// At most this many.
     pub limit: usize,
@@ -296,8 +309,10 @@ pub enum Place {
 /// What is known about one event.
 #[derive(Debug, Clone, Serialize)]
 pub struct Record {
-    /// Its number.
+    /// Its number: the one that it was accepted under.
     pub number: Seq,
+    /// Its place in the order of work, and of lists: its number, unless it was replayed.
+    pub seq: Seq,
     /// Its organization.
     pub organization: String,
     /// The family of routes it came by.
@@ -316,12 +331,16 @@ pub struct Record {
     pub state: State,
     /// Why it stands there; absent for an event that was not tried yet.
     pub reason: Option<Reason>,
+    /// What the reason leaves open, if anything: which field was missing, why a person discarded it.
+    pub detail: Option<String>,
     /// When it is tried again.
     pub retry_at: Option<UnixMillis>,
     /// When it ended.
     pub ended_at: Option<UnixMillis>,
-    /// Failed rounds of work.
+    /// Failed rounds of work since it was accepted or last replayed.
     pub tries: u32,
+    /// How often it was a dead letter and a person had it replayed.
+    pub replays: u32,
     /// Keys of the calls that Wigzo has taken, separated by spaces.
     pub calls_done: String,
     /// The event's bytes as they arrived; absent in a one-line record and when not asked for.

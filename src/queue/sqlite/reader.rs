@@ -4,29 +4,50 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, Row, params, params_from_iter};
+use rusqlite::{Connection, Row, Rows, params, params_from_iter};
 use serde_json::value::RawValue;
 
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
 use crate::queue::{Attempt, DedupKey, Envelope, Lookup, NewEnvelope, Place, Progress, Record, Seq, State};
 
-/// Waiting envelopes of an organization after a number, in order.
+/// The columns of an envelope.
+const ENVELOPE: &str = "seq, route, message_id, lane, kind, title, received_at, due, tries, soft_failures,
+    first_failed_at, done, surroundings, payload, coalesce(number, seq), replays, parked";
+
+/// Leaves out what belongs to a person who is being forgotten.
+const REMEMBERED: &str =
+    "NOT EXISTS (SELECT 1 FROM forgotten WHERE forgotten.organization = waiting.organization
+    AND forgotten.lane = waiting.lane AND upto > waiting.seq)";
+
+/// Waiting envelopes of an organization after a number, in order, parked ones left out.
 pub(super) fn claim(
     connection: &Connection,
     organization: &Arc<str>,
     after: Seq,
     limit: usize,
 ) -> rusqlite::Result<Vec<Envelope>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT seq, route, message_id, lane, kind, title, received_at, due, tries, soft_failures, first_failed_at,
-             done, surroundings, payload
-         FROM waiting WHERE organization = ? AND seq > ? AND NOT EXISTS
-             (SELECT 1 FROM forgotten WHERE forgotten.organization = waiting.organization
-                 AND forgotten.lane = waiting.lane AND upto > waiting.seq)
-         ORDER BY seq LIMIT ?",
-    )?;
-    let mut rows = statement.query(params![&**organization, after.0, limit as u64])?;
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {ENVELOPE} FROM waiting WHERE organization = ? AND seq > ? AND parked = 0 AND {REMEMBERED}
+         ORDER BY seq LIMIT ?"
+    ))?;
+    envelopes(statement.query(params![&**organization, after.0, limit as u64])?, organization)
+}
+
+/// The parked envelopes of an organization, earliest due first.
+pub(super) fn parked(
+    connection: &Connection,
+    organization: &Arc<str>,
+    limit: usize,
+) -> rusqlite::Result<Vec<Envelope>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {ENVELOPE} FROM waiting WHERE organization = ? AND parked = 1 AND {REMEMBERED}
+         ORDER BY due, seq LIMIT ?"
+    ))?;
+    envelopes(statement.query(params![&**organization, limit as u64])?, organization)
+}
+
+fn envelopes(mut rows: Rows<'_>, organization: &Arc<str>) -> rusqlite::Result<Vec<Envelope>> {
     let (mut envelopes, mut bytes) = (Vec::new(), 0);
     while bytes < MAX_CLAIM
         && let Some(row) = rows.next()?
@@ -38,13 +59,16 @@ pub(super) fn claim(
     Ok(envelopes)
 }
 
-/// About how many bytes of envelopes one claim reads at most; one envelope is always read.
+/// About how many bytes of envelopes one read takes at most; one envelope is always read.
 const MAX_CLAIM: usize = 8 << 20;
 
 fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope> {
     let message_id: Box<str> = row.get(2)?;
     Ok(Envelope {
         seq: Seq(row.get(0)?),
+        number: Seq(row.get(14)?),
+        replays: row.get(15)?,
+        parked: row.get(16)?,
         content: NewEnvelope {
             organization: Arc::clone(organization),
             route: Cow::Owned(row.get(1)?),
@@ -72,10 +96,10 @@ fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope>
 /// The columns of a record, the same for the three places.
 const WAITING: &str =
     "seq, organization, route, message_id, lane, kind, title, received_at, NULL, NULL, reason,
-    tries, done, surroundings, payload, due";
+    tries, done, surroundings, payload, due, coalesce(number, seq), replays, detail, parked";
 const ENDED: &str =
     "seq, organization, route, message_id, lane, kind, title, received_at, ended_at, outcome, reason,
-    tries, done, surroundings, payload, NULL";
+    tries, done, surroundings, payload, NULL, coalesce(number, seq), replays, detail, 0";
 
 /// Looks events up, newest first.
 pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result<Vec<Record>> {
@@ -101,11 +125,11 @@ pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result
         let rows = statement.query_map(params_from_iter(values), |row| record(row, lookup.in_full))?;
         records.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
     }
-    records.sort_by_key(|record| std::cmp::Reverse(record.number));
+    records.sort_by_key(|record| std::cmp::Reverse(record.seq));
     records.truncate(lookup.limit);
     if lookup.in_full {
         for record in &mut records {
-            record.attempts = attempts(&connection, record.number)?;
+            record.attempts = attempts(&connection, record.seq)?;
         }
     }
     Ok(records)
@@ -128,13 +152,15 @@ fn remembered(connection: &Connection, organization: &str, message_id: &str) -> 
 fn condition(lookup: &Lookup, numbers: &[u64], table: &str) -> (String, Vec<Value>) {
     let mut terms = vec!["1".to_owned()];
     let mut values = Vec::new();
+    if let Some(Seq(wanted)) = lookup.number {
+        // A place in the order that a replay was given is nobody's number.
+        terms.push("(seq = ? AND number IS NULL OR number = ?)".to_owned());
+        values.extend([number(wanted), number(wanted)]);
+    }
     let mut term = |sql: &str, value: Value| {
         terms.push(sql.to_owned());
         values.push(value);
     };
-    if let Some(Seq(seq)) = lookup.seq {
-        term("seq = ?", number(seq));
-    }
     if let Some(Seq(before)) = lookup.before {
         term("seq < ?", number(before));
     }
@@ -148,7 +174,8 @@ fn condition(lookup: &Lookup, numbers: &[u64], table: &str) -> (String, Vec<Valu
         term("message_id = ?", Value::from(message_id.clone()));
         if !numbers.is_empty() {
             let list: Vec<String> = numbers.iter().map(u64::to_string).collect();
-            terms.push(format!("seq IN ({})", list.join(",")));
+            let list = list.join(",");
+            terms.push(format!("(seq IN ({list}) OR number IN ({list}))"));
         } else if table == "settled" {
             // The index covers records in full; a walk through millions of one-line records would block others.
             terms.push("payload IS NOT NULL".to_owned());
@@ -170,7 +197,8 @@ fn record(row: &Row<'_>, in_full: bool) -> rusqlite::Result<Record> {
         Ok(text.filter(|text| !text.is_empty()).and_then(|text| RawValue::from_string(text).ok()))
     };
     Ok(Record {
-        number: Seq(row.get(0)?),
+        number: Seq(row.get(16)?),
+        seq: Seq(row.get(0)?),
         organization: row.get(1)?,
         route: row.get(2)?,
         message_id: row.get(3)?,
@@ -180,6 +208,7 @@ fn record(row: &Row<'_>, in_full: bool) -> rusqlite::Result<Record> {
         received_at: UnixMillis(row.get(7)?),
         state: match (outcome, due) {
             (Some(outcome), _) => State::of(outcome),
+            (None, _) if row.get(19)? => State::Parked,
             (None, Some(_)) => State::Retrying,
             (None, None) => State::Waiting,
         },
@@ -187,6 +216,8 @@ fn record(row: &Row<'_>, in_full: bool) -> rusqlite::Result<Record> {
         retry_at: due.map(UnixMillis),
         ended_at: row.get::<_, Option<u64>>(8)?.map(UnixMillis),
         tries: row.get(11)?,
+        replays: row.get(17)?,
+        detail: row.get(18)?,
         calls_done: row.get(12)?,
         surroundings: json(13)?,
         payload: json(14)?,

@@ -172,7 +172,7 @@ async fn every_envelope_is_in_one_place_and_the_ledger_balances() {
         ended(Outcome::Filtered, Reason::NotWanted),
         ended(Outcome::Expired, Reason::MaxAge),
         ended(Outcome::Dead, Reason::Wigzo400),
-        Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 },
+        Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503, parked: false },
     ];
     for (envelope, resolution) in envelopes.iter().zip(resolutions) {
         queue.settle(Settlement { progress: tried(1), ..settlement(envelope, resolution) }).await;
@@ -339,7 +339,8 @@ async fn the_attempts_of_an_event_that_keeps_failing_are_bounded() {
     let queue = fixture.open();
     queue.append(batch("acme", &["a"]), PATIENCE).await.unwrap();
     let envelope = waiting(&queue, "acme").await.remove(0);
-    let later = Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 };
+    let later =
+        Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503, parked: false };
     for tries in 1..=100 {
         let attempts = vec![Attempt { duration_ms: tries, ..attempt() }];
         let progress = tried(u32::try_from(tries).unwrap());
@@ -438,6 +439,132 @@ async fn forgetting_goes_on_after_a_restart() {
     }
     let stats = queue.stats();
     assert_eq!((stats.ledger.filtered, stats.waiting.values().sum::<u64>()), (3, 0));
+}
+
+fn later(minutes: u64, parked: bool) -> Resolution {
+    let due = UnixMillis(1_800_000_000_000 + minutes * 60_000);
+    Resolution::Later { due, reason: Reason::Wigzo503, parked }
+}
+
+#[tokio::test]
+async fn a_parked_envelope_stays_parked_and_is_read_apart() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b", "c", "d"]), PATIENCE).await.unwrap();
+    queue.append(batch("other", &["o"]), PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    queue.settle(settlement(&envelopes[0], later(9, true))).await;
+    queue.settle(settlement(&envelopes[1], later(5, true))).await;
+    queue.settle(settlement(&envelopes[2], later(7, false))).await;
+    // A later round that does not ask for it leaves it parked.
+    queue.settle(settlement(&envelopes[0], later(3, false))).await;
+
+    let ids =
+        |envelopes: &[Envelope]| -> String { envelopes.iter().map(|it| &*it.content.message_id).collect() };
+    let parked = queue.parked(Arc::from("acme"), 10).await.unwrap();
+    assert_eq!(
+        (ids(&parked).as_str(), parked.iter().all(|it| it.parked)),
+        ("ab", true),
+        "earliest due first"
+    );
+    assert_eq!(ids(&queue.parked(Arc::from("acme"), 1).await.unwrap()), "a");
+    assert!(queue.parked(Arc::from("other"), 10).await.unwrap().is_empty());
+    assert_eq!(ids(&waiting(&queue, "acme").await), "cd");
+    drop(queue);
+    let queue = fixture.open();
+    let counts = |stats: &Stats| (stats.waiting["acme"], stats.parked.get("acme").copied());
+    assert_eq!(counts(&queue.stats()), (4, Some(2)));
+    assert_eq!(ids(&queue.parked(Arc::from("acme"), 10).await.unwrap()), "ab");
+    let records = queue.find(Lookup { limit: 10, ..Lookup::default() }).await.unwrap();
+    let states: Vec<State> = records.iter().map(|it| it.state).collect();
+    assert_eq!(states, [State::Waiting, State::Waiting, State::Retrying, State::Parked, State::Parked]);
+
+    let ended = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    queue.settle(settlement(&envelopes[0], ended)).await;
+    queue.settle(settlement(&envelopes[2], ended)).await;
+    assert_eq!(counts(&queue.stats()), (2, Some(1)));
+    queue.append(vec![deletion("acme", "x")], PATIENCE).await.unwrap();
+    assert!(
+        queue.parked(Arc::from("acme"), 10).await.unwrap().is_empty(),
+        "a forgotten person's are not worked"
+    );
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while queue.stats().waiting["acme"] > 0 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(counts(&queue.stats()), (0, Some(0)));
+}
+
+/// A database as the first format's program left it, with something in every table.
+fn format_1(path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute_batch(schema::STEPS[0]).unwrap();
+    let row = |table: &str, values: &str| {
+        connection.execute(&format!("INSERT INTO {table} VALUES ({values})"), []).unwrap();
+    };
+    let about = |seq: u64, organization: &str| {
+        format!(
+            "{seq}, '{organization}', 'v1', 'm-{seq}', 'user-42', 'track', 'Product Viewed', 1799999999000"
+        )
+    };
+    let content = r#"'', '{"type":"track","price":1299.00}'"#;
+    row(
+        "waiting",
+        &format!(
+            "{}, 1800000060000, 'wigzo_503', 3, 1800000000000, 1, 'identify', {content}",
+            about(2, "acme")
+        ),
+    );
+    row("waiting", &format!("{}, NULL, NULL, 0, NULL, 0, '', {content}", about(4, "acme")));
+    row("waiting", &format!("{}, NULL, NULL, 0, NULL, 0, '', {content}", about(5, "other")));
+    row("dead", &format!("{}, 1800000000000, 'dead', 'wigzo_400', 1, '', {content}, 300", about(1, "acme")));
+    row(
+        "settled",
+        &format!("{}, 1800000000000, 'delivered', 'delivered', 0, 'page', NULL, NULL, 200", about(3, "acme")),
+    );
+    row("attempts", "1, 1, 1800000000000, 'identify', 400, 12, 'wigzo_400', 'POST …', 'no'");
+    connection.execute("INSERT INTO seen VALUES (1, ?, 4)", [DedupKey::new("acme", "v1", "m-4").0]).unwrap();
+    connection
+        .execute_batch("UPDATE ledger SET accepted = 5, delivered = 1, dead = 1, history_bytes = 200")
+        .unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_format_is_migrated_with_all_it_holds() {
+    let fixture = Fixture::new();
+    std::fs::create_dir_all(&fixture.config.path).unwrap();
+    format_1(&fixture.config.path.join(FILE));
+    let queue = fixture.open();
+    let stats = queue.stats();
+    assert_eq!((stats.ledger.accepted, stats.ledger.waiting(), stats.history_bytes), (5, 3, 200));
+    assert_eq!((stats.waiting["acme"], stats.waiting["other"], stats.dead_letters["acme"]), (2, 1, 1));
+    let found = waiting(&queue, "acme").await;
+    assert_eq!(
+        found.iter().map(|it| (it.seq, it.number)).collect::<Vec<_>>(),
+        [(Seq(2), Seq(2)), (Seq(4), Seq(4))]
+    );
+    assert_eq!((found[0].progress.tries, found[0].due), (3, Some(UnixMillis(1_800_000_060_000))));
+    let records = queue.find(Lookup { limit: 10, in_full: true, ..Lookup::default() }).await.unwrap();
+    let states: Vec<(u64, State)> = records.iter().map(|it| (it.number.0, it.state)).collect();
+    let expected = [
+        (5, State::Waiting),
+        (4, State::Waiting),
+        (3, State::Delivered),
+        (2, State::Retrying),
+        (1, State::Dead),
+    ];
+    assert_eq!(states, expected);
+    assert_eq!(records[4].attempts[0].response, "no");
+
+    let again = vec![envelope("acme", "m-4"), envelope("acme", "m-6")];
+    assert_eq!(queue.append(again, PATIENCE).await, Ok(Appended { accepted: 1, duplicates: 1 }));
+    assert_eq!(waiting(&queue, "acme").await.last().unwrap().seq, Seq(6), "numbers go on where they were");
+    drop(queue);
+    assert_eq!(fixture.open().stats().waiting["acme"], 3, "the second start migrates nothing");
 }
 
 #[tokio::test]

@@ -1,6 +1,5 @@
 //! The one thread that writes: commands in, one transaction and one sync per group, answers out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -12,10 +11,10 @@ use super::store::{self, Brought, Totals};
 use super::{Decision, PendingBytes, Shared, forget, trim};
 use crate::clock::{Clock, UnixMillis};
 use crate::outcome::Outcome;
+use crate::queue::counts::{Counts, Tally};
 use crate::queue::history::Budget;
 use crate::queue::{
-    AppendError, Appended, Config, Envelope, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement,
-    Stats,
+    AppendError, Appended, Config, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement, Stats,
 };
 
 /// What the thread is asked to do.
@@ -116,22 +115,29 @@ impl Writer {
             tidied_at: Instant::now(),
         };
         writer.note_backlog()?;
-        writer.publish(&[], &[]);
+        writer.publish(&Tally::default());
         Ok(writer)
     }
 
-    /// Tells delivery which organizations have envelopes from before. One index step per organization, however
-    /// many envelopes wait; the counts cost one walk over that index.
+    /// Shows the stored counts, and tells delivery which organizations have envelopes from before. One index step per
+    /// organization, however many envelopes wait.
     fn note_backlog(&mut self) -> rusqlite::Result<()> {
-        let mut statement = self
-            .connection
-            .prepare("SELECT organization, count(*), max(seq) FROM waiting GROUP BY organization")?;
+        let mut statement = self.connection.prepare(
+            "SELECT organization, waiting, parked, dead,
+                 (SELECT max(seq) FROM waiting WHERE waiting.organization = counts.organization)
+             FROM counts WHERE waiting > 0 OR dead > 0",
+        )?;
         let mut rows = statement.query([])?;
+        let mut tally = Tally::default();
         while let Some(row) = rows.next()? {
             let organization: Arc<str> = Arc::from(row.get_ref(0)?.as_str()?);
-            self.shared.stats().waiting.insert(Arc::clone(&organization), row.get(1)?);
-            self.shared.fresh.note(organization, Seq(row.get(2)?));
+            *tally.of(&organization) =
+                Counts { waiting: row.get(1)?, parked: row.get(2)?, dead: row.get(3)? };
+            if let Some(latest) = row.get(4)? {
+                self.shared.fresh.note(organization, Seq(latest));
+            }
         }
+        tally.apply(&mut self.shared.stats());
         Ok(())
     }
 
@@ -187,7 +193,7 @@ impl Writer {
     fn commit(&mut self, group: Group) {
         let changes = std::mem::take(&mut self.changes);
         match self.write(&group, &changes) {
-            Ok((results, Brought { fresh, forgotten, ended })) => {
+            Ok((results, Brought { fresh, forgotten, tally })) => {
                 self.failing = false;
                 self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
@@ -196,7 +202,7 @@ impl Writer {
                     self.duplicates += result.duplicates as u64;
                     replies.push((append.reply, result));
                 }
-                self.publish(&fresh, &ended);
+                self.publish(&tally);
                 self.shared.fresh.forget(forgotten);
                 self.shared.fresh.offer(fresh);
                 for (reply, result) in replies {
@@ -248,24 +254,27 @@ impl Writer {
             results.push(store::insert(&transaction, &append.envelopes, &mut totals, &mut brought)?);
         }
         store::write_totals(&transaction, &totals)?;
+        store::write_counts(&transaction, &brought.tally)?;
         transaction.commit()?;
         self.totals = totals;
         Ok((results, brought))
     }
 
-    /// Makes the state of the last commit visible, with what came to `waiting` and whose left it.
-    fn publish(&mut self, fresh: &[Envelope], ended: &[Arc<str>]) {
+    /// Makes the state of the last commit visible, with what it changed.
+    fn publish(&mut self, tally: &Tally) {
         match self.measure() {
             Ok(bytes) => self.disk_bytes = bytes,
             Err(error) => tracing::warn!(%error, "the queue's size cannot be read"),
         }
         let full = self.disk_bytes >= self.config.max_disk.as_u64();
         let mut stats = self.shared.stats();
-        count_waiting(&mut stats.waiting, fresh, ended);
+        tally.apply(&mut stats);
         *stats = Stats {
             ledger: self.totals.ledger,
             duplicates: self.duplicates,
             waiting: std::mem::take(&mut stats.waiting),
+            parked: std::mem::take(&mut stats.parked),
+            dead_letters: std::mem::take(&mut stats.dead_letters),
             disk_bytes: self.disk_bytes,
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
@@ -306,40 +315,25 @@ impl Writer {
         let now = self.clock.now();
         let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
-        if let Err(error) = self.forget(now) {
-            tracing::warn!(%error, "a person could not be forgotten yet; it is tried again");
+        let mut tally = Tally::default();
+        match self.forget(now) {
+            Ok(forgotten) => tally = forgotten,
+            Err(error) => tracing::warn!(%error, "a person could not be forgotten yet; it is tried again"),
         }
-        self.publish(&[], &[]);
+        self.publish(&tally);
         self.tidied_at = Instant::now();
         if let Err(error) = tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
         }
     }
 
-    /// Carries a request to forget a step further.
-    fn forget(&mut self, now: UnixMillis) -> rusqlite::Result<()> {
+    /// Carries a request to forget a step further; what that changed.
+    fn forget(&mut self, now: UnixMillis) -> rusqlite::Result<Tally> {
         if !self.forgetting {
-            return Ok(());
+            return Ok(Tally::default());
         }
-        let forgotten = forget::step(&mut self.connection, now, &mut self.totals)?;
-        self.forgetting = forgotten.more;
-        if let Some((organization, count)) = forgotten.ended
-            && let Some(waiting) = self.shared.stats().waiting.get_mut(&*organization)
-        {
-            *waiting = waiting.saturating_sub(count);
-        }
-        Ok(())
-    }
-}
-
-/// Keeps count of what waits, per organization.
-fn count_waiting(waiting: &mut BTreeMap<Arc<str>, u64>, fresh: &[Envelope], ended: &[Arc<str>]) {
-    for envelope in fresh {
-        *waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
-    }
-    for organization in ended {
-        if let Some(count) = waiting.get_mut(organization) {
-            *count = count.saturating_sub(1);
-        }
+        let step = forget::step(&mut self.connection, now, &mut self.totals)?;
+        self.forgetting = step.is_some();
+        Ok(step.unwrap_or_default())
     }
 }
