@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::outcome::Ledger;
-use crate::queue::{Lookup, Place, Queue, QueueError, Record, Seq, Stats};
+use crate::queue::{Filter, Lookup, Page, Place, Queue, QueueError, Record, Seq, Stats};
 use crate::secret::Secret;
 use crate::segment;
 use crate::telemetry::{Metrics, gauge};
@@ -141,7 +141,7 @@ async fn events(
     question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     #[derive(Serialize)]
-    struct Page {
+    struct Body {
         events: Vec<Record>,
         /// Ask again with `before` set to this for older events.
         before: Option<Seq>,
@@ -154,18 +154,19 @@ async fn events(
     };
     let limit = question.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
     let lookup = Lookup {
-        number: None,
-        organization: question.organization.map(Into::into),
-        message_id: question.message_id,
-        lane: question.person,
+        filter: Filter {
+            organization: question.organization.map(Into::into),
+            message_id: question.message_id,
+            person: question.person,
+            ..Filter::default()
+        },
         state: question.place,
-        before: question.before.map(Seq),
+        beyond: question.before.map(Seq),
         limit,
-        in_full: false,
+        ..Lookup::default()
     };
-    answer(admin.queue.find(lookup).await, |events| {
-        let before = (events.len() == limit).then(|| events.last().map(|event| event.seq)).flatten();
-        json(StatusCode::OK, &Page { events, before })
+    answer(admin.queue.find(lookup).await, |page| {
+        json(StatusCode::OK, &Body { events: page.records, before: page.next })
     })
 }
 
@@ -173,8 +174,8 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
     let Ok(number) = number.parse() else {
         return problem(StatusCode::BAD_REQUEST, "An event's number has digits only.");
     };
-    let lookup = Lookup { number: Some(Seq(number)), limit: 1, in_full: true, ..Lookup::default() };
-    answer(admin.queue.find(lookup).await, |mut events| match events.first_mut() {
+    let lookup = Lookup { numbers: vec![Seq(number)], limit: 1, in_full: true, ..Lookup::default() };
+    answer(admin.queue.find(lookup).await, |mut page| match page.records.first_mut() {
         Some(event) => {
             event.payload = event.payload.take().map(showable);
             json(StatusCode::OK, event)
@@ -196,7 +197,7 @@ fn showable(payload: Box<RawValue>) -> Box<RawValue> {
     }
 }
 
-fn answer(found: Result<Vec<Record>, QueueError>, show: impl FnOnce(Vec<Record>) -> Response) -> Response {
+fn answer(found: Result<Page, QueueError>, show: impl FnOnce(Page) -> Response) -> Response {
     found.map_or_else(
         |error| {
             tracing::error!(%error, "the queue could not be searched");

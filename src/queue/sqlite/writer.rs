@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::dead::{self, Moved};
 use super::store::{self, Brought, Totals};
 use super::{Decision, PendingBytes, Shared, forget, trim};
 use crate::clock::{Clock, UnixMillis};
@@ -14,7 +15,8 @@ use crate::outcome::Outcome;
 use crate::queue::counts::{Counts, Tally};
 use crate::queue::history::Budget;
 use crate::queue::{
-    AppendError, Appended, Config, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement, Stats,
+    AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement,
+    Stats,
 };
 
 /// What the thread is asked to do.
@@ -30,6 +32,15 @@ pub(super) enum Command {
         change: Change,
         reply: oneshot::Sender<()>,
     },
+    Decide(Decide),
+}
+
+/// What a person has decided about dead letters; the answer says how far one step came.
+#[derive(Debug)]
+pub(super) struct Decide {
+    pub(super) letters: Arc<[Seq]>,
+    pub(super) fate: Fate,
+    pub(super) reply: oneshot::Sender<Result<(usize, u64), QueueError>>,
 }
 
 /// What happens to an envelope that is in the queue already.
@@ -59,6 +70,7 @@ type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 #[derive(Debug, Default)]
 struct Group {
     appends: Vec<Append>,
+    decisions: Vec<Decide>,
     bytes: usize,
 }
 
@@ -83,6 +95,7 @@ pub(super) struct Writer {
     commits: u64,
     commands: u64,
     duplicates: u64,
+    dropped: u64,
     failing: bool,
     /// Whether there may be a person to forget.
     forgetting: bool,
@@ -109,6 +122,7 @@ impl Writer {
             commits: 0,
             commands: 0,
             duplicates: 0,
+            dropped: 0,
             failing: false,
             forgetting: true,
             disk_bytes: 0,
@@ -166,7 +180,11 @@ impl Writer {
             {
                 self.take(command, &mut group);
             }
+            let decisions = std::mem::take(&mut group.decisions);
             self.commit(group);
+            for decision in decisions {
+                self.decide(decision);
+            }
         }
         if !self.changes.is_empty() {
             self.commit(Group::default());
@@ -185,6 +203,10 @@ impl Writer {
             Command::Change { change, reply } => {
                 group.bytes += 256;
                 self.changes.push((change, reply));
+            }
+            Command::Decide(decision) => {
+                group.bytes += 256;
+                group.decisions.push(decision);
             }
         }
     }
@@ -272,6 +294,7 @@ impl Writer {
         *stats = Stats {
             ledger: self.totals.ledger,
             duplicates: self.duplicates,
+            dropped: self.dropped,
             waiting: std::mem::take(&mut stats.waiting),
             parked: std::mem::take(&mut stats.parked),
             dead_letters: std::mem::take(&mut stats.dead_letters),
@@ -315,6 +338,7 @@ impl Writer {
         let now = self.clock.now();
         let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+        self.limit_dead_letters(now);
         let mut tally = Tally::default();
         match self.forget(now) {
             Ok(forgotten) => tally = forgotten,
@@ -325,6 +349,55 @@ impl Writer {
         if let Err(error) = tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
         }
+    }
+
+    /// Does one step of what a person has decided, and says how far it came.
+    fn decide(&mut self, Decide { letters, fate, reply }: Decide) {
+        let now = self.clock.now();
+        let done =
+            self.move_letters(|transaction, totals| dead::decide(transaction, &letters, &fate, now, totals));
+        // A person who has gone away can look at the dead letters that are left.
+        drop(reply.send(done.map_err(QueueError::from)));
+    }
+
+    /// Lets the oldest dead letters go when there are more than there may be.
+    fn limit_dead_letters(&mut self, now: UnixMillis) {
+        let most = self.config.max_dead_letters;
+        let excess = self.totals.dead_letters.saturating_sub(most);
+        if most == 0 || excess == 0 {
+            return;
+        }
+        match self.move_letters(|transaction, totals| dead::drop_oldest(transaction, excess, now, totals)) {
+            Ok((_, dropped)) => {
+                self.dropped += dropped;
+                tracing::error!(
+                    dropped,
+                    max_dead_letters = most,
+                    "there are more dead letters than queue.max_dead_letters; the oldest were dropped"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "dead letters could not be dropped; it is tried again"),
+        }
+    }
+
+    /// Moves dead letters in a transaction of its own and makes that known: how many were looked at, and moved.
+    fn move_letters(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>, &mut Totals) -> rusqlite::Result<Moved>,
+    ) -> rusqlite::Result<(usize, u64)> {
+        let mut totals = self.totals.clone();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Moved { looked_at, moved, tally, latest } = work(&transaction, &mut totals)?;
+        store::write_totals(&transaction, &totals)?;
+        store::write_counts(&transaction, &tally)?;
+        transaction.commit()?;
+        self.totals = totals;
+        self.publish(&tally);
+        // Not the envelopes themselves: delivery reads a mass replay at its own pace.
+        for (organization, latest) in latest {
+            self.shared.fresh.note(organization, latest);
+        }
+        Ok((looked_at, moved))
     }
 
     /// Carries a request to forget a step further; what that changed.
