@@ -1,7 +1,12 @@
-//! Private HTTP: metrics, and what became of each event.
+//! Private HTTP: metrics, what became of each event, and what a person decides about dead letters.
 //!
 //! Everything here may show personal data (an event's payload is one), so on any address but loopback each request
-//! needs the token. Nothing here changes anything.
+//! needs the token. What changes something is a POST, and leaves a line in
+//! the log.
+
+mod dead_letters;
+mod export;
+mod filter;
 
 use std::borrow::Cow;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,11 +25,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::organization::Organizations;
 use crate::outcome::Ledger;
-use crate::queue::{Filter, Lookup, Page, Place, Queue, QueueError, Record, Seq, Stats};
+use crate::queue::{Lookup, Page, Queue, QueueError, Record, Seq, Stats};
 use crate::secret::Secret;
 use crate::segment;
 use crate::telemetry::{Metrics, gauge};
+pub use filter::WrittenFilter;
+use filter::{Asked, Parameters};
 
 /// `[admin]`: the private side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -47,6 +55,8 @@ impl Default for Config {
 pub struct Admin {
     /// The queue.
     pub queue: Queue,
+    /// The organizations that are served.
+    pub organizations: Arc<Organizations>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The token that is asked for.
@@ -65,8 +75,12 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/stats", get(stats))
         .route("/api/events", get(events))
         .route("/api/events/{number}", get(event))
+        .merge(dead_letters::routes())
         .fallback(async || {
-            problem(StatusCode::NOT_FOUND, "There is nothing here. Try /metrics, /api/stats, /api/events.")
+            problem(
+                StatusCode::NOT_FOUND,
+                "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters.",
+            )
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), authenticate))
         .with_state(admin)
@@ -124,50 +138,28 @@ async fn stats(State(admin): State<Arc<Admin>>) -> Response {
     json(StatusCode::OK, &Body { waiting_total: stats.ledger.waiting(), stats })
 }
 
-/// What `/api/events` can be asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question {
-    organization: Option<String>,
-    message_id: Option<String>,
-    person: Option<String>,
-    place: Option<Place>,
-    before: Option<u64>,
-    limit: Option<usize>,
-}
-
-async fn events(
-    State(admin): State<Arc<Admin>>,
-    question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
-) -> Response {
+async fn events(State(admin): State<Arc<Admin>>, Query(parameters): Query<Parameters>) -> Response {
     #[derive(Serialize)]
     struct Body {
         events: Vec<Record>,
         /// Ask again with `before` set to this for older events.
         before: Option<Seq>,
     }
-    let Ok(Query(question)) = question else {
-        return problem(
-            StatusCode::BAD_REQUEST,
-            "Known here: organization, message_id, person, place (waiting, settled, dead), before, limit.",
-        );
-    };
-    let limit = question.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
-    let lookup = Lookup {
-        filter: Filter {
-            organization: question.organization.map(Into::into),
-            message_id: question.message_id,
-            person: question.person,
-            ..Filter::default()
-        },
-        state: question.place,
-        beyond: question.before.map(Seq),
-        limit,
-        ..Lookup::default()
-    };
-    answer(admin.queue.find(lookup).await, |page| {
-        json(StatusCode::OK, &Body { events: page.records, before: page.next })
-    })
+    let lookup = Asked::read(parameters, &["place", "before", "limit"]).and_then(|mut asked| {
+        Ok(Lookup {
+            state: asked.parse("place")?,
+            beyond: asked.parse("before")?.map(Seq),
+            limit: asked.parse("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1),
+            filter: asked.filter,
+            ..Lookup::default()
+        })
+    });
+    match lookup {
+        Ok(lookup) => answer(admin.queue.find(lookup).await, |page| {
+            json(StatusCode::OK, &Body { events: page.records, before: page.next })
+        }),
+        Err(misfit) => problem(StatusCode::BAD_REQUEST, &misfit.0),
+    }
 }
 
 async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> Response {

@@ -26,7 +26,7 @@ pub(super) struct Moved {
     /// How many of the letters were looked at, from the first on.
     pub(super) looked_at: usize,
     /// How many of those were moved.
-    pub(super) moved: u64,
+    pub(super) count: u64,
     pub(super) tally: Tally,
     /// The newest place in the order that each organization's replayed letters got.
     pub(super) latest: BTreeMap<Arc<str>, Seq>,
@@ -183,7 +183,7 @@ fn leave(
     totals.last_seq = seq;
     totals.dead_letters -= 1;
     step.tally.of(organization).dead -= 1;
-    step.moved += 1;
+    step.count += 1;
     Ok(())
 }
 

@@ -558,7 +558,7 @@ async fn a_database_of_the_first_format_is_migrated_with_all_it_holds() {
     );
     assert_eq!((envelopes[0].progress.tries, envelopes[0].due), (3, Some(UnixMillis(1_800_000_060_000))));
     let records = found(&queue, Lookup { limit: 10, in_full: true, ..Lookup::default() }).await;
-    let states: Vec<(u64, State)> = records.iter().map(|it| (it.number.0, it.state)).collect();
+    let found: Vec<(u64, State)> = records.iter().map(|it| (it.number.0, it.state)).collect();
     let expected = [
         (5, State::Waiting),
         (4, State::Waiting),
@@ -566,7 +566,7 @@ async fn a_database_of_the_first_format_is_migrated_with_all_it_holds() {
         (2, State::Retrying),
         (1, State::Dead),
     ];
-    assert_eq!(states, expected);
+    assert_eq!(found, expected);
     assert_eq!(records[4].attempts[0].response, "no");
 
     let again = vec![envelope("acme", "m-4"), envelope("acme", "m-6")];

@@ -387,7 +387,7 @@ impl Writer {
     ) -> rusqlite::Result<(usize, u64)> {
         let mut totals = self.totals.clone();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let Moved { looked_at, moved, tally, latest } = work(&transaction, &mut totals)?;
+        let Moved { looked_at, count, tally, latest } = work(&transaction, &mut totals)?;
         store::write_totals(&transaction, &totals)?;
         store::write_counts(&transaction, &tally)?;
         transaction.commit()?;
@@ -397,7 +397,7 @@ impl Writer {
         for (organization, latest) in latest {
             self.shared.fresh.note(organization, latest);
         }
-        Ok((looked_at, moved))
+        Ok((looked_at, count))
     }
 
     /// Carries a request to forget a step further; what that changed.
