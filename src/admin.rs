@@ -9,7 +9,7 @@ mod export;
 mod filter;
 
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -19,8 +19,8 @@ use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
+use http::{HeaderMap, Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -92,8 +92,25 @@ async fn authenticate(State(admin): State<Arc<Admin>>, request: Request, next: N
             StatusCode::UNAUTHORIZED,
             "This needs `Authorization: Bearer` with the token of admin.token_file.",
         ),
+        token if request.method() == Method::POST && from_a_page(&request, token.is_none()) => problem(
+            StatusCode::FORBIDDEN,
+            "A page of another origin may change nothing here. Without a token, use an IP address or localhost.",
+        ),
         _ => next.run(request).await,
     }
+}
+
+/// Whether a page elsewhere may have made a browser on this machine send this: without a token there is nothing else to
+/// stop it. A page says its origin, which then is not ours; one that has made its own name lead here is known by that.
+fn from_a_page(request: &Request, is_open: bool) -> bool {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let uri = request.uri().authority().map(http::uri::Authority::as_str);
+    let Some(host) = uri.or_else(|| header(HOST)) else { return is_open };
+    let origin = request.headers().get(ORIGIN).map(|_| header(ORIGIN).unwrap_or_default());
+    let foreign = origin.is_some_and(|origin| origin.split_once("://").is_none_or(|(_, it)| it != host));
+    let name = host.parse::<http::uri::Authority>().map(|it| it.host().trim_matches(['[', ']']).to_owned());
+    let known = name.is_ok_and(|name| name == "localhost" || name.parse::<IpAddr>().is_ok());
+    foreign || (is_open && !known)
 }
 
 fn bears(headers: &HeaderMap, token: &Secret) -> bool {
@@ -117,6 +134,10 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         ("waiting", stats.ledger.waiting()),
     ]);
     metrics.show_waiting(stats.waiting.iter().map(|(organization, count)| (&**organization, *count)));
+    metrics.show_parked(stats.parked.iter().map(|(organization, count)| (&**organization, *count)));
+    metrics
+        .show_dead_letters(stats.dead_letters.iter().map(|(organization, count)| (&**organization, *count)));
+    metrics.dropped.set(gauge(stats.dropped));
     metrics.queue_bytes.set(gauge(stats.disk_bytes));
     metrics.history_bytes.set(gauge(stats.history_bytes));
     metrics.commits.set(gauge(stats.commits));

@@ -10,7 +10,7 @@ use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
 
 /// Where a looked-up event stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waiting for its turn.

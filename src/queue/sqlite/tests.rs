@@ -2,6 +2,7 @@
 
 mod dead;
 mod model;
+mod open;
 
 use std::path::Path;
 
@@ -328,6 +329,30 @@ async fn a_queue_that_is_never_idle_tidies_up_all_the_same() {
     }
     let records = found(&queue, Lookup { limit: 100_000, ..Lookup::default() }).await;
     assert!(records.iter().any(|record| record.number == Seq(id as u64)), "only the oldest go");
+}
+
+#[tokio::test]
+async fn space_that_is_free_goes_back_to_the_file_system() {
+    let mut fixture = Fixture::new();
+    fixture.config.history_full_per_second = 0;
+    let queue = fixture.open();
+    let pages = || {
+        read(&queue.lookups, |connection| {
+            connection.pragma_query_value(None, "page_count", |row| row.get::<_, u64>(0))
+        })
+    };
+    for n in 0..20 {
+        let mut large = envelope("acme", &n.to_string());
+        large.payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(500_000)).into();
+        queue.append(vec![large], PATIENCE).await.unwrap();
+    }
+    let most = pages().await.unwrap();
+    end_all(&queue, "acme", Outcome::Delivered, Reason::Delivered).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while pages().await.unwrap() > most / 2 {
+        assert!(std::time::Instant::now() < deadline, "{} of {most} pages", pages().await.unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
