@@ -229,6 +229,9 @@ impl Run {
             _ => later(self.rng.u64(..20), self.rng.bool()),
         };
         let mut progress = Progress { tries: event.progress.tries + 1, ..event.progress };
+        if self.rng.bool() {
+            progress.has_done("event/buy");
+        }
         progress.first_failed_at = Some(UnixMillis(1_800_000_000_000));
         let envelope = Envelope {
             seq: Seq(seq),
