@@ -9,6 +9,7 @@ mod export;
 mod filter;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,11 +26,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::organization::Organizations;
+use crate::organization::{Organizations, Partner};
 use crate::outcome::Ledger;
 use crate::queue::{Lookup, Page, Queue, QueueError, Record, Seq, Stats};
 use crate::secret::Secret;
-use crate::segment;
+use crate::segment::{self, Surroundings};
 use crate::telemetry::{Metrics, gauge};
 pub use filter::WrittenFilter;
 use filter::{Asked, Parameters};
@@ -133,10 +134,9 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         ("dead", dead),
         ("waiting", stats.ledger.waiting()),
     ]);
-    metrics.show_waiting(stats.waiting.iter().map(|(organization, count)| (&**organization, *count)));
-    metrics.show_parked(stats.parked.iter().map(|(organization, count)| (&**organization, *count)));
-    metrics
-        .show_dead_letters(stats.dead_letters.iter().map(|(organization, count)| (&**organization, *count)));
+    metrics.show_waiting(named(&stats.waiting).into_iter());
+    metrics.show_parked(named(&stats.parked).into_iter());
+    metrics.show_dead_letters(named(&stats.dead_letters).into_iter());
     metrics.dropped.set(gauge(stats.dropped));
     metrics.queue_bytes.set(gauge(stats.disk_bytes));
     metrics.history_bytes.set(gauge(stats.history_bytes));
@@ -146,6 +146,17 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, format);
     response
+}
+
+/// Counts by organization for the metrics. Partners are not named there: anybody can make up as many as there are tokens.
+/// `/api/stats` names them.
+fn named(counts: &BTreeMap<Arc<str>, u64>) -> Vec<(&str, u64)> {
+    let (partners, configured): (Vec<_>, Vec<_>) =
+        counts.iter().partition(|(organization, _)| Partner::is_name(organization));
+    let partners =
+        (!partners.is_empty()).then(|| ("(partners)", partners.iter().map(|(_, count)| *count).sum()));
+    let configured = configured.into_iter().map(|(organization, count)| (&**organization, *count));
+    configured.chain(partners).collect()
 }
 
 async fn stats(State(admin): State<Arc<Admin>>) -> Response {
@@ -190,7 +201,7 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
     let lookup = Lookup { numbers: vec![Seq(number)], limit: 1, in_full: true, ..Lookup::default() };
     answer(admin.queue.find(lookup).await, |mut page| match page.records.first_mut() {
         Some(event) => {
-            event.payload = event.payload.take().map(showable);
+            show_safely(event);
             json(StatusCode::OK, event)
         }
         None => problem(
@@ -200,10 +211,16 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
     })
 }
 
-/// A payload without what would let its reader send events.
-fn showable(payload: Box<RawValue>) -> Box<RawValue> {
-    match segment::without_key(&payload) {
-        Cow::Borrowed(_) => payload,
+/// Takes out of a record what would let its reader send events.
+fn show_safely(record: &mut Record) {
+    record.payload = record.payload.take().map(|payload| showable(payload, segment::without_key));
+    record.surroundings = record.surroundings.take().map(|stored| showable(stored, Surroundings::shown));
+}
+
+/// What was stored, without what would let its reader send events.
+fn showable(stored: Box<RawValue>, hide: impl Fn(&RawValue) -> Cow<'_, str>) -> Box<RawValue> {
+    match hide(&stored) {
+        Cow::Borrowed(_) => stored,
         Cow::Owned(shown) => {
             RawValue::from_string(shown).expect("BUG: a value in JSON was replaced by another one")
         }

@@ -20,7 +20,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::filter::{Asked, Misfit, Parameters, WrittenFilter};
-use super::{Admin, PAGE, answer, export, json, problem, showable};
+use super::{Admin, PAGE, answer, export, json, problem, show_safely};
 use crate::queue::{AppendError, Fate, Filter, Lookup, Order, Place, Queue, QueueError, Record, Seq};
 
 /// Letters that one request changes at most.
@@ -89,7 +89,7 @@ async fn show(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> Re
     let lookup = Lookup { numbers, state: Some(Place::Dead), limit: 1, in_full: true, ..Lookup::default() };
     answer(admin.queue.find(lookup).await, |mut page| match page.records.pop() {
         Some(mut record) => {
-            record.payload = record.payload.take().map(showable);
+            show_safely(&mut record);
             json(StatusCode::OK, &record)
         }
         None => problem(

@@ -1,7 +1,7 @@
 //! A dead letter as a line of JSON: out of one queue, into another.
 //!
 //! Text in text: the event stands in `payload` as a string, because its bytes may hold line breaks and must not change.
-//! What lets a reader send events (a `writeKey` in it) is masked.
+//! What lets a reader send events (a `writeKey` in it, a partner's token beside it) is masked.
 
 use std::sync::Arc;
 
@@ -40,13 +40,14 @@ struct Exported<'a> {
 /// Writes a record in full as a line, with its end.
 pub(super) fn line(record: &Record) -> String {
     let payload = record.payload.as_deref().map(without_key).unwrap_or_default();
+    let surroundings = record.surroundings.as_deref().map(Surroundings::shown).unwrap_or_default();
     let exported = Exported {
         organization: &record.organization,
         route: &record.route,
         message_id: &record.message_id,
         received_at: record.received_at,
         payload: &payload,
-        surroundings: record.surroundings.as_deref().map(RawValue::get).unwrap_or_default(),
+        surroundings: &surroundings,
         number: record.number.0,
         person: &record.person,
         kind: &record.kind,

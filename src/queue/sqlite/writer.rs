@@ -299,6 +299,7 @@ impl Writer {
             parked: std::mem::take(&mut stats.parked),
             dead_letters: std::mem::take(&mut stats.dead_letters),
             disk_bytes: self.disk_bytes,
+            disk_limit: self.config.max_disk.as_u64(),
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
             commands: self.commands,
