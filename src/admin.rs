@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 
 use crate::organization::{Organizations, Partner};
 use crate::outcome::Ledger;
-use crate::queue::{Lookup, Page, Queue, QueueError, Record, Seq, Stats};
+use crate::queue::{Lookup, Page, Queue, QueueError, Record, Refusal, Seq, Stats};
 use crate::secret::Secret;
 use crate::segment::{self, Surroundings};
 use crate::telemetry::{Metrics, gauge};
@@ -76,11 +76,12 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/stats", get(stats))
         .route("/api/events", get(events))
         .route("/api/events/{number}", get(event))
+        .route("/api/rejected", get(rejected))
         .merge(dead_letters::routes())
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,
-                "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters.",
+                "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters, /api/rejected.",
             )
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), authenticate))
@@ -192,6 +193,22 @@ async fn events(State(admin): State<Arc<Admin>>, Query(parameters): Query<Parame
         }),
         Err(misfit) => problem(StatusCode::BAD_REQUEST, &misfit.0),
     }
+}
+
+async fn rejected(State(admin): State<Arc<Admin>>, Query(mut parameters): Query<Parameters>) -> Response {
+    #[derive(Serialize)]
+    struct Body {
+        rejected: Vec<Refusal>,
+    }
+    let organization = parameters.remove("organization");
+    let message_id = parameters.remove("message_id");
+    let limit = parameters.remove("limit").map_or(Ok(PAGE.0), |limit| limit.parse());
+    let (Ok(limit), true) = (limit, parameters.is_empty()) else {
+        return problem(StatusCode::BAD_REQUEST, "Known here: organization, message_id, limit (a number).");
+    };
+    let rejected =
+        admin.queue.refusals().find(organization.as_deref(), message_id.as_deref(), limit.clamp(1, PAGE.1));
+    json(StatusCode::OK, &Body { rejected })
 }
 
 async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> Response {

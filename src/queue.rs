@@ -16,6 +16,7 @@ mod envelope;
 mod fresh;
 mod history;
 mod record;
+mod refusals;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use crate::outcome::Ledger;
 pub use envelope::{Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement};
 pub use fresh::{Arrivals, Forgotten, Fresh};
 pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};
+pub use refusals::{Refusal, Refusals};
 
 /// `[queue]`: where events are kept and how much of the disk they may take.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -140,6 +142,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Shows the same state where it stands: nothing is copied, and a commit that wants to change it waits meanwhile.
     fn look(&self, look: &mut dyn FnMut(&Stats));
+
+    /// Where refused events are remembered for a while, so that they can be asked for.
+    fn refusals(&self) -> &Refusals;
 
     /// Where freshly committed envelopes are handed to delivery without being read back.
     fn fresh(&self) -> &Fresh;

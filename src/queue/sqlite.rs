@@ -45,7 +45,7 @@ use tokio::sync::oneshot;
 
 use super::{
     AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Page, Pending,
-    QueueError, Refusing, Seq, Settlement, Stats,
+    QueueError, Refusals, Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
 use writer::{Change, Command, Decide, Writer};
@@ -73,6 +73,7 @@ pub struct Sqlite {
 struct Shared {
     stats: Mutex<Stats>,
     fresh: Fresh,
+    refusals: Refusals,
     pending_bytes: AtomicUsize,
 }
 
@@ -100,6 +101,7 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
+            refusals: Refusals::default(),
             pending_bytes: AtomicUsize::new(0),
         });
         let writer = Writer::new(connection, config, clock, Arc::clone(&shared))?;
@@ -294,6 +296,10 @@ impl Engine for Sqlite {
 
     fn look(&self, look: &mut dyn FnMut(&Stats)) {
         look(&self.shared.stats());
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.shared.refusals
     }
 
     fn fresh(&self) -> &Fresh {

@@ -130,6 +130,38 @@ async fn all_calls_are_repeated_when_a_person_says_so() {
 }
 
 #[tokio::test]
+async fn letters_of_an_organization_that_is_gone_can_be_discarded_but_not_replayed() {
+    let organization = |name: &str| {
+        format!("[organizations.{name}]\norg_token = \"org-token-{name}-1\"\nsource_keys = [\"wk_{name}\"]\n")
+    };
+    let wigzo = StandIn::start().await;
+    let setup = |names: &[&str]| {
+        let organizations: String = names.iter().map(|name| organization(name)).collect();
+        Service::calling(&wigzo).config(&format!("{QUICK}{organizations}"))
+    };
+    let service = setup(&["acme", "globex"]).start().await;
+    service.faults(&json!([{ "status": 400 }])).await;
+    for (name, id) in [("acme", "a"), ("globex", "b")] {
+        let event = json!({ "userId": "user-1", "event": "Seat Chosen", "messageId": id }).to_string();
+        let request = service.client().post(format!("{}/v1/track", service.public)).body(event);
+        let reply = service.send(request.basic_auth(format!("wk_{name}"), Some(""))).await;
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+    service.settled(2).await;
+    service.faults(&json!([])).await;
+    let directory = service.kill().await;
+
+    let service = setup(&["acme"]).on(directory).start().await;
+    let (code, out, err) = run(&service, &["replay", "--all"]).await;
+    assert_eq!((code, out.as_str()), (0, "1 dead letter(s) replayed.\n"), "{err}");
+    assert!(err.contains("1 belong to organizations that are not configured"), "{err}");
+    assert_eq!(done(&service, &["discard", "--all", "--why", "left us", "--json"]).await["changed"], 1);
+    let ledger = service.settled(2).await;
+    assert_eq!((&ledger["delivered"], &ledger["dead"]), (&json!(1), &json!(1)), "{ledger}");
+    service.end().await;
+}
+
+#[tokio::test]
 async fn a_discarded_letter_leaves_with_its_reason_and_stays_counted() {
     let service = Service::sandbox().config(QUICK).start().await;
     service.faults(&json!([{ "status": 400 }])).await;
@@ -347,6 +379,26 @@ async fn a_kill_in_the_middle_of_a_mass_replay_loses_and_doubles_nothing() {
     let doubles = account.doubles();
     assert!(doubles <= IN_FLIGHT, "{doubles} calls were doubled by a kill with {IN_FLIGHT} in flight");
     println!("{left} of {MASS} letters were left after the kill; {doubles} calls doubled");
+    service.end().await;
+}
+
+#[tokio::test]
+async fn an_event_that_was_refused_out_of_a_batch_can_be_asked_for() {
+    let service = Service::sandbox().config(QUICK).start().await;
+    let good = json!({ "type": "track", "userId": "user-1", "event": "Seat Chosen", "messageId": "m-1" });
+    let bad = json!({ "type": "track", "userId": "user-1", "messageId": "m-2" });
+    let reply = service.post("/v1/batch", &json!({ "batch": [good, bad] }).to_string()).await.json();
+    assert_eq!((&reply["accepted"], &reply["rejected"][0]["messageId"]), (&json!(1), &json!("m-2")));
+    let found = service.private("/api/rejected?organization=default&message_id=m-2").await.json();
+    let refusal = &found["rejected"][0];
+    assert_eq!(
+        (&refusal["code"], &refusal["pointer"]),
+        (&reply["rejected"][0]["code"], &json!("/event")),
+        "{found}"
+    );
+    assert_eq!(service.private("/api/rejected?organization=other").await.json()["rejected"], json!([]));
+    assert_eq!(service.private("/api/rejected?person=user-1").await.status, 400);
+    assert_eq!(service.settled(1).await["accepted"], 1, "it was never accepted");
     service.end().await;
 }
 
