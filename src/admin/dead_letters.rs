@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::filter::{Asked, Misfit, Parameters, WrittenFilter};
 use super::{Admin, PAGE, answer, export, json, problem, show_safely};
+use crate::organization::Partner;
 use crate::queue::{AppendError, Fate, Filter, Lookup, Order, Place, Queue, QueueError, Record, Seq};
 
 /// Letters that one request changes at most.
@@ -168,9 +169,17 @@ struct Done {
     matched: u64,
     /// Of these, changed. Fewer when somebody was faster, or their person is being forgotten; none in a dry run.
     changed: u64,
+    /// Letters that a replay leaves alone, because their organization is not configured: nobody would deliver them.
+    #[serde(skip_serializing_if = "is_zero")]
+    unserved: u64,
     /// Send the same wish with this cursor for the rest; absent: all is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     cursor: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde asks for")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 async fn replay(State(admin): State<Arc<Admin>>, request: Request) -> Response {
@@ -215,7 +224,7 @@ async fn decide(admin: &Admin, action: &'static str, wish: Result<(Fate, Wish), 
         Err(misfit) => return problem(StatusCode::BAD_REQUEST, &misfit.0),
     };
     let mut done = Done::default();
-    let result = carry_out(&admin.queue, &choice, &fate, &mut done).await;
+    let result = carry_out(admin, &choice, &fate, &mut done).await;
     if done.changed > 0 || result.is_err() {
         log.tell(action, &done);
     }
@@ -266,7 +275,8 @@ fn choose(wish: Wish) -> Result<Choice, Misfit> {
 }
 
 /// Goes through the letters, oldest first, and tells how far it came, whatever happens.
-async fn carry_out(queue: &Queue, choice: &Choice, fate: &Fate, done: &mut Done) -> Result<(), QueueError> {
+async fn carry_out(admin: &Admin, choice: &Choice, fate: &Fate, done: &mut Done) -> Result<(), QueueError> {
+    let queue = &admin.queue;
     let upto = match choice.upto {
         Some(upto) => upto,
         None => match newest(queue).await? {
@@ -290,9 +300,13 @@ async fn carry_out(queue: &Queue, choice: &Choice, fate: &Fate, done: &mut Done)
             in_full: false,
         };
         let page = queue.find(lookup).await?;
-        let letters: Vec<Seq> =
-            page.records.iter().map(|record| record.seq).filter(|seq| *seq <= upto).collect();
-        done.matched += letters.len() as u64;
+        let (meant, unserved): (Vec<&Record>, Vec<&Record>) =
+            page.records.iter().filter(|record| record.seq <= upto).partition(|record| {
+                matches!(fate, Fate::Discard { .. }) || is_served(admin, &record.organization)
+            });
+        done.matched += (meant.len() + unserved.len()) as u64;
+        done.unserved += unserved.len() as u64;
+        let letters: Vec<Seq> = meant.iter().map(|record| record.seq).collect();
         if !choice.dry_run {
             done.changed += queue.decide(letters, fate.clone()).await?;
         }
@@ -303,6 +317,11 @@ async fn carry_out(queue: &Queue, choice: &Choice, fate: &Fate, done: &mut Done)
     }
     done.cursor = after.map(|Seq(after)| format!("{after}-{}", upto.0));
     Ok(())
+}
+
+/// Whether somebody would deliver this organization's events. A partner brings its own token.
+fn is_served(admin: &Admin, organization: &str) -> bool {
+    Partner::is_name(organization) || admin.organizations.by_name(organization).is_some()
 }
 
 /// The newest dead letter: what dies later is not meant.

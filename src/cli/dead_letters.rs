@@ -352,7 +352,7 @@ async fn change(
     wish["all"] = json!(choice.all);
     wish["dry_run"] = json!(choice.dry_run);
     wish["limit"] = json!(STEP);
-    let (mut matched, mut changed) = (0, 0);
+    let (mut matched, mut changed, mut unserved) = (0, 0, 0);
     loop {
         let path = format!("/api/dead-letters/{action}");
         let result = service.post(&path, wish.to_string().into_bytes()).await.map_err(|failure| {
@@ -361,6 +361,7 @@ async fn change(
         })?;
         matched += result["matched"].as_u64().unwrap_or_default();
         changed += result["changed"].as_u64().unwrap_or_default();
+        unserved += result["unserved"].as_u64().unwrap_or_default();
         let cursor = result["cursor"].clone();
         if cursor.is_null() {
             break;
@@ -371,9 +372,14 @@ async fn change(
     if choice.json {
         say(&format!("{}\n", json!({ "matched": matched, "changed": changed })));
     } else if choice.dry_run {
-        say(&format!("{matched} dead letter(s) would be {done}.\n"));
+        say(&format!("{} dead letter(s) would be {done}.\n", matched - unserved.min(matched)));
     } else {
         say(&format!("{changed} dead letter(s) {done}.\n"));
+    }
+    if unserved > 0 {
+        complain(&format!(
+            "{unserved} belong to organizations that are not configured: nobody would deliver them"
+        ));
     }
     let missing = (choice.numbers.len() as u64).saturating_sub(matched);
     if missing > 0 {

@@ -126,6 +126,11 @@ pub(super) fn write_counts(transaction: &Transaction<'_>, tally: &Tally) -> rusq
     Ok(())
 }
 
+/// Removes the rows of organizations that have nothing here any more: names come and go.
+pub(super) fn sweep_counts(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.prepare_cached("DELETE FROM counts WHERE waiting = 0 AND parked = 0 AND dead = 0")?.execute([])
+}
+
 /// Starts a new generation of seen keys when it is time, and stops looking at those that ended a window ago.
 pub(super) fn rotate_generation(
     transaction: &Transaction<'_>,

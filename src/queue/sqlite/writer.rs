@@ -64,6 +64,9 @@ const IDLE: Duration = Duration::from_millis(500);
 /// The same while there are more records than there may be: a hundred thousand can go in a second.
 const HURRY: Duration = Duration::from_millis(20);
 
+/// How often the stored counts of organizations without any events are removed.
+const SWEEP: Duration = Duration::from_mins(1);
+
 /// Appends of a group, each with its answer-to-be.
 type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 
@@ -101,6 +104,7 @@ pub(super) struct Writer {
     forgetting: bool,
     disk_bytes: u64,
     tidied_at: Instant,
+    swept_at: Instant,
 }
 
 impl Writer {
@@ -127,7 +131,9 @@ impl Writer {
             forgetting: true,
             disk_bytes: 0,
             tidied_at: Instant::now(),
+            swept_at: Instant::now(),
         };
+        store::sweep_counts(&writer.connection)?;
         writer.note_backlog()?;
         writer.publish(&Tally::default());
         Ok(writer)
@@ -340,6 +346,12 @@ impl Writer {
         let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
         self.limit_dead_letters(now);
+        if self.swept_at.elapsed() >= SWEEP {
+            self.swept_at = Instant::now();
+            if let Err(error) = store::sweep_counts(&self.connection) {
+                tracing::warn!(%error, "old counts could not be removed; it is tried again");
+            }
+        }
         let mut tally = Tally::default();
         match self.forget(now) {
             Ok(forgotten) => tally = forgotten,
