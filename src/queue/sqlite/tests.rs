@@ -506,8 +506,8 @@ async fn a_parked_envelope_stays_parked_and_is_read_apart() {
     assert_eq!(ids(&waiting(&queue, "acme").await), "cd");
     drop(queue);
     let queue = fixture.open();
-    let counts = |stats: &Stats| (stats.waiting["acme"], stats.parked.get("acme").copied());
-    assert_eq!(counts(&queue.stats()), (4, Some(2)));
+    let counts = |stats: &Stats| (stats.waiting.get("acme").copied(), stats.parked.get("acme").copied());
+    assert_eq!(counts(&queue.stats()), (Some(4), Some(2)));
     assert_eq!(ids(&queue.parked(Arc::from("acme"), 10).await.unwrap()), "ab");
     let records = found(&queue, Lookup { limit: 10, ..Lookup::default() }).await;
     let states: Vec<State> = records.iter().map(|it| it.state).collect();
@@ -516,18 +516,18 @@ async fn a_parked_envelope_stays_parked_and_is_read_apart() {
     let ended = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
     queue.settle(settlement(&envelopes[0], ended)).await;
     queue.settle(settlement(&envelopes[2], ended)).await;
-    assert_eq!(counts(&queue.stats()), (2, Some(1)));
+    assert_eq!(counts(&queue.stats()), (Some(2), Some(1)));
     queue.append(vec![deletion("acme", "x")], PATIENCE).await.unwrap();
     assert!(
         queue.parked(Arc::from("acme"), 10).await.unwrap().is_empty(),
         "a forgotten person's are not worked"
     );
     let deadline = std::time::Instant::now() + PATIENCE;
-    while queue.stats().waiting["acme"] > 0 {
+    while queue.stats().waiting.contains_key("acme") {
         assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(counts(&queue.stats()), (0, Some(0)));
+    assert_eq!(counts(&queue.stats()), (None, None));
 }
 
 /// A database as the first format's program left it, with something in every table.

@@ -165,7 +165,8 @@ impl Writer {
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
         let mut idle = false;
         loop {
-            let rest = if self.forgetting || self.records_to_remove() > 0 { HURRY } else { IDLE };
+            let behind = self.forgetting || self.records_to_remove() > 0 || self.letters_to_drop() > 0;
+            let rest = if behind { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
             if !self.failing && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
@@ -373,19 +374,28 @@ impl Writer {
         drop(reply.send(done.map_err(QueueError::from)));
     }
 
+    /// Dead letters above their limit, if there is one.
+    fn letters_to_drop(&self) -> u64 {
+        match self.config.max_dead_letters {
+            0 => 0,
+            most => self.totals.dead_letters.saturating_sub(most),
+        }
+    }
+
     /// Lets the oldest dead letters go when there are more than there may be.
     fn limit_dead_letters(&mut self, now: UnixMillis) {
-        let most = self.config.max_dead_letters;
-        let excess = self.totals.dead_letters.saturating_sub(most);
-        if most == 0 || excess == 0 {
+        let excess = self.letters_to_drop();
+        if excess == 0 {
             return;
         }
         match self.move_letters(|transaction, totals| dead::drop_oldest(transaction, excess, now, totals)) {
+            // What belongs to a person who is being forgotten goes by itself.
+            Ok((_, 0)) => {}
             Ok((_, dropped)) => {
                 self.dropped += dropped;
                 tracing::error!(
                     dropped,
-                    max_dead_letters = most,
+                    max_dead_letters = self.config.max_dead_letters,
                     "there are more dead letters than queue.max_dead_letters; the oldest were dropped"
                 );
             }
