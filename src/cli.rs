@@ -67,7 +67,6 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
-    /// Look at the events that need a person, send them again, give them up, take them elsewhere
     DeadLetters(Box<dead_letters::DeadLetters>),
 }
 
