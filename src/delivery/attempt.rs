@@ -107,7 +107,8 @@ impl Workshop {
         let is_unproven =
             organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
         let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
-        if limits.into_iter().flatten().any(|limit| age > limit.0) {
+        // What a person had replayed is meant to be delivered, however old it is.
+        if envelope.replays == 0 && limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err((Outcome::Expired, Reason::MaxAge));
         }
         let unreadable = (Outcome::Dead, Reason::Unreadable);
@@ -149,7 +150,7 @@ impl Workshop {
                 judgement.attempts.push(self.interrupted(began, &key, call, organization));
                 let reason = Reason::Interrupted;
                 judgement.resolution = match self.config.on_ambiguous {
-                    OnAmbiguous::Retry => Resolution::Later { due: self.clock.now(), reason },
+                    OnAmbiguous::Retry => Resolution::Later { due: self.clock.now(), reason, parked: false },
                     OnAmbiguous::DeadLetter => Resolution::Ended { outcome: Outcome::Dead, reason },
                 };
                 return judgement;
@@ -244,6 +245,7 @@ impl Workshop {
             retry.next(tries, first_failed_at, now, fastrand::f64()).map_or(dead, |due| Resolution::Later {
                 due: not_before.map_or(due, |earliest| due.max(earliest)),
                 reason,
+                parked: false,
             })
         };
         judgement.resolution = match verdict {
@@ -266,7 +268,7 @@ impl Workshop {
                 progress.tries -= 1;
                 progress.first_failed_at = None;
                 judgement.health = Health::Suspend(after.map_or(now, |after| now.plus(retry.pause(after))));
-                Resolution::Later { due: now, reason }
+                Resolution::Later { due: now, reason, parked: false }
             }
             Verdict::Refused { after } => {
                 if let Some(after) = after {
@@ -290,6 +292,7 @@ impl Workshop {
             progress: progress.clone(),
             attempts,
             envelope_size: envelope.content.size(),
+            detail: None,
         };
         self.queue.settle(settlement).await;
         let mut envelope = claim.resolve().envelope;
@@ -306,7 +309,7 @@ impl Workshop {
     /// or screen is called, which may be about a person; the name of a track event is the tracking plan's.
     fn tell(&self, envelope: &Envelope, resolution: Resolution, took: Duration) {
         let (content, tries) = (&envelope.content, envelope.progress.tries);
-        let (number, organization) = (envelope.seq.0, &*content.organization);
+        let (number, organization) = (envelope.number.0, &*content.organization);
         let (kind, title) = (&*content.kind, if content.kind == "track" { &*content.title } else { "" });
         let duration_ms = millis(took);
         match resolution {
@@ -332,7 +335,7 @@ impl Workshop {
                     ),
                 }
             }
-            Resolution::Later { due, reason } => tracing::info!(
+            Resolution::Later { due, reason, .. } => tracing::info!(
                 number, organization, kind, title, %reason, tries, retry_at = %due, duration_ms, "waits for another try: {}", reason.meaning()
             ),
         }

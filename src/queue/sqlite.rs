@@ -11,19 +11,23 @@
 //!
 //! # Layout (`queue.sqlite`)
 //! `waiting` holds envelopes without an outcome, `settled` and `dead` the records of those with one, `attempts` the
-//! tries of all three, `seen` the keys for deduplication in `generations` that are dropped whole, `ledger` the counts.
+//! tries of all three, `seen` the keys for deduplication in `generations` that are dropped whole, `ledger` and `counts`
+//! the counts: nothing is counted by walking through the rows, so opening takes as long with ten million as with none.
 //! `waiting` is small when all is well, and its pages are reused; `settled` only grows at its end and shrinks at its
 //! front. All are rowid tables but `seen`, whose rows are smaller than a pointer to them would be.
 //!
 //! # Who reads and writes
-//! Only the writer's connection writes. A second, read-only connection answers claims and look-ups.
+//! Only the writer's connection writes. Two more can only read: one for claims, one for look-ups, so that whoever
+//! searches the history does not hold delivery up.
 //!
 //! # Crashes
 //! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for. What
 //! a failed sync leaves behind is the business of `log`.
 
+mod dead;
 mod forget;
 mod log;
+mod lookup;
 mod reader;
 mod schema;
 mod store;
@@ -42,12 +46,12 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
-    AppendError, Appended, Config, Engine, Envelope, Fresh, Lookup, NewEnvelope, Pending, QueueError, Record,
-    Refusing, Seq, Settlement, Stats,
+    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Page, Pending,
+    QueueError, Refusals, Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
 use log::Log;
-use writer::{Change, Command, Writer};
+use writer::{Change, Command, Decide, Writer};
 
 /// The database file inside the directory.
 const FILE: &str = "queue.sqlite";
@@ -61,8 +65,9 @@ const MAX_FRESH_BYTES: usize = 16 << 20;
 /// The embedded queue.
 #[derive(Debug)]
 pub struct Sqlite {
-    /// Before `commands`, whose end makes the writer close: it should be the last to do so, and tidy up.
-    reader: Arc<Mutex<Connection>>,
+    /// Both before `commands`, whose end makes the writer close: it should be the last to do so, and tidy up.
+    claims: Arc<Mutex<Connection>>,
+    lookups: Arc<Mutex<Connection>>,
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
 }
@@ -72,6 +77,7 @@ pub struct Sqlite {
 struct Shared {
     stats: Mutex<Stats>,
     fresh: Fresh,
+    refusals: Refusals,
     pending_bytes: AtomicUsize,
 }
 
@@ -99,15 +105,17 @@ impl Sqlite {
             other => other,
         };
         let connection = schema::open(&path).map_err(database)?;
-        let reader = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
+        let claims = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
+        let lookups = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
+            refusals: Refusals::default(),
             pending_bytes: AtomicUsize::new(0),
         });
         let writer = Writer::new(
             connection,
-            Log::new(&path, Arc::clone(&reader)),
+            Log::new(&path, [Arc::clone(&claims), Arc::clone(&lookups)]),
             config,
             clock,
             Arc::clone(&shared),
@@ -120,22 +128,15 @@ impl Sqlite {
                 drop(lock);
             })
             .map_err(directory)?;
-        Ok((Self { reader, commands, shared }, thread))
+        Ok((Self { claims, lookups, commands, shared }, thread))
     }
 
-    /// Runs a query on the reading connection, off the async threads.
-    fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Pending<'_, Result<T, QueueError>> {
-        let reader = Arc::clone(&self.reader);
-        Box::pin(async move {
-            tokio::task::spawn_blocking(move || {
-                query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(QueueError::from)
-            })
-            .await
-            .map_err(|_| QueueError::Closed)?
-        })
+    /// Sends one step of a decision; how many letters it looked at, and how many of those it moved.
+    async fn decide_step(&self, letters: Arc<[Seq]>, fate: Fate) -> Result<(usize, u64), QueueError> {
+        let (reply, done) = oneshot::channel();
+        let command = Command::Decide(Decide { letters, fate, reply });
+        self.commands.send(command).map_err(|_| QueueError::Closed)?;
+        done.await.map_err(|_| QueueError::Closed)?
     }
 
     /// Sends a change at once; the answer comes when it is on disk.
@@ -181,6 +182,21 @@ fn create(directory: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Runs a query on a reading connection, off the async threads.
+fn read<'a, T: Send + 'static>(
+    reader: &Arc<Mutex<Connection>>,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Pending<'a, Result<T, QueueError>> {
+    let reader = Arc::clone(reader);
+    Box::pin(async move {
+        tokio::task::spawn_blocking(move || {
+            query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(QueueError::from)
+        })
+        .await
+        .map_err(|_| QueueError::Closed)?
+    })
 }
 
 /// Takes the directory for this process.
@@ -272,7 +288,11 @@ impl Engine for Sqlite {
         after: Seq,
         limit: usize,
     ) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
-        self.read(move |connection| reader::claim(connection, &organization, after, limit))
+        read(&self.claims, move |connection| reader::claim(connection, &organization, after, limit))
+    }
+
+    fn parked(&self, organization: Arc<str>, limit: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
+        read(&self.claims, move |connection| reader::parked(connection, &organization, limit))
     }
 
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()> {
@@ -283,8 +303,23 @@ impl Engine for Sqlite {
         self.change(Change::Progress { seq, done })
     }
 
-    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>> {
-        self.read(move |connection| reader::find(connection, &lookup))
+    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>> {
+        read(&self.lookups, move |connection| lookup::find(connection, &lookup))
+    }
+
+    fn decide(&self, mut letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>> {
+        // The order in which they stand is the one in which they are replayed.
+        letters.sort_unstable();
+        letters.dedup();
+        Box::pin(async move {
+            let mut all_moved = 0;
+            while !letters.is_empty() {
+                let (looked_at, moved) = self.decide_step(letters.as_slice().into(), fate.clone()).await?;
+                letters.drain(..looked_at.clamp(1, letters.len()));
+                all_moved += moved;
+            }
+            Ok(all_moved)
+        })
     }
 
     fn stats(&self) -> Stats {
@@ -293,6 +328,10 @@ impl Engine for Sqlite {
 
     fn look(&self, look: &mut dyn FnMut(&Stats)) {
         look(&self.shared.stats());
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.shared.refusals
     }
 
     fn fresh(&self) -> &Fresh {

@@ -21,6 +21,7 @@ mod configuration;
 mod conservation;
 mod cors;
 mod crash;
+mod dead_letters;
 mod dedup;
 mod deletion;
 mod delivery;
