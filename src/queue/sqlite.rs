@@ -17,8 +17,8 @@
 //! front. All are rowid tables but `seen`, whose rows are smaller than a pointer to them would be.
 //!
 //! # Who reads and writes
-//! Only the writer's connection writes. Two more can only read: one for claims, one for look-ups, so that whoever
-//! searches the history does not hold delivery up.
+//! Only the writer's connection writes. A second, read-only connection answers claims and look-ups; those are bounded, so
+//! that whoever searches the history does not hold delivery up.
 //!
 //! # Crashes
 //! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for. What
@@ -65,9 +65,8 @@ const MAX_FRESH_BYTES: usize = 16 << 20;
 /// The embedded queue.
 #[derive(Debug)]
 pub struct Sqlite {
-    /// Both before `commands`, whose end makes the writer close: it should be the last to do so, and tidy up.
-    claims: Arc<Mutex<Connection>>,
-    lookups: Arc<Mutex<Connection>>,
+    /// Before `commands`, whose end makes the writer close: it should be the last to do so, and tidy up.
+    reader: Arc<Mutex<Connection>>,
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
 }
@@ -105,8 +104,7 @@ impl Sqlite {
             other => other,
         };
         let connection = schema::open(&path).map_err(database)?;
-        let claims = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
-        let lookups = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
+        let reader = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
@@ -115,7 +113,7 @@ impl Sqlite {
         });
         let writer = Writer::new(
             connection,
-            Log::new(&path, [Arc::clone(&claims), Arc::clone(&lookups)]),
+            Log::new(&path, Arc::clone(&reader)),
             config,
             clock,
             Arc::clone(&shared),
@@ -128,7 +126,7 @@ impl Sqlite {
                 drop(lock);
             })
             .map_err(directory)?;
-        Ok((Self { claims, lookups, commands, shared }, thread))
+        Ok((Self { reader, commands, shared }, thread))
     }
 
     /// Sends one step of a decision; how many letters it looked at, and how many of those it moved.
@@ -137,6 +135,21 @@ impl Sqlite {
         let command = Command::Decide(Decide { letters, fate, reply });
         self.commands.send(command).map_err(|_| QueueError::Closed)?;
         done.await.map_err(|_| QueueError::Closed)?
+    }
+
+    /// Runs a query on the reading connection, off the async threads.
+    fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Pending<'_, Result<T, QueueError>> {
+        let reader = Arc::clone(&self.reader);
+        Box::pin(async move {
+            tokio::task::spawn_blocking(move || {
+                query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(QueueError::from)
+            })
+            .await
+            .map_err(|_| QueueError::Closed)?
+        })
     }
 
     /// Sends a change at once; the answer comes when it is on disk.
@@ -182,21 +195,6 @@ fn create(directory: &Path) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Runs a query on a reading connection, off the async threads.
-fn read<'a, T: Send + 'static>(
-    reader: &Arc<Mutex<Connection>>,
-    query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-) -> Pending<'a, Result<T, QueueError>> {
-    let reader = Arc::clone(reader);
-    Box::pin(async move {
-        tokio::task::spawn_blocking(move || {
-            query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(QueueError::from)
-        })
-        .await
-        .map_err(|_| QueueError::Closed)?
-    })
 }
 
 /// Takes the directory for this process.
@@ -288,11 +286,11 @@ impl Engine for Sqlite {
         after: Seq,
         limit: usize,
     ) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
-        read(&self.claims, move |connection| reader::claim(connection, &organization, after, limit))
+        self.read(move |connection| reader::claim(connection, &organization, after, limit))
     }
 
     fn parked(&self, organization: Arc<str>, limit: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
-        read(&self.claims, move |connection| reader::parked(connection, &organization, limit))
+        self.read(move |connection| reader::parked(connection, &organization, limit))
     }
 
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()> {
@@ -304,7 +302,7 @@ impl Engine for Sqlite {
     }
 
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>> {
-        read(&self.lookups, move |connection| lookup::find(connection, &lookup))
+        self.read(move |connection| lookup::find(connection, &lookup))
     }
 
     fn decide(&self, mut letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>> {

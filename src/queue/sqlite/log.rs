@@ -32,8 +32,8 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    /// The only connections that read beside the writer's.
-    readers: [Arc<Mutex<Connection>>; 2],
+    /// The only connection that reads beside the writer's.
+    reader: Arc<Mutex<Connection>>,
     /// Whether something may be in the cache only.
     suspect: bool,
     /// When carrying over last failed.
@@ -42,8 +42,8 @@ pub(super) struct Log {
 
 impl Log {
     /// The log of a database that has been opened after [`write_again`].
-    pub(super) fn new(database: &Path, readers: [Arc<Mutex<Connection>>; 2]) -> Self {
-        Self { path: path(database), readers, suspect: false, failed_at: None }
+    pub(super) fn new(database: &Path, reader: Arc<Mutex<Connection>>) -> Self {
+        Self { path: path(database), reader, suspect: false, failed_at: None }
     }
 
     /// What a failure says about the log.
@@ -81,21 +81,18 @@ impl Log {
         if pending < LONG {
             return Ok(());
         }
-        let wait = pending > TOO_LONG;
-        let [claims, lookups] = &self.readers;
-        let (Some(_no_claims), Some(_no_lookups)) = (held(claims, wait), held(lookups, wait)) else {
-            return Ok(());
-        };
+        let Some(_nobody_reads) = self.reader(pending > TOO_LONG) else { return Ok(()) };
         pages(writer, "PASSIVE").map(drop)
     }
-}
 
-/// Keeps a connection from reading; `None` if it reads now and that should not be waited for.
-fn held(reader: &Mutex<Connection>, wait: bool) -> Option<MutexGuard<'_, Connection>> {
-    match reader.try_lock() {
-        Ok(reader) => Some(reader),
-        Err(TryLockError::Poisoned(reader)) => Some(reader.into_inner()),
-        Err(TryLockError::WouldBlock) => wait.then(|| reader.lock().unwrap_or_else(PoisonError::into_inner)),
+    fn reader(&self, wait: bool) -> Option<MutexGuard<'_, Connection>> {
+        match self.reader.try_lock() {
+            Ok(reader) => Some(reader),
+            Err(TryLockError::Poisoned(reader)) => Some(reader.into_inner()),
+            Err(TryLockError::WouldBlock) => {
+                wait.then(|| self.reader.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
     }
 }
 
@@ -146,26 +143,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("queue.sqlite");
         let writer = schema::open(&database).unwrap();
-        let reader = || Arc::new(Mutex::new(schema::open_reader(&database).unwrap()));
-        let readers = [reader(), reader()];
+        let reader = Arc::new(Mutex::new(schema::open_reader(&database).unwrap()));
         writer.execute_batch("CREATE TABLE filling (bytes BLOB)").unwrap();
         for _ in 0..=LONG / 1_000 {
             writer.execute("INSERT INTO filling VALUES (zeroblob(4000000))", []).unwrap();
         }
         assert!(pages(&writer, "NOOP").unwrap() > LONG);
-        let log = Log::new(&database, readers);
+        let log = Log::new(&database, reader);
         (directory, writer, log)
     }
 
     #[test]
     fn a_log_is_carried_over_as_a_whole_when_nobody_reads() {
         let (_directory, writer, mut log) = long();
-        for reader in log.readers.clone() {
-            let reading = reader.lock().unwrap();
-            log.carry_over(&writer).unwrap();
-            assert!(pages(&writer, "NOOP").unwrap() > LONG, "somebody reads");
-            drop(reading);
-        }
+        let reader = Arc::clone(&log.reader);
+        let reading = reader.lock().unwrap();
+        log.carry_over(&writer).unwrap();
+        assert!(pages(&writer, "NOOP").unwrap() > LONG, "somebody reads");
+        drop(reading);
         log.carry_over(&writer).unwrap();
         assert_eq!(pages(&writer, "NOOP").unwrap(), 0);
     }

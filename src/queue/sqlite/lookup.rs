@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! * One snapshot for all tables: an event that moves between them is seen exactly once.
-//! * A look-up reads at most [`STRETCH`] rows of each table that no index narrows, and about [`MAX_PAGE`] bytes; then it
-//!   says where to go on. So nobody can make it walk through millions of records at once.
+//! * A look-up reads at most [`STRETCH`] rows of each table that no index narrows, and about [`MAX_PAGE`] bytes of payloads
+//!   and as many of attempts; then it says where to go on. So nobody can make it walk through millions of records at once.
 
 use std::borrow::Cow;
 
@@ -18,7 +18,7 @@ use crate::queue::{Attempt, DedupKey, Filter, Lookup, Order, Page, Place, Record
 /// Rows of a table that one look-up goes through at most: some tens of milliseconds.
 const STRETCH: u64 = if cfg!(test) { 50 } else { 20_000 };
 
-/// Bytes of payloads after which a page ends; one record is always read.
+/// Bytes of payloads, and of attempts, after which a page ends; one record is always read.
 const MAX_PAGE: usize = 8 << 20;
 
 /// The places, their tables, and the columns of a record in each.
@@ -62,13 +62,26 @@ pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result
     }
     let is_full = records.len() >= lookup.limit;
     records.truncate(lookup.limit);
-    if lookup.in_full {
-        for record in &mut records {
-            record.attempts = attempts(&connection, record.seq)?;
-        }
-    }
-    let next = if is_full { records.last().map(|record| record.seq) } else { end };
+    let is_cut = lookup.in_full && add_attempts(&connection, &mut records)?;
+    let next = if is_full || is_cut { records.last().map(|record| record.seq) } else { end };
     Ok(Page { records, next })
+}
+
+/// Adds their attempts to records, as far as the page has room; whether it was cut off for that.
+fn add_attempts(connection: &Connection, records: &mut Vec<Record>) -> rusqlite::Result<bool> {
+    let mut bytes = 0;
+    let mut fitting = 0;
+    for record in records.iter_mut() {
+        if bytes > MAX_PAGE {
+            break;
+        }
+        record.attempts = attempts(connection, record.seq)?;
+        bytes += record.attempts.iter().map(Attempt::size).sum::<usize>();
+        fitting += 1;
+    }
+    let is_cut = fitting < records.len();
+    records.truncate(fitting);
+    Ok(is_cut)
 }
 
 /// What one table has, and where the reading stopped if it was not at the table's end.

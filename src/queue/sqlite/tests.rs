@@ -337,9 +337,7 @@ async fn space_that_is_free_goes_back_to_the_file_system() {
     fixture.config.history_full_per_second = 0;
     let queue = fixture.open();
     let pages = || {
-        read(&queue.lookups, |connection| {
-            connection.pragma_query_value(None, "page_count", |row| row.get::<_, u64>(0))
-        })
+        queue.read(|connection| connection.pragma_query_value(None, "page_count", |row| row.get::<_, u64>(0)))
     };
     for n in 0..20 {
         let mut large = envelope("acme", &n.to_string());

@@ -240,3 +240,37 @@ async fn above_their_limit_the_oldest_letters_are_dropped_and_that_is_told() {
     assert_eq!((gone.state, gone.reason), (State::Discarded, Some(Reason::Dropped)));
     assert!(gone.payload.is_none() && gone.attempts.is_empty(), "one line: {gone:?}");
 }
+
+#[tokio::test]
+async fn a_page_in_full_is_bounded_by_what_its_events_and_attempts_take() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    let large = |n: usize| {
+        let payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(if n < 12 { 1 << 20 } else { 1 }));
+        NewEnvelope { payload: payload.into(), ..envelope("acme", &n.to_string()) }
+    };
+    for n in 0..24 {
+        queue.append(vec![large(n)], PATIENCE).await.unwrap();
+    }
+    for (n, envelope) in queue.claim(Arc::from("acme"), Seq(12), 100).await.unwrap().iter().enumerate() {
+        let attempts = vec![Attempt { response: "y".repeat(1 << 20), ..attempt() }];
+        let dead = Resolution::Ended { outcome: Outcome::Dead, reason: Reason::Wigzo400 };
+        queue.settle(Settlement { attempts, ..settlement(envelope, dead) }).await;
+        assert!(n < 12);
+    }
+    for (state, total) in [(Place::Waiting, 12), (Place::Dead, 12)] {
+        let (mut sizes, mut beyond) = (Vec::new(), None);
+        loop {
+            let order = Order::OldestFirst;
+            let lookup =
+                Lookup { state: Some(state), order, beyond, limit: 100, in_full: true, ..Lookup::default() };
+            let page = queue.find(lookup).await.unwrap();
+            sizes.push(page.records.len());
+            beyond = page.next;
+            if beyond.is_none() {
+                break;
+            }
+        }
+        assert!(sizes.len() > 1 && sizes.iter().sum::<usize>() == total, "{state:?}: {sizes:?}");
+    }
+}

@@ -274,11 +274,13 @@ impl Run {
         self.model.append(&[deletion]);
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
-            let left: u64 = read(&self.queue().lookups, |connection| {
-                connection.query_row("SELECT count(*) FROM forgotten", [], |row| row.get(0))
-            })
-            .await
-            .unwrap();
+            let left: u64 = self
+                .queue()
+                .read(|connection| {
+                    connection.query_row("SELECT count(*) FROM forgotten", [], |row| row.get(0))
+                })
+                .await
+                .unwrap();
             // The counts are shown after the commit.
             if left == 0 && self.queue().stats().ledger == self.model.ledger && self.counts_agree() {
                 return;
