@@ -239,6 +239,32 @@ fn the_dashboard_asks_for_what_exists() {
 }
 
 #[test]
+fn prometheus_itself_understands_the_dashboard() {
+    let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).expect("the dashboard is JSON");
+    let mut rules = String::from("groups:\n  - name: dashboard\n    rules:\n");
+    for panel in dashboard["panels"].as_array().expect("panels") {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            // Recorded under any name: promtool reads expressions as parts of rules only.
+            let expression = target["expr"].as_str().unwrap_or_default().replace("$__rate_interval", "5m");
+            let panel = panel["id"].as_u64().unwrap_or_default();
+            let id = target["refId"].as_str().unwrap_or_default();
+            writeln!(rules, "      - record: panel:{panel}{id}\n        expr: '{expression}'")
+                .expect("a String takes everything");
+        }
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("dashboard.yml");
+    fs::write(&file, &rules).expect("a file");
+    match Command::new("promtool").args(["check", "rules"]).arg(&file).output() {
+        Ok(judged) => {
+            let said = [judged.stdout, judged.stderr].concat();
+            assert!(judged.status.success(), "{}\n{rules}", String::from_utf8_lossy(&said));
+        }
+        Err(_) => skipped("promtool check rules on the dashboard", "promtool is not installed"),
+    }
+}
+
+#[test]
 fn panels_have_ids_of_their_own_and_do_not_overlap() {
     let dashboard: Value = serde_json::from_str(&read(DASHBOARD)).expect("the dashboard is JSON");
     let mut ids = BTreeSet::new();
