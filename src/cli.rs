@@ -16,6 +16,7 @@ use crate::app::{App, End, Haste};
 use crate::clock::Clock;
 use crate::sandbox::Sandbox;
 use crate::settings::{self, Settings};
+use crate::supervisor::Supervisor;
 use crate::telemetry;
 
 /// Takes Segment events in, keeps them safe, and delivers them to Wigzo.
@@ -127,7 +128,14 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
         let signals = Signals::listen()?;
         let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::usage)?;
         greet(&app);
-        match app.run(signals.first_then_exit_on_second()).await {
+        let supervisor = Supervisor::of(&settings::supervisor_variables());
+        supervisor.ready(&format!("taking events on {}", app.public));
+        let signal = async {
+            let haste = signals.first_then_exit_on_second().await;
+            supervisor.stopping();
+            haste
+        };
+        match supervisor.watch(app.run(signal)).await {
             End::InOrder => Ok(()),
             End::Failed(part) => {
                 complain(&format!("{part} failed; see the log"));

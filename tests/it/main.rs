@@ -25,6 +25,7 @@ mod delivery;
 mod first_event;
 mod form;
 mod limits;
+mod metrics;
 mod openapi;
 mod pixel;
 mod probes;
@@ -33,4 +34,5 @@ mod service;
 #[path = "../support/skipped.rs"]
 mod skipped;
 mod stand_in;
+mod supervisor;
 mod wire;
