@@ -2,13 +2,15 @@
 //!
 //! Exit codes: 0 in order; 1 something failed while running; 2 the command line or the configuration is wrong.
 
+mod doctor;
+
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -19,9 +21,12 @@ use crate::settings::{self, Settings};
 use crate::supervisor::Supervisor;
 use crate::telemetry;
 
+/// What the program is called.
+const NAME: &str = "wigzo-destination";
+
 /// Takes Segment events in, keeps them safe, and delivers them to Wigzo.
 #[derive(Debug, Parser)]
-#[command(name = "wigzo-destination", version, about, max_term_width = 100)]
+#[command(name = NAME, version, about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -66,7 +71,36 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    /// Examine this machine: would the service work here, now, as it is configured? 0 if nothing is broken
+    Doctor {
+        #[command(flatten)]
+        files: Files,
+        /// Connect to nobody
+        #[arg(long)]
+        offline: bool,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands into a directory
+    Man {
+        /// The directory, such as /usr/local/share/man/man1
+        #[arg(long, value_name = "DIRECTORY")]
+        into: Option<PathBuf>,
+    },
 }
+
+/// What the process ends with, for the help and the manual.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  in order; for check, health and doctor: yes
+  1  something failed while running; for health and doctor: no
+  2  the command line or the configuration is wrong, or the service cannot start with it";
 
 #[derive(Debug, Args)]
 struct Files {
@@ -111,6 +145,18 @@ pub fn main() -> ExitCode {
             files.load().map(|settings| say(&settings::print_config(&settings)))
         }
         Command::Health { files, url } => health(&files, url),
+        Command::Doctor { files, offline, json } => {
+            let doctor::Diagnosis { report, code } = doctor::examine(&files.config, offline, json);
+            say(&report);
+            return ExitCode::from(code);
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+            say(&String::from_utf8_lossy(&script));
+            Ok(())
+        }
+        Command::Man { into } => manual(into.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -179,6 +225,18 @@ fn check(files: &Files, sandbox: bool) -> Result<(), Failure> {
     let checked = files.load()?.check(sandbox).map_err(Failure::usage)?;
     say(&format!("The configuration is good: {} organization(s).\n", checked.organizations.len()));
     Ok(())
+}
+
+fn manual(into: Option<&Path>) -> Result<(), Failure> {
+    let Some(directory) = into else {
+        let mut page = Vec::new();
+        // Writing to memory cannot fail.
+        let _ = clap_mangen::Man::new(Cli::command()).render(&mut page);
+        say(&String::from_utf8_lossy(&page));
+        return Ok(());
+    };
+    clap_mangen::generate_to(Cli::command(), directory)
+        .map_err(|error| Failure::running(format!("{}: {error}", directory.display())))
 }
 
 /// How long a service may take to say how it is.

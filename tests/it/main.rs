@@ -15,6 +15,7 @@
 mod authentication;
 mod bad_input;
 mod captures;
+mod command_line;
 mod configuration;
 mod conservation;
 mod cors;
@@ -22,8 +23,10 @@ mod crash;
 mod dedup;
 mod deletion;
 mod delivery;
+mod doctor;
 mod first_event;
 mod form;
+mod guides;
 mod limits;
 mod metrics;
 mod openapi;
