@@ -7,7 +7,6 @@
 
 #![expect(
     clippy::panic,
-    clippy::indexing_slicing,
     clippy::string_slice,
     reason = "a test that finds something missing fails at once, and says where"
 )]
@@ -302,7 +301,7 @@ impl Known {
         Self(series)
     }
 
-    /// Fails if a PromQL expression names a series, a label or a label's value that does not exist.
+    /// Fails if an expression names a series, a label or a label's value that does not exist.
     fn check(&self, expression: &str, place: &str) {
         let mut rest = expression;
         let mut found = 0;

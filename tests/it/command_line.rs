@@ -69,7 +69,7 @@ async fn every_command_has_its_page_in_the_manual() {
         assert!(page.is_file(), "{page:?}");
         match std::process::Command::new("man").arg("--warnings").arg("-l").arg(&page).output() {
             Ok(judged) => {
-                assert!(judged.status.success() && judged.stderr.is_empty(), "{command}: {judged:?}")
+                assert!(judged.status.success() && judged.stderr.is_empty(), "{command}: {judged:?}");
             }
             Err(_) => skipped("pages of the manual", "man is not installed"),
         }

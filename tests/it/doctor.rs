@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Output;
 
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
 
 use crate::service::{PATIENCE, Service, program};
 use crate::stand_in::StandIn;
@@ -25,7 +26,7 @@ fn report(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-fn config(queue: &Path, base_url: &str, listen: &str) -> String {
+fn config_of(queue: &Path, base_url: &str, listen: &str) -> String {
     format!(
         "[ingress]\nlisten = \"{listen}\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[queue]\npath = \"{}\"\n\
          [organizations.shop]\norg_token = \"made-up-org-token\"\nbase_url = \"{base_url}\"\n",
@@ -38,7 +39,7 @@ async fn a_machine_in_order_is_said_to_be_so_and_left_as_it_was() {
     let stand_in = StandIn::start().await;
     let directory = tempfile::tempdir().unwrap();
     let queue = directory.path().join("not/yet/there");
-    let config = config(&queue, &stand_in.url, "127.0.0.1:0");
+    let config = config_of(&queue, &stand_in.url, "127.0.0.1:0");
     let output = doctor(directory.path(), &config, &["--json"]).await;
     let report = report(&output);
     assert_eq!((output.status.code(), &report["healthy"]), (Some(0), &Value::Bool(true)), "{report}");
@@ -72,7 +73,7 @@ async fn what_is_broken_is_told_with_its_remedy() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
     };
-    let config = config(&file.join("queue"), &closed, &listen);
+    let config = config_of(&file.join("queue"), &closed, &listen);
     let output = doctor(directory.path(), &config, &["--json"]).await;
     let report = report(&output);
     assert_eq!((output.status.code(), &report["healthy"]), (Some(1), &Value::Bool(false)), "{report}");
@@ -100,11 +101,69 @@ async fn names_and_encryption_are_looked_at_too() {
         // The sandbox speaks no TLS.
         (stand_in.url.replace("http:", "https:"), "no TLS"),
     ] {
-        let output = doctor(directory.path(), &config(&queue, &base_url, "127.0.0.1:0"), &["--json"]).await;
+        let output =
+            doctor(directory.path(), &config_of(&queue, &base_url, "127.0.0.1:0"), &["--json"]).await;
         let report = report(&output);
         assert_eq!(output.status.code(), Some(1), "{report}");
         let message = findings(&report, "wigzo")[0]["message"].as_str().unwrap();
         assert!(message.starts_with(&format!("{base_url}: {said}: ")), "{message}");
+    }
+}
+
+/// A server with a certificate of an authority of our own, and that authority's certificate in a file: the system's
+/// certificates are replaced by it through the variable that OpenSSL introduced.
+#[tokio::test]
+async fn encryption_is_trusted_as_the_calls_would_trust_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let issued = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let roots = directory.path().join("roots.pem");
+    std::fs::write(&roots, issued.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(issued.signing_key.serialize_der().into());
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![issued.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (heard, mut after_the_handshake) = tokio::sync::mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let mut spoken = Vec::new();
+                let _ = stream.read_to_end(&mut spoken).await;
+                let _ = heard.send(spoken);
+            }
+        }
+    });
+    let queue = directory.path().join("queue");
+    for (host, trusted, said) in [
+        ("localhost", true, "connected in "),
+        ("localhost", false, "no TLS: "),
+        // The certificate is another name's.
+        ("127.0.0.1", true, "no TLS: "),
+    ] {
+        let base_url = format!("https://{host}:{port}");
+        let file = directory.path().join("tls.toml");
+        std::fs::write(&file, config_of(&queue, &base_url, "127.0.0.1:0")).unwrap();
+        let mut doctor = program(directory.path());
+        doctor.arg("doctor").arg("--json").arg("--config").arg(&file);
+        if trusted {
+            doctor.env("SSL_CERT_FILE", &roots);
+        }
+        let output = tokio::time::timeout(PATIENCE, doctor.output()).await.expect("it does not end").unwrap();
+        let report = report(&output);
+        let message = findings(&report, "wigzo")[0]["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("{base_url}: {said}")), "{message}");
+        assert_eq!(output.status.code(), Some(i32::from(!said.starts_with("connected"))), "{report}");
+        if said.starts_with("connected") {
+            let spoken =
+                tokio::time::timeout(PATIENCE, after_the_handshake.recv()).await.expect("a handshake");
+            assert_eq!(spoken, Some(Vec::new()), "a request was made");
+        }
     }
 }
 
@@ -114,7 +173,7 @@ async fn a_running_service_is_no_fault() {
     let queue = service.directory.path().join("queue");
     let listen = service.public.trim_start_matches("http://").to_owned();
     let output =
-        doctor(service.directory.path(), &config(&queue, &service.sandbox, &listen), &["--json"]).await;
+        doctor(service.directory.path(), &config_of(&queue, &service.sandbox, &listen), &["--json"]).await;
     let report = report(&output);
     assert_eq!(output.status.code(), Some(0), "{report}");
     let said = report.to_string();

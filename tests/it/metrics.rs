@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use wigzo_destination::telemetry::Metrics;
+use wigzo_destination::telemetry::{Declaration, Metrics};
 
 use crate::service::{Service, metric};
 use crate::skipped::skipped;
@@ -39,7 +39,7 @@ async fn metrics_of_a_busy_service() -> String {
 async fn what_is_shown_is_what_was_declared() {
     let metrics = metrics_of_a_busy_service().await;
     let declared = Metrics::new();
-    let known: BTreeSet<String> = declared.declarations().flat_map(|it| it.series()).collect();
+    let known: BTreeSet<String> = declared.declarations().flat_map(Declaration::series).collect();
     let shown: BTreeSet<String> = metrics
         .lines()
         .filter(|line| !line.starts_with('#'))
@@ -49,7 +49,7 @@ async fn what_is_shown_is_what_was_declared() {
     assert!(unknown.is_empty(), "shown and not declared: {unknown:?}");
     // A family appears with its first value; what has no labels is there from the start.
     let plain = declared.declarations().filter(|it| it.labels.iter().all(|label| label == "le"));
-    let plain: BTreeSet<String> = plain.flat_map(|it| it.series()).collect();
+    let plain: BTreeSet<String> = plain.flat_map(Declaration::series).collect();
     let missing: Vec<_> = plain
         .difference(&shown)
         .filter(|it| cfg!(target_os = "linux") || !it.starts_with("process_"))
