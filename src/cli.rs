@@ -1,6 +1,7 @@
 //! The commands and their flags.
 //!
-//! Exit codes: 0 in order; 1 something failed while running; 2 the command line or the configuration is wrong.
+//! Exit codes: 0 in order; 1 something failed, at the start or later, and may not fail again; 2 the command line or the
+//! configuration is wrong.
 
 mod doctor;
 
@@ -14,7 +15,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, End, Haste};
+use crate::app::{App, End, Haste, StartError};
 use crate::clock::Clock;
 use crate::sandbox::Sandbox;
 use crate::settings::{self, Settings};
@@ -99,8 +100,8 @@ enum Command {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  in order; for check, health and doctor: yes
-  1  something failed while running; for health and doctor: no
-  2  the command line or the configuration is wrong, or the service cannot start with it";
+  1  something failed, at the start or later; for health and doctor: no
+  2  the command line or the configuration is wrong: starting again does not help";
 
 #[derive(Debug, Args)]
 struct Files {
@@ -124,6 +125,18 @@ struct Failure {
 impl Failure {
     fn usage(message: impl std::fmt::Display) -> Self {
         Self { code: 2, message: message.to_string() }
+    }
+
+    /// A supervisor may try again what circumstances forbid: a port or a directory that the process before has not let
+    /// go of, a disk that is not there yet. What is written wrongly stays wrong.
+    fn start(error: StartError) -> Self {
+        match error {
+            StartError::Settings(problems) => Self::usage(problems),
+            StartError::Queue(_)
+            | StartError::Listen { .. }
+            | StartError::Client(_)
+            | StartError::SandboxAddress(_) => Self::running(error),
+        }
     }
 
     fn running(message: impl std::fmt::Display) -> Self {
@@ -172,7 +185,7 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
     start_logging(&settings)?;
     in_runtime(async move {
         let signals = Signals::listen()?;
-        let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::usage)?;
+        let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::start)?;
         greet(&app);
         let supervisor = Supervisor::of(&settings::supervisor_variables());
         supervisor.ready(&format!("taking events on {}", app.public));
@@ -204,7 +217,7 @@ fn run_sandbox(files: &Files) -> Result<(), Failure> {
         let listen = settings.sandbox.listen;
         let sandbox = Sandbox::bind(&settings.sandbox, Clock::system())
             .await
-            .map_err(|error| Failure::usage(format!("the sandbox cannot listen on {listen}: {error}")))?;
+            .map_err(|error| Failure::running(format!("the sandbox cannot listen on {listen}: {error}")))?;
         tracing::info!(sandbox = %sandbox.local_addr(), "the stand-in for Wigzo is ready; GET /_sandbox lists what it can do");
         let signals = Signals::listen()?;
         let stop = CancellationToken::new();
