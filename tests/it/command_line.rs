@@ -28,7 +28,12 @@ async fn commands() -> Vec<String> {
 #[tokio::test]
 async fn the_help_tells_exit_codes_and_is_plain_where_nobody_looks() {
     let help = said(&["--help"]).await;
-    for code in ["Exit codes:\n", "\n  0  in order", "\n  1  something failed, at the start", "\n  2  the command line"] {
+    for code in [
+        "Exit codes:\n",
+        "\n  0  in order",
+        "\n  1  something failed, at the start",
+        "\n  2  the command line",
+    ] {
         assert!(help.contains(code), "{code}\n{help}");
     }
     assert!(!help.contains('\u{1b}'), "colours in a pipe: {help}");

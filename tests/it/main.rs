@@ -30,6 +30,7 @@ mod guides;
 mod limits;
 mod metrics;
 mod openapi;
+mod partner;
 mod pixel;
 mod probes;
 mod secrets;

@@ -16,6 +16,7 @@ use url::Url;
 
 use super::judge::{Disk, Facts, Port, Reach, WigzoHost};
 use crate::clock::{Clock, UnixMillis};
+use crate::organization::BaseUrl;
 use crate::settings::Settings;
 
 /// Descriptors besides connections and calls: files, the runtime's own.
@@ -146,8 +147,10 @@ fn ports(settings: &Settings) -> Vec<Port> {
 /// Each address once: most organizations share one.
 fn hosts(settings: &Settings) -> Vec<WigzoHost> {
     let default = &settings.organization_defaults.base_url;
-    let all: BTreeSet<&Url> =
-        settings.organizations.values().map(|it| it.base_url.as_ref().unwrap_or(default).url()).collect();
+    let configured = settings.organizations.values().map(|it| it.base_url.as_ref().unwrap_or(default));
+    // Whoever comes in partner mode gets the defaults.
+    let partners = settings.ingress.partner_mode.then_some(default);
+    let all: BTreeSet<&Url> = configured.chain(partners).map(BaseUrl::url).collect();
     let timeout = settings.delivery.connect_timeout.0;
     all.into_iter().map(|url| WigzoHost { url: url.clone(), reach: reach(url, timeout) }).collect()
 }
