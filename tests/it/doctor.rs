@@ -199,6 +199,22 @@ async fn a_wrong_configuration_has_a_code_of_its_own() {
     }
 }
 
+#[tokio::test]
+async fn in_partner_mode_the_address_of_those_who_may_come_is_looked_at() {
+    let stand_in = StandIn::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!(
+        "[ingress]\npartner_mode = true\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+         [organization_defaults]\nbase_url = \"{}\"\n",
+        stand_in.url
+    );
+    let output = doctor(directory.path(), &config, &["--json"]).await;
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    let message = findings(&report, "wigzo")[0]["message"].as_str().unwrap();
+    assert!(message.starts_with(&stand_in.url), "{message}");
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn a_secret_that_everybody_can_read_is_told() {
