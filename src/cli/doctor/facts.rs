@@ -57,8 +57,11 @@ fn secret_files(settings: &Settings) -> Vec<PathBuf> {
     organizations.chain([&settings.admin.token_file]).filter(|it| !it.is_empty()).map(PathBuf::from).collect()
 }
 
+/// What a container engine mounts for one container is for all users of that container, of whom there is one.
+const MOUNTED_SECRETS: &str = "/run/secrets";
+
 fn readable_by_all(file: &Path) -> bool {
-    fs::metadata(file).is_ok_and(|it| it.mode() & 0o004 != 0)
+    !file.starts_with(MOUNTED_SECRETS) && fs::metadata(file).is_ok_and(|it| it.mode() & 0o004 != 0)
 }
 
 // === disk ===

@@ -21,7 +21,7 @@ pub(super) struct Facts {
     /// Files with secrets that every user of the machine may read.
     pub(super) exposed_files: Vec<PathBuf>,
     pub(super) disk: Disk,
-    /// The most file descriptors that this process may open, where that can be known.
+    /// The most file descriptors that this process may open; `None`: as many as it likes.
     pub(super) open_files: Option<u64>,
     /// How many the configuration may need.
     pub(super) wanted_files: u64,
