@@ -2,6 +2,11 @@
 //!
 //! Every metric is declared here once, with its unit and meaning; label sets are closed or bounded. Neither logs nor
 //! metrics ever hold a token, a secret or anything about a person: events are named by their number.
+//!
+//! The list of declarations is `docs/metrics.md`: `UPDATE_GOLDEN=1 cargo test --test ops metrics` prints it anew.
+
+mod declaration;
+mod process;
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -11,12 +16,16 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Unit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 use crate::outcome::{Outcome, Reason};
+use declaration::Declared;
+pub use declaration::{Declaration, Kind, LABELS};
+use process::Process;
 
 /// `[telemetry]`: logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -87,7 +96,9 @@ pub fn start_logging(config: &Config) -> Result<(), BadFilter> {
 /// Every metric of the service.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    registry: Declared,
+    process: Process,
+    process_registry: Declared,
     requests: Family<RequestLabels, Counter>,
     reply_seconds: Histogram,
     /// Events in authenticated requests, whatever became of them.
@@ -111,6 +122,8 @@ pub struct Metrics {
     dead_letters: Family<OrganizationLabels, Gauge>,
     /// Dead letters that `queue.max_dead_letters` has cost.
     pub dropped: Gauge,
+    /// `queue.max_disk`, in bytes.
+    pub queue_limit: Gauge,
     /// Bytes of disk that the queue uses.
     pub queue_bytes: Gauge,
     /// Bytes of that which are records of ended events.
@@ -121,41 +134,46 @@ pub struct Metrics {
     pub commands: Gauge,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     route: &'static str,
     status: u16,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     code: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UnauthenticatedLabels {
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     result: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TermLabels {
     term: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OrganizationLabels {
     organization: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
 }
 
 /// Organizations that are shown by name; the rest is summed as `(other)`, so that the label set stays bounded.
@@ -166,11 +184,21 @@ fn seconds() -> Histogram {
     Histogram::new((0..16).map(|power| 0.0005 * f64::from(1_u32 << power)))
 }
 
+/// From five milliseconds to a week: an event may wait as long as Wigzo is away.
+fn ages() -> Histogram {
+    Histogram::new([
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0,
+        14_400.0, 86_400.0, 604_800.0,
+    ])
+}
+
 impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("wigzo_destination"),
+            registry: Declared::with_prefix("wigzo_destination"),
+            process: Process::default(),
+            process_registry: Declared::with_prefix("process"),
             requests: Family::default(),
             reply_seconds: seconds(),
             received: Counter::default(),
@@ -181,7 +209,7 @@ impl Metrics {
             outcomes: Family::default(),
             attempts: Family::default(),
             call_seconds: seconds(),
-            delivery_seconds: seconds(),
+            delivery_seconds: ages(),
             possible_duplicates: Counter::default(),
             in_flight: Gauge::default(),
             ledger: Family::default(),
@@ -189,6 +217,7 @@ impl Metrics {
             parked: Family::default(),
             dead_letters: Family::default(),
             dropped: Gauge::default(),
+            queue_limit: Gauge::default(),
             queue_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
             commits: Gauge::default(),
@@ -199,7 +228,10 @@ impl Metrics {
     }
 
     fn register(&mut self) {
+        self.process.register(&mut self.process_registry);
         let registry = &mut self.registry;
+        let build = Info::new(BuildLabels { version: env!("CARGO_PKG_VERSION") });
+        registry.register("build", "The program that runs", build);
         registry.register("requests", "Requests by family of routes and status", self.requests.clone());
         registry.register_with_unit(
             "reply",
@@ -270,6 +302,12 @@ impl Metrics {
             "Disk that the queue uses, without free pages",
             Unit::Bytes,
             self.queue_bytes.clone(),
+        );
+        registry.register_with_unit(
+            "queue_disk_limit",
+            "`queue.max_disk`: at it new requests are refused with 429",
+            Unit::Bytes,
+            self.queue_limit.clone(),
         );
         registry.register_with_unit(
             "history_disk",
@@ -344,8 +382,19 @@ impl Metrics {
     /// The metrics in the `OpenMetrics` text format.
     pub fn print(&self) -> String {
         let mut printed = String::new();
-        text::encode(&mut printed, &self.registry).expect("BUG: writing to a String cannot fail");
+        let shown = [Some(&self.registry), self.process.refresh().then_some(&self.process_registry)];
+        shown
+            .into_iter()
+            .flatten()
+            .try_for_each(|declared| text::encode_registry(&mut printed, &declared.registry))
+            .and_then(|()| text::encode_eof(&mut printed))
+            .expect("BUG: writing to a String cannot fail");
         printed
+    }
+
+    /// Every metric, in the order of their printing.
+    pub fn declarations(&self) -> impl Iterator<Item = &Declaration> {
+        self.registry.declarations.iter().chain(&self.process_registry.declarations)
     }
 }
 
