@@ -20,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::delivery;
 use crate::outcome::Ledger;
 use crate::queue::{Lookup, Place, Queue, QueueError, Record, Seq, Stats};
 use crate::secret::Secret;
@@ -47,6 +48,8 @@ impl Default for Config {
 pub struct Admin {
     /// The queue.
     pub queue: Queue,
+    /// The running delivery.
+    pub delivery: delivery::Handle,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The token that is asked for.
@@ -103,6 +106,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         ("waiting", stats.ledger.waiting()),
     ]);
     metrics.show_waiting(stats.waiting.iter().map(|(organization, count)| (&**organization, *count)));
+    metrics.show_parked(stats.parked.iter().map(|(organization, count)| (&**organization, *count)));
     metrics.queue_bytes.set(gauge(stats.disk_bytes));
     metrics.history_bytes.set(gauge(stats.history_bytes));
     metrics.commits.set(gauge(stats.commits));
@@ -119,9 +123,12 @@ async fn stats(State(admin): State<Arc<Admin>>) -> Response {
         waiting_total: u64,
         #[serde(flatten)]
         stats: Stats,
+        /// How each organization's delivery stands.
+        delivery: Arc<[delivery::Overview]>,
     }
     let stats = admin.queue.stats();
-    json(StatusCode::OK, &Body { waiting_total: stats.ledger.waiting(), stats })
+    let delivery = admin.delivery.overview();
+    json(StatusCode::OK, &Body { waiting_total: stats.ledger.waiting(), stats, delivery })
 }
 
 /// What `/api/events` can be asked for.

@@ -112,7 +112,7 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         let readiness = Arc::new(Readiness::default());
 
-        let delivery = Delivery::new(
+        let (delivery, handle) = Delivery::new(
             settings.delivery.clone(),
             Arc::clone(&queue),
             Arc::clone(&organizations),
@@ -129,7 +129,7 @@ impl App {
             Arc::clone(&readiness),
         );
         let admin =
-            Admin { queue: Arc::clone(&queue), metrics, token: admin_token, printing: Mutex::default() };
+            Admin { queue: Arc::clone(&queue), delivery: handle, metrics, token: admin_token, printing: Mutex::default() };
 
         let stop_accepting = CancellationToken::new();
         let limits = Limits {

@@ -49,6 +49,10 @@ pub struct Organization {
     pub cors_origins: Vec<AllowedOrigin>,
     /// Calls to Wigzo that this organization may have open at one time; at least 1.
     pub max_in_flight: usize,
+    /// How many events it may start in its turn; at least 1.
+    pub weight: usize,
+    /// Calls to Wigzo that it may make in a second; 0 sets no limit.
+    pub rate_limit: u32,
     /// Whether any source key leads here.
     source_keys: bool,
 }

@@ -107,6 +107,12 @@ pub struct Metrics {
     pub in_flight: Gauge,
     ledger: Family<TermLabels, Gauge>,
     waiting: Family<OrganizationLabels, Gauge>,
+    /// Events that were parked.
+    pub parked: Counter,
+    parked_now: Family<OrganizationLabels, Gauge>,
+    organizations: Family<StateLabels, Gauge>,
+    organization_state: Family<OrganizationStateLabels, Gauge>,
+    concurrency_limit: Family<OrganizationLabels, Gauge>,
     /// Bytes of disk that the queue uses.
     pub queue_bytes: Gauge,
     /// Bytes of that which are records of ended events.
@@ -154,6 +160,32 @@ struct OrganizationLabels {
     organization: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OrganizationStateLabels {
+    organization: String,
+    state: &'static str,
+}
+
+/// How an organization's delivery stands, as metrics show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrganizationState<'a> {
+    /// The organization.
+    pub organization: &'a str,
+    /// What it may do: one of a closed list.
+    pub state: &'static str,
+    /// Whether that is as it should be.
+    pub is_well: bool,
+    /// Events in flight.
+    pub in_flight: usize,
+    /// How many may be.
+    pub concurrency_limit: usize,
+}
+
 /// Organizations that are shown by name; the rest is summed as `(other)`, so that the label set stays bounded.
 const NAMED_ORGANIZATIONS: usize = 20;
 
@@ -182,6 +214,11 @@ impl Metrics {
             in_flight: Gauge::default(),
             ledger: Family::default(),
             waiting: Family::default(),
+            parked: Counter::default(),
+            parked_now: Family::default(),
+            organizations: Family::default(),
+            organization_state: Family::default(),
+            concurrency_limit: Family::default(),
             queue_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
             commits: Gauge::default(),
@@ -243,6 +280,23 @@ impl Metrics {
             self.ledger.clone(),
         );
         registry.register("waiting_events", "Waiting events by organization", self.waiting.clone());
+        registry.register("events_parked", "Events that their lanes have gone on without", self.parked.clone());
+        registry.register("parked_events", "Parked events by organization", self.parked_now.clone());
+        registry.register(
+            "organizations",
+            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing",
+            self.organizations.clone(),
+        );
+        registry.register(
+            "organization_state",
+            "1 for what an organization's delivery may do; those that are not open come first",
+            self.organization_state.clone(),
+        );
+        registry.register(
+            "concurrency_limit",
+            "Events that may be in flight by what Wigzo seems to stand, by organization",
+            self.concurrency_limit.clone(),
+        );
         registry.register_with_unit(
             "queue_disk",
             "Disk that the queue uses, without free pages",
@@ -306,14 +360,35 @@ impl Metrics {
 
     /// Shows the waiting events of the organizations with the most of them.
     pub fn show_waiting<'a>(&self, waiting: impl Iterator<Item = (&'a str, u64)>) {
-        let mut waiting: Vec<(&str, u64)> = waiting.collect();
-        waiting.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-        let rest = waiting.split_off(waiting.len().min(NAMED_ORGANIZATIONS));
-        waiting.push(("(other)", rest.iter().map(|(_, count)| count).sum()));
-        self.waiting.clear();
-        for (organization, count) in waiting {
-            let labels = OrganizationLabels { organization: organization.to_owned() };
-            self.waiting.get_or_create(&labels).set(gauge(count));
+        show(&self.waiting, waiting);
+    }
+
+    /// Shows the parked events of the organizations with the most of them.
+    pub fn show_parked<'a>(&self, parked: impl Iterator<Item = (&'a str, u64)>) {
+        show(&self.parked_now, parked);
+    }
+
+    /// Shows how delivery stands: how many organizations are in each of `states`, and by name those that are not well,
+    /// then the busiest.
+    pub fn show_organizations<'a>(
+        &self,
+        states: impl Iterator<Item = &'static str>,
+        organizations: impl Iterator<Item = OrganizationState<'a>>,
+    ) {
+        let mut organizations: Vec<_> = organizations.collect();
+        for state in states {
+            let count = organizations.iter().filter(|it| it.state == state).count();
+            self.organizations.get_or_create(&StateLabels { state }).set(gauge(count as u64));
+        }
+        organizations.sort_by_key(|it| (it.is_well, std::cmp::Reverse(it.in_flight)));
+        self.organization_state.clear();
+        self.concurrency_limit.clear();
+        for it in organizations.iter().take(NAMED_ORGANIZATIONS) {
+            let organization = it.organization.to_owned();
+            let labels = OrganizationStateLabels { organization: organization.clone(), state: it.state };
+            self.organization_state.get_or_create(&labels).set(1);
+            let labels = OrganizationLabels { organization };
+            self.concurrency_limit.get_or_create(&labels).set(gauge(it.concurrency_limit as u64));
         }
     }
 
@@ -322,6 +397,19 @@ impl Metrics {
         let mut printed = String::new();
         text::encode(&mut printed, &self.registry).expect("BUG: writing to a String cannot fail");
         printed
+    }
+}
+
+/// Shows the organizations with the largest counts.
+fn show<'a>(family: &Family<OrganizationLabels, Gauge>, counts: impl Iterator<Item = (&'a str, u64)>) {
+    let mut counts: Vec<(&str, u64)> = counts.collect();
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let rest = counts.split_off(counts.len().min(NAMED_ORGANIZATIONS));
+    counts.push(("(other)", rest.iter().map(|(_, count)| count).sum()));
+    family.clear();
+    for (organization, count) in counts {
+        let labels = OrganizationLabels { organization: organization.to_owned() };
+        family.get_or_create(&labels).set(gauge(count));
     }
 }
 

@@ -157,6 +157,8 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
         obey_integrations: config.obey_integrations.unwrap_or(defaults.obey_integrations),
         cors_origins: config.cors_origins.as_ref().unwrap_or(&defaults.cors_origins).clone(),
         max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
+        weight: config.weight.unwrap_or(defaults.weight),
+        rate_limit: config.rate_limit.unwrap_or(defaults.rate_limit),
         source_keys: !config.source_keys.is_empty(),
     })
 }
