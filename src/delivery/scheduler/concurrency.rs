@@ -60,6 +60,10 @@ pub(super) struct Concurrency {
     cuts: u64,
     /// Good answers since then, up to a round's worth.
     good: f64,
+    /// The limit when this round began, the most calls in flight in it, and how many answers are left of it.
+    round: usize,
+    peak: usize,
+    left: usize,
 }
 
 impl Concurrency {
@@ -72,7 +76,16 @@ impl Concurrency {
             seen: 0.0,
             cuts: 0,
             good: 0.0,
+            round: 0,
+            peak: 0,
+            left: 0,
         }
+    }
+
+    /// One that has found a limit.
+    #[cfg(test)]
+    pub(super) fn found(limit: usize) -> Self {
+        Self { limit: bounded(limit), ..Self::new() }
     }
 
     /// The limit, at least 1 and at most `max`.
@@ -91,17 +104,17 @@ impl Concurrency {
         self.cuts
     }
 
-    /// Takes an answer. `started`: the cuts when its call started. `in_use`: whether the limit was what held more calls
-    /// back; a limit that nothing pushes against is not proved by good answers.
+    /// Takes an answer. `started`: the cuts when its call started. `in_flight`: calls in flight, this one included.
     pub(super) fn hear(
         &mut self,
         load: Load,
         latency: Option<Duration>,
         started: u64,
-        in_use: bool,
+        in_flight: usize,
         max: usize,
     ) {
         let is_news = started == self.cuts;
+        let in_use = self.is_in_use(in_flight, max);
         if load == Load::TooMuch {
             if is_news {
                 self.cut(CUT, 1.0);
@@ -123,6 +136,18 @@ impl Concurrency {
         // Never above what is configured, so that a limit which was lowered is followed at once.
         self.limit = self.limit.min(bounded(max));
         self.good = (self.good + 1.0).min(self.limit);
+    }
+
+    /// Whether the limit is what holds more calls back. One that nothing pushes against is not proved by good answers.
+    /// Calls that end together leave it for a moment before others start, so the most of a round counts.
+    fn is_in_use(&mut self, in_flight: usize, max: usize) -> bool {
+        if self.left == 0 {
+            self.round = self.limit(max);
+            (self.left, self.peak) = (self.round, 0);
+        }
+        self.left -= 1;
+        self.peak = self.peak.max(in_flight);
+        self.peak * 4 >= self.round * 3
     }
 
     fn measure(&mut self, latency: f64) {

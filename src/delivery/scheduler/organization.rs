@@ -459,9 +459,7 @@ impl<T> Organization<T> {
             (false, Answer::Unknown | Answer::Other | Answer::Failed | Answer::Refused) => Load::Unknown,
         };
         let max = self.share.max_in_flight;
-        // Three quarters: calls that end together leave the limit for a moment before others start.
-        let in_use = self.in_flight * 4 >= self.concurrency.limit(max) * 3;
-        self.concurrency.hear(load, news.latency, ticket.cuts, in_use, max);
+        self.concurrency.hear(load, news.latency, ticket.cuts, self.in_flight, max);
         if let Some(bucket) = &mut self.bucket {
             bucket.settle(news.calls);
         }
