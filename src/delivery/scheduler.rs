@@ -541,7 +541,7 @@ impl<T> Scheduler<T> {
             let Some(started) = org.start() else {
                 // Everything that might start waits for a parked envelope of its lane.
                 if let Some(bucket) = &mut org.bucket {
-                    bucket.settle(0);
+                    bucket.settle(0, now);
                 }
                 org.has_turn = false;
                 self.turns.leave();

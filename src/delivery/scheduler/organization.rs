@@ -461,7 +461,7 @@ impl<T> Organization<T> {
         let max = self.share.max_in_flight;
         self.concurrency.hear(load, news.latency, ticket.cuts, self.in_flight, max);
         if let Some(bucket) = &mut self.bucket {
-            bucket.settle(news.calls);
+            bucket.settle(news.calls, now);
         }
         let late = ticket.shuts != self.keeper.shuts();
         // A parked envelope is known to fail alone: that says nothing about the others.

@@ -57,7 +57,9 @@ impl Bucket {
     }
 
     /// Settles the account of an envelope that has made this many calls.
-    pub(super) fn settle(&mut self, calls: u32) {
+    pub(super) fn settle(&mut self, calls: u32, now: UnixMillis) {
+        // What could not be saved up before must not pay for them.
+        self.fill(now);
         self.level = (self.level - (i64::from(calls) - 1) * CALL).min(self.capacity());
     }
 }
@@ -97,11 +99,13 @@ mod tests {
     fn calls_are_what_counts() {
         let mut bucket = Bucket::new(10, START);
         assert_eq!(bucket.take(START), Ok(()));
-        bucket.settle(3);
+        bucket.settle(3, START);
         assert_eq!(bucket.take(START), Err(at(300)), "two calls more than were paid for");
         assert_eq!(bucket.take(at(300)), Ok(()));
-        bucket.settle(0);
+        bucket.settle(0, at(300));
         assert_eq!(bucket.take(at(300)), Ok(()), "an event that makes no call costs nothing");
+        bucket.settle(2, at(10_000));
+        assert_eq!(bucket.take(at(10_000)), Err(at(10_100)), "ten seconds of rest have saved up one call, no more");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The promises of the scheduler, one by one; all at once under a random world in [`simulation`].
 
-// mod simulation;
+mod simulation;
 
 use super::concurrency::Concurrency;
 use super::*;
