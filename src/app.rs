@@ -128,8 +128,13 @@ impl App {
             clock,
             Arc::clone(&readiness),
         );
-        let admin =
-            Admin { queue: Arc::clone(&queue), delivery: handle, metrics, token: admin_token, printing: Mutex::default() };
+        let admin = Admin {
+            queue: Arc::clone(&queue),
+            delivery: handle,
+            metrics,
+            token: admin_token,
+            printing: Mutex::default(),
+        };
 
         let stop_accepting = CancellationToken::new();
         let limits = Limits {

@@ -30,7 +30,9 @@ use crate::telemetry::{Metrics, OrganizationState};
 use attempt::{End, Round, Workshop};
 use client::Client;
 use handle::{Command, Desk};
-use scheduler::{Finish, Finished, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which};
+use scheduler::{
+    Finish, Finished, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which,
+};
 
 pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
 pub use handle::{BreakerState, Handle, Overview, State};
@@ -309,7 +311,8 @@ impl Delivery {
     /// Says what has changed for the worse or the better: once for each probe that fails, not for each call.
     fn tell(&mut self, now: &Overview) {
         let organization = &now.organization;
-        let told = self.told.get(organization).filter(|told| told.state == now.state && told.until == now.until);
+        let told =
+            self.told.get(organization).filter(|told| told.state == now.state && told.until == now.until);
         if told.is_some() {
             return;
         }

@@ -280,7 +280,11 @@ impl Metrics {
             self.ledger.clone(),
         );
         registry.register("waiting_events", "Waiting events by organization", self.waiting.clone());
-        registry.register("events_parked", "Events that their lanes have gone on without", self.parked.clone());
+        registry.register(
+            "events_parked",
+            "Events that their lanes have gone on without",
+            self.parked.clone(),
+        );
         registry.register("parked_events", "Parked events by organization", self.parked_now.clone());
         registry.register(
             "organizations",

@@ -572,7 +572,9 @@ impl<T> Scheduler<T> {
         now: UnixMillis,
     ) -> Finished<T> {
         let (id, key, limits) = (ticket.organization, ticket.lane, self.limits);
-        let Some(org) = self.organizations.get_mut(id).and_then(Option::as_mut) else { return Finished::Done };
+        let Some(org) = self.organizations.get_mut(id).and_then(Option::as_mut) else {
+            return Finished::Done;
+        };
         if !org.is_in_flight(&ticket) {
             return Finished::Done;
         }

@@ -2,7 +2,7 @@
 //!
 //! Nobody knows what Wigzo stands. The limit starts at [`START`] and doubles with each round trip while every answer is
 //! good (each good answer adds one); after the first sign of trouble it grows by one a round trip. A 429, 503, 504 or
-//! time-out halves it. Answers that take much longer than they used to lower it in proportion. Only what was started
+//! time-out takes three tenths of it. Answers that take much longer than they used to lower it in proportion. Only what was started
 //! after the last cut can cut again, so one bad moment counts once.
 //!
 //! After trouble the limit doubles again up to three quarters of where the trouble began, and grows slowly from there:
@@ -16,7 +16,7 @@ use std::time::Duration;
 const START: f64 = 4.0;
 
 /// What a refusal for overload, or a time-out, leaves of the limit.
-const CUT: f64 = 0.5;
+const CUT: f64 = 0.7;
 
 /// How much of the limit at which trouble began is taken back quickly.
 const SAFE: f64 = 0.75;
@@ -58,7 +58,8 @@ pub(super) struct Concurrency {
     seen: f64,
     /// How often the limit was cut.
     cuts: u64,
-    /// Good answers since then, up to a round's worth.
+    /// What the last cut left, and good answers since then.
+    left_by_cut: f64,
     good: f64,
     /// The limit when this round began, the most calls in flight in it, and how many answers are left of it.
     round: usize,
@@ -75,6 +76,7 @@ impl Concurrency {
             recent: 0.0,
             seen: 0.0,
             cuts: 0,
+            left_by_cut: 0.0,
             good: 0.0,
             round: 0,
             peak: 0,
@@ -113,29 +115,33 @@ impl Concurrency {
         in_flight: usize,
         max: usize,
     ) {
-        let is_news = started == self.cuts;
         let in_use = self.is_in_use(in_flight, max);
-        if load == Load::TooMuch {
-            if is_news {
-                self.cut(CUT, 1.0);
-            }
+        if started != self.cuts {
             return;
         }
-        if load == Load::Unknown {
-            return;
-        }
-        if let Some(latency) = latency.filter(|_| is_news) {
-            self.measure(latency.as_secs_f64() * 1_000.0);
-            if self.is_slow() {
-                return self.yield_to_slowness();
+        match load {
+            Load::Unknown => {}
+            Load::TooMuch => self.cut(CUT, 1.0),
+            Load::Fine => {
+                if let Some(latency) = latency {
+                    self.measure(latency.as_secs_f64() * 1_000.0);
+                }
+                if self.is_slow() {
+                    self.yield_to_slowness();
+                } else {
+                    self.grow(in_use);
+                }
             }
         }
+        // So that a limit which was lowered by configuration is followed at once.
+        self.limit = self.limit.min(bounded(max));
+    }
+
+    fn grow(&mut self, in_use: bool) {
         if in_use {
             self.limit += if self.limit < self.safe { 1.0 } else { 1.0 / self.limit };
         }
-        // Never above what is configured, so that a limit which was lowered is followed at once.
-        self.limit = self.limit.min(bounded(max));
-        self.good = (self.good + 1.0).min(self.limit);
+        self.good += 1.0;
     }
 
     /// Whether the limit is what holds more calls back. One that nothing pushes against is not proved by good answers.
@@ -160,18 +166,20 @@ impl Concurrency {
             *measure = self.recent;
             return;
         }
-        // Down soon, up slowly: what others add to the latency must not count as normal.
-        let gain = if self.recent < *measure { 1.0 / 64.0 } else { 1.0 / 1_024.0 };
-        *measure += (self.recent - *measure) * gain;
+        // Only down: what a line before the server adds must not become normal bit by bit. Where the server itself has
+        // become slower, the limit falls to [`START`], and it is measured anew.
+        if self.recent < *measure {
+            *measure += (self.recent - *measure) / 64.0;
+        }
     }
 
     fn is_slow(&self) -> bool {
-        self.seen >= ROUND.min(self.limit)
-            && self.measure.is_some_and(|measure| self.recent > measure * SLOW + SLACK)
+        self.measure.is_some_and(|measure| self.recent > measure * SLOW + SLACK)
     }
 
     fn yield_to_slowness(&mut self) {
-        let Some(measure) = self.measure else { return };
+        // A few slow answers stop the growth; a round of them lowers the limit.
+        let Some(measure) = self.measure.filter(|_| self.seen >= ROUND.min(self.limit)) else { return };
         if self.limit <= START {
             // It is not us: this is what the server takes now.
             self.measure = Some(self.recent);
@@ -183,12 +191,12 @@ impl Concurrency {
 
     fn cut(&mut self, keep: f64, least: f64) {
         // Only trouble after a good round says where the limit lies; more of the same trouble does not.
-        if self.good >= self.limit.floor() {
+        if self.good >= self.left_by_cut {
             self.safe = self.limit * SAFE;
         }
         self.limit = (self.limit * keep).max(least);
         self.cuts += 1;
-        self.good = 0.0;
+        (self.left_by_cut, self.good) = (self.limit, 0.0);
         self.seen = 0.0;
         self.recent = self.measure.unwrap_or(0.0);
     }

@@ -105,7 +105,11 @@ mod tests {
         bucket.settle(0, at(300));
         assert_eq!(bucket.take(at(300)), Ok(()), "an event that makes no call costs nothing");
         bucket.settle(2, at(10_000));
-        assert_eq!(bucket.take(at(10_000)), Err(at(10_100)), "ten seconds of rest have saved up one call, no more");
+        assert_eq!(
+            bucket.take(at(10_000)),
+            Err(at(10_100)),
+            "ten seconds of rest have saved up one call, no more"
+        );
     }
 
     #[test]

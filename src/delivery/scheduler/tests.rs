@@ -1,5 +1,6 @@
 //! The promises of the scheduler, one by one; all at once under a random world in [`simulation`].
 
+mod servers;
 mod simulation;
 
 use super::concurrency::Concurrency;
@@ -276,13 +277,19 @@ fn a_ticket_counts_once() {
     };
     desk.end(1, GOOD);
     assert!(matches!(desk.scheduler.finish(forged("ann", 0), Finish::Ended, GOOD, START), Finished::Done));
-    assert!(matches!(desk.scheduler.finish(forged("nobody", 0), Finish::Ended, pause(at(9)), START), Finished::Done));
+    assert!(matches!(
+        desk.scheduler.finish(forged("nobody", 0), Finish::Ended, pause(at(9)), START),
+        Finished::Done
+    ));
     assert!(matches!(desk.scheduler.finish(forged("ann", 7), Finish::Ended, GOOD, START), Finished::Done));
     assert_eq!((desk.scheduler.in_flight(), desk.gate()), (0, Gate::Open));
     desk.offer("acme", 2, "ann");
     desk.offer("acme", 3, "ann");
     assert_eq!(desk.start(), [2]);
-    assert!(matches!(desk.scheduler.finish(forged("bob", 0), Finish::Again(item(1, "bob")), UNKNOWN, START), Finished::Done));
+    assert!(matches!(
+        desk.scheduler.finish(forged("bob", 0), Finish::Again(item(1, "bob")), UNKNOWN, START),
+        Finished::Done
+    ));
     assert_eq!(desk.scheduler.in_flight(), 1);
     desk.end(2, GOOD);
     assert_eq!(desk.start(), [3]);
@@ -394,7 +401,11 @@ fn success_of_a_probe_resumes_everything() {
     desk.end(1, GOOD);
     assert_eq!((desk.start(), desk.gate()), (vec![3], Gate::Open));
     desk.end(3, REFUSED);
-    assert_eq!(desk.gate(), Gate::Shut { why: Why::Refused, until: at(60), failures: 0 }, "and the doubling starts anew");
+    assert_eq!(
+        desk.gate(),
+        Gate::Shut { why: Why::Refused, until: at(60), failures: 0 },
+        "and the doubling starts anew"
+    );
 }
 
 #[test]
@@ -455,7 +466,11 @@ fn retry_after_and_suspension_add_up_to_the_later_time() {
     desk.offer("acme", 2, "bob");
     assert_eq!(desk.start(), [1, 2]);
     desk.again(1, "ann", START, refused(at(100)));
-    assert_eq!(desk.gate(), Gate::Shut { why: Why::Refused, until: at(100), failures: 0 }, "Retry-After of the refusal");
+    assert_eq!(
+        desk.gate(),
+        Gate::Shut { why: Why::Refused, until: at(100), failures: 0 },
+        "Retry-After of the refusal"
+    );
     desk.again(2, "bob", START, pause(at(300)));
     desk.now = at(299);
     assert_eq!(desk.start(), NOTHING);
@@ -709,7 +724,10 @@ fn a_read_may_bring_less_than_it_was_asked_for() {
     let read = desk.reads().remove(0);
     // The queue bounds a read by bytes as well; nothing tells that from the end of what waits.
     desk.answer(&read, &[(1, "l1")]);
-    assert_eq!(desk.read(&[(1, "l1"), (2, "l2"), (3, "l3")]).which, Which::After { after: Seq(1), limit: 25 });
+    assert_eq!(
+        desk.read(&[(1, "l1"), (2, "l2"), (3, "l3")]).which,
+        Which::After { after: Seq(1), limit: 25 }
+    );
     assert_eq!(desk.start(), [1, 2, 3]);
     assert!(desk.reads().is_empty());
 }

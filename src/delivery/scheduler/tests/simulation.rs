@@ -56,7 +56,9 @@ struct Flight {
 enum Stage {
     Called,
     /// The result is on disk: it has ended, or is to be worked again.
-    Settled { again: bool },
+    Settled {
+        again: bool,
+    },
     /// It is being parked; then that is on disk.
     Parking(UnixMillis),
     Parked(UnixMillis),
@@ -133,8 +135,8 @@ impl World {
             window_bytes: random.usize(1..=if roomy { 400 } else { 40 }),
             refused: Waits { base: Duration::from_secs(5), cap: Duration::from_secs(40) },
             failing: Waits { base: Duration::from_secs(1), cap: Duration::from_secs(10) },
-            failing_lanes: random.usize(1..=5),
-            lane_hold: random.bool().then(|| Duration::from_secs(random.u64(0..=20))),
+            failing_lanes: random.usize(1..=8),
+            lane_hold: (random.u8(0..4) > 0).then(|| Duration::from_secs(random.u64(0..=20))),
         };
         let books = vec![Books::default(); ORGANIZATIONS.len()];
         let mut world = Self {
@@ -296,7 +298,7 @@ impl World {
                 due: None,
                 failing_since: None,
                 parked: false,
-                poisoned: self.random.u8(0..8) == 0,
+                poisoned: self.random.u8(0..16) == 0,
                 size: self.random.usize(1..=12),
             };
             self.queue.insert(self.last_seq, row.clone());
@@ -491,7 +493,8 @@ impl World {
     /// The result of a round of work is on disk, and not reported yet.
     fn settle(&mut self) {
         let Some(index) = self.pick(self.flights.len()) else { return };
-        let later = self.now.plus(Duration::from_millis(self.random.u64(0..30_000)));
+        let longest = if self.is_fair { 3_000 } else { 30_000 };
+        let later = self.now.plus(Duration::from_millis(self.random.u64(0..longest)));
         let now = self.now;
         let flight = &mut self.flights[index];
         let row = self.queue.get_mut(&flight.seq);
@@ -561,7 +564,10 @@ impl World {
         self.check(books.paused <= self.now && !books.held, "parked in a pause");
         self.check(books.shut.is_none(), "parked while the gate is shut");
         self.check(books.failing.len() <= 1, "parked while others fail");
-        self.check(books.good_at.is_some_and(|good| good >= since), "parked although nothing else is delivered");
+        self.check(
+            books.good_at.is_some_and(|good| good >= since),
+            "parked although nothing else is delivered",
+        );
         let well = books.well_since.map(|well| well.max(since).plus(hold));
         self.check(well.is_some_and(|end| end <= self.now), "parked too early");
     }
@@ -576,7 +582,9 @@ impl World {
             Weather::BadToken => {
                 News { answer: Answer::Refused, pause: self.random.bool().then_some(until), ..news }
             }
-            Weather::Throttling if self.random.bool() => News { pause: Some(until), overloaded: true, ..news },
+            Weather::Throttling if self.random.bool() => {
+                News { pause: Some(until), overloaded: true, ..news }
+            }
             Weather::Outage => News { answer: Answer::Failed, overloaded: true, latency: None, ..news },
             _ if self.faults && (row.poisoned || (!self.is_fair && self.random.u8(0..20) == 0)) => {
                 News { answer: Answer::Failed, ..news }
@@ -629,8 +637,10 @@ impl World {
                 }
             }
             Answer::Refused if !late => {
-                let failures =
-                    books.shut.filter(|(.., why)| *why == Why::Refused).map_or(0, |(_, failures, _)| failures + 1);
+                let failures = books
+                    .shut
+                    .filter(|(.., why)| *why == Why::Refused)
+                    .map_or(0, |(_, failures, _)| failures + 1);
                 shut(books, Why::Refused, failures);
             }
             Answer::Failed if !late && !parked => match books.shut {
@@ -785,5 +795,5 @@ fn simulation() {
         world.calm();
         parked += world.parked;
     }
-    assert!(count < 1_000 || parked > 100, "the world is too kind: {parked} parked");
+    assert!(count < 1_000 || parked > 20, "the world is too kind: {parked} parked");
 }
