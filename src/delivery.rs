@@ -269,6 +269,10 @@ impl Delivery {
                 (Finish::Again(Item { due: Some(due), ..item(envelope) }), Some(reason))
             }
         };
+        if round.news.answer == scheduler::Answer::Refused {
+            // Somebody has to act: that is said at once.
+            self.shown_until = Instant::now();
+        }
         let finished = self.scheduler.finish(ticket, finish, round.news, self.clock.now());
         if let (Finished::Park(ticket, item), Some(reason)) = (finished, reason) {
             let workshop = Arc::clone(&self.workshop);

@@ -22,6 +22,7 @@ mod crash;
 mod dedup;
 mod deletion;
 mod delivery;
+mod fairness;
 mod first_event;
 mod form;
 mod limits;
