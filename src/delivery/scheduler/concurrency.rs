@@ -7,7 +7,7 @@
 //!
 //! After trouble the limit doubles again up to three quarters of where the trouble began, and grows slowly from there:
 //! an outage is left behind in a few round trips, and a limit is approached with care.
-//! [The decision](../../../docs/decisions/0011-concurrency.md) has the figures.
+//! [The decision](../../../docs/decisions/0009-concurrency.md) has the figures.
 
 use std::time::Duration;
 
