@@ -266,7 +266,7 @@ impl Delivery {
                 (Finish::Ended, None)
             }
             End::Again(envelope, due, reason) => {
-                (Finish::Again(Item { due: Some(due), ..item(envelope) }), Some(reason))
+                (Finish::Again(Item { due: Some(due), ..item(*envelope) }), Some(reason))
             }
         };
         if round.news.answer == scheduler::Answer::Refused {

@@ -47,7 +47,7 @@ pub(super) enum End {
     /// It has its outcome.
     Ended,
     /// It must be worked again, not before this time, for this reason.
-    Again(Envelope, UnixMillis, Reason),
+    Again(Box<Envelope>, UnixMillis, Reason),
     /// The same, and its lane goes on without it.
     Parked(UnixMillis),
 }
@@ -296,7 +296,7 @@ impl Workshop {
         let end = match resolution {
             Resolution::Ended { .. } => End::Ended,
             Resolution::Later { due, .. } if envelope.parked => End::Parked(due),
-            Resolution::Later { due, reason, .. } => End::Again(envelope, due, reason),
+            Resolution::Later { due, reason, .. } => End::Again(Box::new(envelope), due, reason),
         };
         Round { end, news }
     }

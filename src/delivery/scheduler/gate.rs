@@ -66,7 +66,7 @@ impl Waits {
 
 /// A pause this long or longer is an outage: an event that fails around it is not alone with its trouble. A shorter
 /// one is traffic control, and common.
-const OUTAGE: Duration = Duration::from_secs(60);
+const OUTAGE: Duration = Duration::from_mins(1);
 
 /// The state behind a [`Gate`].
 #[derive(Debug, Default)]
@@ -115,12 +115,12 @@ impl Keeper {
         self.shuts
     }
 
-    /// Takes the news of a lane; returns when the gate should be looked at again. `late`: it was started before the
+    /// Takes the news of a lane; returns when the gate should be looked at again. `is_late`: it was started before the
     /// gate last shut.
     pub(super) fn hear(
         &mut self,
         (answer, lane): (Answer, LaneKey),
-        late: bool,
+        is_late: bool,
         now: UnixMillis,
         limits: &Limits,
     ) -> Option<UnixMillis> {
@@ -130,17 +130,17 @@ impl Keeper {
             Answer::Good => {
                 self.failing.clear();
                 self.good_at = Some(now);
-                if !late {
+                if !is_late {
                     self.shut = None;
                 }
             }
             Answer::Other => {
                 self.failing.clear();
-                if !late && self.shut.is_some_and(|shut| shut.why == Why::Failing) {
+                if !is_late && self.shut.is_some_and(|shut| shut.why == Why::Failing) {
                     self.shut = None;
                 }
             }
-            Answer::Failed | Answer::Refused if late => return None,
+            Answer::Failed | Answer::Refused if is_late => return None,
             Answer::Failed => return self.fail(lane, now, limits),
             Answer::Refused => {
                 let before = self.shut.filter(|shut| shut.why == Why::Refused);

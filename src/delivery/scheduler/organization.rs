@@ -27,6 +27,7 @@ const LOAD_OF_A_LANE: usize = 8;
 const RETRY_TURN: u32 = 4;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub(super) struct Organization<T> {
     pub(super) name: Arc<str>,
     pub(super) share: Share,
@@ -463,7 +464,7 @@ impl<T> Organization<T> {
         if let Some(bucket) = &mut self.bucket {
             bucket.settle(news.calls, now);
         }
-        let late = ticket.shuts != self.keeper.shuts();
+        let is_late = ticket.shuts != self.keeper.shuts();
         // A parked envelope is known to fail alone: that says nothing about the others.
         let answer = match news.answer {
             Answer::Failed if ticket.parked => Answer::Unknown,
@@ -471,7 +472,7 @@ impl<T> Organization<T> {
         };
         // The pause first, so that the gate does not open before its end.
         let pause = news.pause.and_then(|until| self.keeper.pause(until, now));
-        let wake = self.keeper.hear((answer, ticket.lane), late, now, limits);
+        let wake = self.keeper.hear((answer, ticket.lane), is_late, now, limits);
         pause.max(wake)
     }
 

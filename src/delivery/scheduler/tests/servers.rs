@@ -1,6 +1,8 @@
 //! The adaptive limit against modelled servers, in virtual time: how soon it finds a good value, and how it behaves when
 //! the server changes. `cargo test --lib servers -- --nocapture` prints the figures.
 
+#![expect(clippy::print_stdout, reason = "the figures are what a reader runs this for")]
+
 use super::super::concurrency::{Concurrency, Load};
 use super::*;
 

@@ -609,11 +609,11 @@ impl World {
             && until > books.paused
         {
             books.paused = until;
-            if until.since(now) >= Duration::from_secs(60) {
+            if until.since(now) >= Duration::from_mins(1) {
                 books.well_since = None;
             }
         }
-        let late = shuts != books.shuts;
+        let is_late = shuts != books.shuts;
         let shut = |books: &mut Books, why, failures: u32| {
             let waits = if why == Why::Refused { limits.refused } else { limits.failing };
             let wait = waits.base.saturating_mul(1 << failures.min(10)).min(waits.cap);
@@ -626,7 +626,7 @@ impl World {
             Answer::Good | Answer::Other => {
                 books.failing.clear();
                 let is_good = news.answer == Answer::Good;
-                if !late && books.shut.is_some_and(|(.., why)| is_good || why == Why::Failing) {
+                if !is_late && books.shut.is_some_and(|(.., why)| is_good || why == Why::Failing) {
                     books.shut = None;
                 }
                 if is_good {
@@ -636,22 +636,23 @@ impl World {
                     }
                 }
             }
-            Answer::Refused if !late => {
+            Answer::Refused if !is_late => {
                 let failures = books
                     .shut
                     .filter(|(.., why)| *why == Why::Refused)
                     .map_or(0, |(_, failures, _)| failures + 1);
                 shut(books, Why::Refused, failures);
             }
-            Answer::Failed if !late && !parked => match books.shut {
-                Some((_, failures, why)) => shut(books, why, failures + 1),
-                None => {
+            Answer::Failed if !is_late && !parked => {
+                if let Some((_, failures, why)) = books.shut {
+                    shut(books, why, failures + 1);
+                } else {
                     books.failing.insert(lane);
                     if books.failing.len() >= limits.failing_lanes {
                         shut(books, Why::Failing, 0);
                     }
                 }
-            },
+            }
             Answer::Unknown | Answer::Failed | Answer::Refused => {}
         }
     }
