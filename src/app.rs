@@ -131,6 +131,7 @@ impl App {
         let admin = Admin {
             queue: Arc::clone(&queue),
             delivery: handle,
+            organizations: Arc::clone(&organizations),
             metrics,
             token: admin_token,
             printing: Mutex::default(),

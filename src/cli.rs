@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 in order; 1 something failed while running; 2 the command line or the configuration is wrong.
 
+mod dead_letters;
+
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -65,6 +67,8 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    /// Look at the events that need a person, send them again, give them up, take them elsewhere
+    DeadLetters(Box<dead_letters::DeadLetters>),
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +114,7 @@ pub fn main() -> ExitCode {
             files.load().map(|settings| say(&settings::print_config(&settings)))
         }
         Command::Health { files, url } => health(&files, url),
+        Command::DeadLetters(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -170,8 +175,18 @@ fn run_sandbox(files: &Files) -> Result<(), Failure> {
 fn check(files: &Files, sandbox: bool) -> Result<(), Failure> {
     let checked = files.load()?.check(sandbox).map_err(Failure::usage)?;
     say(&format!("The configuration is good: {} organization(s).\n", checked.organizations.len()));
+    if checked.settings.ingress.partner_mode {
+        say(PARTNER_MODE);
+    }
     Ok(())
 }
+
+/// What an operator should know before partner mode is on.
+const PARTNER_MODE: &str = "\
+Partner mode is on (ingress.partner_mode): besides them, any organization token is accepted as the Basic user name.
+Anybody who knows one can send in its name, and a token can be read in every page of a shop. That is Segment's contract
+for Direct Destinations: let only Segment's addresses reach the service.
+";
 
 /// How long a service may take to say how it is.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(3);

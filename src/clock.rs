@@ -36,6 +36,23 @@ impl fmt::Display for UnixMillis {
     }
 }
 
+/// What a time should have looked like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a time has a date, a time of day and a zone: \"2026-01-02T03:04:05Z\", \"2026-01-02T08:34:05+05:30\""
+)]
+pub struct BadTime;
+
+/// RFC 3339 with any offset; what is finer than a millisecond is cut off.
+impl FromStr for UnixMillis {
+    type Err = BadTime;
+
+    fn from_str(text: &str) -> Result<Self, BadTime> {
+        let time: jiff::Timestamp = text.parse().map_err(|_| BadTime)?;
+        u64::try_from(time.as_millisecond()).map(Self).map_err(|_| BadTime)
+    }
+}
+
 impl Serialize for UnixMillis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -14,7 +14,7 @@ mod handle;
 pub mod schedule;
 pub mod scheduler;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::clock::{Clock, UnixMillis};
-use crate::organization::{Organization, Organizations};
+use crate::organization::{Organizations, Partner};
 use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError};
 use crate::shutdown::Shutdown;
@@ -42,6 +42,9 @@ const WINDOW_BYTES: usize = 16 << 20;
 
 /// How many requests to forget are remembered for reads that were under way when they came.
 const REMEMBERED: usize = 256;
+
+/// At so many partners the scheduler is told to let go of all of them; those that bring something again stay.
+const MANY_PARTNERS: usize = 1_024;
 
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -67,6 +70,8 @@ pub struct Delivery {
     /// When it may be shown again how they stand, and whether that may have changed.
     shown_until: Instant,
     is_changed: bool,
+    /// Partners that the scheduler knows and has not been told to let go.
+    partners: HashSet<Arc<str>>,
     /// The newest people to forget.
     forgotten: VecDeque<Forgotten>,
     reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
@@ -104,13 +109,15 @@ impl Delivery {
             lane_hold: config.lane_hold.longest(),
         });
         for organization in organizations.iter() {
-            scheduler.serve(&Arc::from(organization.name.as_str()), share(organization), clock.now());
+            let share = share(organization.weight, organization.max_in_flight, organization.rate_limit);
+            scheduler.serve(&Arc::from(organization.name.as_str()), share, clock.now());
         }
         let (handle, desk) = handle::open();
         let workshop = Workshop {
             config,
             client: Client::new(options, clock.clone())?,
             queue: Arc::clone(&queue),
+            organizations: Arc::clone(&organizations),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             stop: shutdown.stop.clone(),
@@ -126,6 +133,7 @@ impl Delivery {
             told: HashMap::new(),
             shown_until: Instant::now(),
             is_changed: true,
+            partners: HashSet::new(),
             forgotten: VecDeque::new(),
             reads: JoinSet::new(),
             clock,
@@ -172,6 +180,7 @@ impl Delivery {
         let now = self.clock.now();
         for envelope in envelopes {
             let organization = Arc::clone(&envelope.content.organization);
+            self.serve_partner(&organization);
             self.scheduler.offer(&organization, item(envelope), now);
         }
         // After the envelopes: some of them may be older than the request.
@@ -183,7 +192,8 @@ impl Delivery {
             self.forgotten.push_front(forgotten);
         }
         for (organization, latest) in unread {
-            if self.organizations.by_name(&organization).is_none() {
+            self.serve_partner(&organization);
+            if self.organizations.by_name(&organization).is_none() && !Partner::is_name(&organization) {
                 tracing::warn!(%organization, "events wait for an organization that is not configured any more");
             }
             self.scheduler.note(&organization, latest);
@@ -191,21 +201,37 @@ impl Delivery {
     }
 
     fn obey(&mut self, command: Command) {
-        let (organization, reply) = match command {
+        let (is_known, reply) = match command {
             Command::Hold(organization, reply) => {
                 tracing::info!(%organization, "an operator holds this organization; its events wait");
-                self.scheduler.hold(&organization);
-                (organization, reply)
+                (self.scheduler.hold(&organization), reply)
             }
             Command::Resume(organization, reply) => {
                 tracing::info!(%organization, "an operator resumes this organization");
-                self.scheduler.resume(&organization);
-                (organization, reply)
+                (self.scheduler.resume(&organization), reply)
             }
         };
         self.is_changed = true;
         // Whoever asked may have gone.
-        let _gone = reply.send(self.organizations.by_name(&organization).is_some());
+        let _gone = reply.send(is_known);
+    }
+
+    /// Makes a partner known that has brought something; its events are delivered whether or not partner mode is still
+    /// on. Those that came before are let go now and then: each at once would cost a read of the queue when it came back.
+    fn serve_partner(&mut self, name: &Arc<str>) {
+        if !Partner::is_name(name) || self.partners.contains(name) {
+            return;
+        }
+        if self.partners.len() >= MANY_PARTNERS {
+            for partner in self.partners.drain() {
+                self.scheduler.retire(&partner);
+                self.told.remove(&partner);
+            }
+        }
+        self.partners.insert(Arc::clone(name));
+        let defaults = self.organizations.partner_defaults();
+        let share = share(defaults.weight, defaults.max_in_flight, defaults.rate_limit);
+        self.scheduler.serve(name, share, self.clock.now());
     }
 
     fn start_work(&mut self) {
@@ -214,15 +240,16 @@ impl Delivery {
         while let Some((ticket, item)) = self.scheduler.start(now) {
             self.is_changed = true;
             let envelope = item.load;
-            let Some(organization) = self.organizations.by_name(&envelope.content.organization).cloned()
-            else {
+            let name = &envelope.content.organization;
+            let configured = self.organizations.by_name(name).cloned();
+            if configured.is_none() && !Partner::is_name(name) {
                 // Only known organizations are served, and the snapshot does not change under us.
                 drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
                 continue;
-            };
+            }
             let claim = Owed::new(Claim { envelope, queue: Arc::clone(&self.queue) });
             let workshop = Arc::clone(&self.workshop);
-            let worker = self.workers.spawn(async move { workshop.work(claim, &organization).await });
+            let worker = self.workers.spawn(async move { workshop.work(claim, configured).await });
             self.tickets.insert(worker.id(), ticket);
         }
         self.metrics.in_flight.set(i64::try_from(self.scheduler.in_flight()).unwrap_or(i64::MAX));
@@ -297,9 +324,10 @@ impl Delivery {
             self.tell(organization);
         }
         let states = State::ALL.iter().map(|state| state.as_str());
+        // Partners are not named in metrics: anybody can make up as many as there are tokens.
         self.metrics.show_organizations(
             states,
-            overview.iter().map(|it| OrganizationState {
+            overview.iter().filter(|it| !Partner::is_name(&it.organization)).map(|it| OrganizationState {
                 organization: &it.organization,
                 state: it.state.as_str(),
                 is_well: it.state == State::Open,
@@ -327,6 +355,10 @@ impl Delivery {
                     tracing::info!(%organization, "this organization's events go to Wigzo again");
                 }
                 return;
+            }
+            State::Suspended if Partner::is_name(organization) => {
+                // Nobody here can correct it: it is the customer's own setting, or made up.
+                tracing::warn!(%organization, probe_at = until, "Wigzo refuses this partner's token; its events wait");
             }
             State::Suspended => tracing::error!(
                 %organization,
@@ -372,12 +404,8 @@ impl Delivery {
     }
 }
 
-fn share(organization: &Organization) -> Share {
-    Share {
-        weight: organization.weight,
-        max_in_flight: organization.max_in_flight,
-        rate: (organization.rate_limit > 0).then_some(organization.rate_limit),
-    }
+fn share(weight: usize, max_in_flight: usize, rate_limit: u32) -> Share {
+    Share { weight, max_in_flight, rate: (rate_limit > 0).then_some(rate_limit) }
 }
 
 fn item(envelope: Envelope) -> Item<Envelope> {

@@ -66,7 +66,7 @@ closed! {
         NoLearnerId = "no_learner_id", "The event names no person: neither `userId` nor `anonymousId`.";
         NoContact = "no_contact", "An identify without e-mail and phone, which the organization chose to skip.";
         UserDeleted = "user_deleted", "A deletion request named this person: what was kept of them here has been removed.";
-        MaxAge = "max_age", "The event waited longer than `delivery.max_age`.";
+        MaxAge = "max_age", "The event waited longer than `delivery.max_age` or `delivery.unproven_partner_max_age`.";
         Unreachable = "unreachable", "No connection to Wigzo could be made: name look-up, refused, TLS or connect time-out.";
         Broken = "connection_broken", "The connection broke after the call may have been sent.";
         TimedOut = "timeout", "Wigzo did not answer in time; it may have carried the call out.";
@@ -92,6 +92,8 @@ closed! {
         Wigzo5xx = "wigzo_5xx", "Wigzo failed with another 5xx.";
         WigzoOther = "wigzo_other", "Wigzo answered with a status that HTTP does not define.";
         Unreadable = "unreadable", "The stored bytes cannot be read as an event any more.";
+        Discarded = "discarded", "A person discarded this dead letter; `detail` says why.";
+        Dropped = "dropped", "This dead letter was among the oldest when there were more than `queue.max_dead_letters`.";
         Internal = "internal", "A bug of this program lost hold of the event; please report it.";
     }
 }
@@ -187,6 +189,11 @@ impl Ledger {
         self.accepted.checked_sub(ended).expect("BUG: more outcomes than accepted events")
     }
 
+    /// Takes a dead letter's outcome back: it waits again.
+    pub fn revived(&mut self) {
+        self.dead = self.dead.checked_sub(1).expect("BUG: a dead letter was never counted as one");
+    }
+
     /// Counts one outcome.
     pub fn count(&mut self, outcome: Outcome) {
         match outcome {
@@ -259,5 +266,7 @@ mod tests {
             ledger.count(*outcome);
         }
         assert_eq!(ledger.waiting(), 1);
+        ledger.revived();
+        assert_eq!((ledger.dead, ledger.waiting()), (0, 2));
     }
 }

@@ -15,6 +15,8 @@ mod counts;
 mod envelope;
 mod fresh;
 mod history;
+mod record;
+mod refusals;
 pub mod sqlite;
 
 use std::collections::BTreeMap;
@@ -31,11 +33,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Span, UnixMillis};
 use crate::outcome::Ledger;
 
-pub use envelope::{
-    Attempt, Claim, DedupKey, Envelope, Lookup, NewEnvelope, Place, Progress, Record, Resolution, Seq,
-    Settlement, State,
-};
+pub use envelope::{Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement};
 pub use fresh::{Arrivals, Forgotten, Fresh};
+pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};
+pub use refusals::{Refusal, Refusals};
 
 /// `[queue]`: where events are kept and how much of the disk they may take.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -60,6 +61,9 @@ pub struct Config {
     /// `max_disk`.
     #[schemars(with = "String")]
     pub history_size: ByteSize,
+    /// How many dead letters are kept at most; above it the oldest go, each with an alarm in the log and a count in the
+    /// metrics. 0: all are kept until a person decides.
+    pub max_dead_letters: u64,
     /// How many delivered events per second and organization are recorded in full (payload, calls, answers). Above
     /// it a record is one line: ids, name, time, outcome.
     pub history_full_per_second: u32,
@@ -83,6 +87,7 @@ impl Default for Config {
             dedup_entries: 20_000_000,
             history_retention: Span::secs(7 * 24 * 3_600),
             history_size: ByteSize::gib(1),
+            max_dead_letters: 0,
             history_full_per_second: 50,
         }
     }
@@ -132,11 +137,22 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// on disk. Made between the calls of one event, so that a crash repeats at most the call that was in flight.
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()>;
 
-    /// Looks up events, newest first.
-    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>>;
+    /// Looks up events.
+    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>>;
+
+    /// Does with dead letters, named by their [`Record::seq`], what a person has decided; how many there were. Others
+    /// are passed over: nothing is replayed twice. It happens in small transactions, each of which holds whatever comes
+    /// after it; the answer comes when all is on disk.
+    fn decide(&self, letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>>;
 
     /// The queue's state as of the last commit.
     fn stats(&self) -> Stats;
+
+    /// Shows the same state where it stands: nothing is copied, and a commit that wants to change it waits meanwhile.
+    fn look(&self, look: &mut dyn FnMut(&Stats));
+
+    /// Where refused events are remembered for a while, so that they can be asked for.
+    fn refusals(&self) -> &Refusals;
 
     /// Where freshly committed envelopes are handed to delivery without being read back.
     fn fresh(&self) -> &Fresh;
@@ -209,15 +225,19 @@ pub struct Stats {
     pub ledger: Ledger,
     /// Envelopes that were left out as duplicates since the process started.
     pub duplicates: u64,
-    /// Waiting envelopes per organization, parked ones included.
+    /// Waiting envelopes per organization that has any, parked ones included.
     pub waiting: BTreeMap<Arc<str>, u64>,
     /// Parked envelopes per organization.
     pub parked: BTreeMap<Arc<str>, u64>,
     /// Dead letters per organization that nobody has decided about yet.
     pub dead_letters: BTreeMap<Arc<str>, u64>,
+    /// Dead letters that `queue.max_dead_letters` has cost since the process started.
+    pub dropped: u64,
     /// Bytes of disk in use, without space that is free for reuse.
     pub disk_bytes: u64,
-    /// Bytes of that which are records of ended events (an estimate from the stored lengths).
+    /// What `disk_bytes` may grow to (`queue.max_disk`).
+    pub disk_limit: u64,
+    /// Bytes of `disk_bytes` which are records of ended events (an estimate from the stored lengths).
     pub history_bytes: u64,
     /// Commits since the process started.
     pub commits: u64,

@@ -108,11 +108,14 @@ pub struct Metrics {
     ledger: Family<TermLabels, Gauge>,
     waiting: Family<OrganizationLabels, Gauge>,
     /// Events that were parked.
-    pub parked: Counter,
-    parked_now: Family<OrganizationLabels, Gauge>,
+    pub parkings: Counter,
     organizations: Family<StateLabels, Gauge>,
     organization_state: Family<OrganizationStateLabels, Gauge>,
     concurrency_limit: Family<OrganizationLabels, Gauge>,
+    parked: Family<OrganizationLabels, Gauge>,
+    dead_letters: Family<OrganizationLabels, Gauge>,
+    /// Dead letters that `queue.max_dead_letters` has cost.
+    pub dropped: Gauge,
     /// Bytes of disk that the queue uses.
     pub queue_bytes: Gauge,
     /// Bytes of that which are records of ended events.
@@ -214,11 +217,13 @@ impl Metrics {
             in_flight: Gauge::default(),
             ledger: Family::default(),
             waiting: Family::default(),
-            parked: Counter::default(),
-            parked_now: Family::default(),
+            parkings: Counter::default(),
             organizations: Family::default(),
             organization_state: Family::default(),
             concurrency_limit: Family::default(),
+            parked: Family::default(),
+            dead_letters: Family::default(),
+            dropped: Gauge::default(),
             queue_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
             commits: Gauge::default(),
@@ -283,9 +288,8 @@ impl Metrics {
         registry.register(
             "events_parked",
             "Events that their lanes have gone on without",
-            self.parked.clone(),
+            self.parkings.clone(),
         );
-        registry.register("parked_events", "Parked events by organization", self.parked_now.clone());
         registry.register(
             "organizations",
             "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing",
@@ -300,6 +304,21 @@ impl Metrics {
             "concurrency_limit",
             "Events that may be in flight by what Wigzo seems to stand, by organization",
             self.concurrency_limit.clone(),
+        );
+        registry.register(
+            "parked_events",
+            "Waiting events that are tried by themselves, by organization",
+            self.parked.clone(),
+        );
+        registry.register(
+            "dead_letters",
+            "Dead letters that nobody has decided about, by organization",
+            self.dead_letters.clone(),
+        );
+        registry.register(
+            "dead_letters_dropped",
+            "Dead letters that `queue.max_dead_letters` has cost since the start",
+            self.dropped.clone(),
         );
         registry.register_with_unit(
             "queue_disk",
@@ -363,13 +382,18 @@ impl Metrics {
     }
 
     /// Shows the waiting events of the organizations with the most of them.
-    pub fn show_waiting<'a>(&self, waiting: impl Iterator<Item = (&'a str, u64)>) {
-        show(&self.waiting, waiting);
+    pub fn show_waiting<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        show_by_organization(&self.waiting, counts);
     }
 
-    /// Shows the parked events of the organizations with the most of them.
-    pub fn show_parked<'a>(&self, parked: impl Iterator<Item = (&'a str, u64)>) {
-        show(&self.parked_now, parked);
+    /// The same of parked events.
+    pub fn show_parked<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        show_by_organization(&self.parked, counts);
+    }
+
+    /// The same of dead letters.
+    pub fn show_dead_letters<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        show_by_organization(&self.dead_letters, counts);
     }
 
     /// Shows how delivery stands: how many organizations are in each of `states`, and by name those that are not well,
@@ -404,8 +428,10 @@ impl Metrics {
     }
 }
 
-/// Shows the organizations with the largest counts.
-fn show<'a>(family: &Family<OrganizationLabels, Gauge>, counts: impl Iterator<Item = (&'a str, u64)>) {
+fn show_by_organization<'a>(
+    family: &Family<OrganizationLabels, Gauge>,
+    counts: impl Iterator<Item = (&'a str, u64)>,
+) {
     let mut counts: Vec<(&str, u64)> = counts.collect();
     counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
     let rest = counts.split_off(counts.len().min(NAMED_ORGANIZATIONS));

@@ -33,6 +33,9 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["30d"]))]
     pub max_age: Option<Span>,
+    /// Events of an unproven partner organization (`ingress.unproven_partners`) end as `expired` after this long: its
+    /// token may be made up, and what waits for it must make room some day.
+    pub unproven_partner_max_age: Span,
     /// How long an event that fails while its organization's other events are delivered may hold back the later events
     /// of its person. Then it is parked: it goes on being retried by itself, and they go on without it. `"never"` makes
     /// the order absolute.
@@ -91,6 +94,7 @@ impl Default for Config {
             quick_retries: 2,
             on_ambiguous: OnAmbiguous::Retry,
             max_age: None,
+            unproven_partner_max_age: Span::secs(24 * 3_600),
             lane_hold: LaneHold(Some(Span::secs(15 * 60))),
             probe_base: Span::secs(30),
             probe_cap: Span::secs(600),

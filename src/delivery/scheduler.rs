@@ -259,8 +259,9 @@ impl<T> Scheduler<T> {
         self.ask(id);
     }
 
-    /// Lets go of an organization's memory as soon as nothing of it is in flight, held or waiting, and its gate is
-    /// open. What is offered for it until then is worked; afterwards it is unknown.
+    /// Lets go of an organization's memory as soon as nothing of it is in flight, held or waiting, and neither a pause nor
+    /// an operator's hold is left. That its gate is shut does not keep it: nobody is left to probe. What is offered for
+    /// it until then is worked; afterwards it is unknown.
     pub fn retire(&mut self, name: &str) {
         let Some(&id) = self.names.get(name) else { return };
         let Some(org) = self.get(id) else { return };
@@ -278,23 +279,21 @@ impl<T> Scheduler<T> {
         self.gaps.push(id);
     }
 
-    /// An operator holds an organization: nothing of it starts until it is resumed.
-    pub fn hold(&mut self, name: &str) {
-        if let Some(org) = self.by_name(name) {
-            org.keeper.hold();
-        }
+    /// An operator holds an organization: nothing of it starts until it is resumed. `false`: it is not known.
+    pub fn hold(&mut self, name: &str) -> bool {
+        self.by_name(name).map(|org| org.keeper.hold()).is_some()
     }
 
     /// An operator resumes an organization, or its token or address was corrected: a hold, a suspension and an open
-    /// breaker are over. A pause that Wigzo asked for goes on.
-    pub fn resume(&mut self, name: &str) {
-        if let Some(org) = self.by_name(name) {
+    /// breaker are over. A pause that Wigzo asked for goes on. `false`: it is not known.
+    pub fn resume(&mut self, name: &str) -> bool {
+        let Some(&id) = self.names.get(name) else { return false };
+        if let Some(org) = self.get(id) {
             org.keeper.resume();
         }
-        if let Some(&id) = self.names.get(name) {
-            self.give_turn(id);
-            self.ask(id);
-        }
+        self.give_turn(id);
+        self.ask(id);
+        true
     }
 
     fn get(&mut self, id: usize) -> Option<&mut Organization<T>> {

@@ -14,9 +14,9 @@ use super::authenticate::{self, Unauthenticated};
 use super::failures::Peer;
 use super::probe::Phase;
 use super::reply::{self, Finding, Refusal, Rejected, Taken, Warned};
-use super::{Ingress, body, cors};
+use super::{Ingress, body, cors, partner};
 use crate::organization::Organization;
-use crate::queue::{Appended, DedupKey, NewEnvelope};
+use crate::queue::{self, Appended, DedupKey, NewEnvelope};
 use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
 
 /// How a request came in.
@@ -141,6 +141,7 @@ async fn keep(
     for (_, _, finding) in &found.rejected {
         ingress.metrics.rejected(finding.code());
     }
+    remember(ingress, &found);
     let rejected = report(&found, entry.route)?;
     let size: u64 = found.envelopes.iter().map(|envelope| envelope.size() as u64).sum();
     let limit = ingress.config.max_body.as_u64() * MAX_SPREAD;
@@ -150,6 +151,13 @@ async fn keep(
     let appended = if found.envelopes.is_empty() {
         Appended { accepted: 0, duplicates: 0 }
     } else {
+        partner::admit(
+            &found.organization,
+            found.envelopes.len(),
+            &ingress.organizations,
+            &ingress.queue,
+            &ingress.config,
+        )?;
         let patience = ingress.config.deadline.0.saturating_sub(began.elapsed());
         ingress.queue.append(found.envelopes, patience).await.map_err(Refusal::Queue)?
     };
@@ -160,12 +168,32 @@ async fn keep(
     Ok((found.organization, Taken { appended, rejected, warned: found.warned }))
 }
 
+/// Remembers the refused events, so that whoever misses one can ask for it. Strangers are not remembered: they could
+/// push everybody else out.
+fn remember(ingress: &Ingress, Found { organization, rejected, .. }: &Found) {
+    if rejected.is_empty()
+        || (organization.is_partner() && !ingress.organizations.is_proven_partner(&organization.name))
+    {
+        return;
+    }
+    let (at, name) = (ingress.clock.now(), Arc::from(organization.name.as_str()));
+    for (_, message_id, finding) in rejected {
+        ingress.queue.refusals().note(queue::Refusal {
+            at,
+            organization: Arc::clone(&name),
+            message_id: message_id.as_deref().map(Into::into),
+            code: finding.code(),
+            pointer: finding.pointer(),
+        });
+    }
+}
+
 /// Decodes, authenticates and validates. In this order: a body that is none is told to everybody, so that a 400 does
 /// not tell who was known.
 fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<Found, Refusal> {
     let Ingress { config, organizations, .. } = ingress;
     let path = entry.organization.as_deref();
-    let shown = authenticate::by_head(&head.headers, &config.key_header, path, organizations);
+    let shown = authenticate::by_head(&head.headers, config, path, organizations);
     let form = (entry.route == Route::Webhook)
         .then(|| segment::form_body(body, body::declared_form(&head.headers)))
         .flatten();
@@ -175,7 +203,8 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     // on the tracking routes.
     let unsigned = form.is_some() && authenticate::is_by_key(&head.headers, &config.key_header, &shown);
     let asked_as = if unsigned { Route::Tracking } else { entry.route };
-    let organization = authenticate::prove(shown, &head.headers, asked_as, body, &request, organizations)?;
+    let signed = authenticate::Signed { headers: &head.headers, route: asked_as, body };
+    let organization = authenticate::prove(shown, &signed, &request, config, organizations)?;
     // Not before: who asks without a key learns nothing about the organization.
     cors::check(&head.headers, &organization)?;
     if authenticate::contradicts(request.write_key.as_deref(), &organization, organizations) {
@@ -186,7 +215,10 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
         );
     }
 
-    let surroundings = Surroundings { kind: entry.kind, ..request.surroundings.clone() };
+    // A partner's events carry what delivery must know of it.
+    let settings = organization.settings.as_deref().map(serde_json::from_str::<&RawValue>).transpose();
+    let settings = settings.expect("BUG: an organization's settings are JSON of our own");
+    let surroundings = Surroundings { kind: entry.kind, settings, ..request.surroundings.clone() };
     let intake = Intake {
         organization: Arc::from(organization.name.as_str()),
         route: entry.route,

@@ -54,5 +54,9 @@ fn add(counts: &mut BTreeMap<Arc<str>, u64>, organization: &Arc<str>, change: i6
     if change != 0 {
         let count = counts.entry(Arc::clone(organization)).or_default();
         *count = count.saturating_add_signed(change);
+        // Names come and go, and there may be more of them over time than memory should hold.
+        if *count == 0 {
+            counts.remove(organization);
+        }
     }
 }

@@ -17,12 +17,15 @@
 //! front. All are rowid tables but `seen`, whose rows are smaller than a pointer to them would be.
 //!
 //! # Who reads and writes
-//! Only the writer's connection writes. A second, read-only connection answers claims and look-ups.
+//! Only the writer's connection writes. Two more can only read: one for claims, one for look-ups, so that whoever
+//! searches the history does not hold delivery up.
 //!
 //! # Crashes
 //! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for.
 
+mod dead;
 mod forget;
+mod lookup;
 mod reader;
 mod schema;
 mod store;
@@ -41,11 +44,11 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
-    AppendError, Appended, Config, Engine, Envelope, Fresh, Lookup, NewEnvelope, Pending, QueueError, Record,
-    Refusing, Seq, Settlement, Stats,
+    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Page, Pending,
+    QueueError, Refusals, Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
-use writer::{Change, Command, Writer};
+use writer::{Change, Command, Decide, Writer};
 
 /// The database file inside the directory.
 const FILE: &str = "queue.sqlite";
@@ -61,7 +64,8 @@ const MAX_FRESH_BYTES: usize = 16 << 20;
 pub struct Sqlite {
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-    reader: Arc<Mutex<Connection>>,
+    claims: Arc<Mutex<Connection>>,
+    lookups: Arc<Mutex<Connection>>,
 }
 
 /// What the writer's thread and the handle share.
@@ -69,6 +73,7 @@ pub struct Sqlite {
 struct Shared {
     stats: Mutex<Stats>,
     fresh: Fresh,
+    refusals: Refusals,
     pending_bytes: AtomicUsize,
 }
 
@@ -91,10 +96,12 @@ impl Sqlite {
         let lock = lock(&config.path)?;
         let path = config.path.join(FILE);
         let connection = schema::open(&path)?;
-        let reader = schema::open_reader(&path)?;
+        let claims = Arc::new(Mutex::new(schema::open_reader(&path)?));
+        let lookups = Arc::new(Mutex::new(schema::open_reader(&path)?));
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
+            refusals: Refusals::default(),
             pending_bytes: AtomicUsize::new(0),
         });
         let writer = Writer::new(connection, config, clock, Arc::clone(&shared))?;
@@ -106,22 +113,15 @@ impl Sqlite {
                 drop(lock);
             })
             .map_err(directory)?;
-        Ok((Self { commands, shared, reader: Arc::new(Mutex::new(reader)) }, thread))
+        Ok((Self { commands, shared, claims, lookups }, thread))
     }
 
-    /// Runs a query on the reading connection, off the async threads.
-    fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Pending<'_, Result<T, QueueError>> {
-        let reader = Arc::clone(&self.reader);
-        Box::pin(async move {
-            tokio::task::spawn_blocking(move || {
-                query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(QueueError::from)
-            })
-            .await
-            .map_err(|_| QueueError::Closed)?
-        })
+    /// Sends one step of a decision; how many letters it looked at, and how many of those it moved.
+    async fn decide_step(&self, letters: Arc<[Seq]>, fate: Fate) -> Result<(usize, u64), QueueError> {
+        let (reply, done) = oneshot::channel();
+        let command = Command::Decide(Decide { letters, fate, reply });
+        self.commands.send(command).map_err(|_| QueueError::Closed)?;
+        done.await.map_err(|_| QueueError::Closed)?
     }
 
     /// Sends a change at once; the answer comes when it is on disk.
@@ -150,6 +150,21 @@ impl Sqlite {
         }
         Ok(())
     }
+}
+
+/// Runs a query on a reading connection, off the async threads.
+fn read<'a, T: Send + 'static>(
+    reader: &Arc<Mutex<Connection>>,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+) -> Pending<'a, Result<T, QueueError>> {
+    let reader = Arc::clone(reader);
+    Box::pin(async move {
+        tokio::task::spawn_blocking(move || {
+            query(&reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(QueueError::from)
+        })
+        .await
+        .map_err(|_| QueueError::Closed)?
+    })
 }
 
 /// Takes the directory for this process.
@@ -241,7 +256,7 @@ impl Engine for Sqlite {
         after: Seq,
         limit: usize,
     ) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
-        self.read(move |connection| reader::claim(connection, &organization, after, limit))
+        read(&self.claims, move |connection| reader::claim(connection, &organization, after, limit))
     }
 
     fn reread(
@@ -249,11 +264,11 @@ impl Engine for Sqlite {
         organization: Arc<str>,
         numbers: Vec<Seq>,
     ) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
-        self.read(move |connection| reader::reread(connection, &organization, numbers))
+        read(&self.claims, move |connection| reader::reread(connection, &organization, numbers))
     }
 
     fn parked(&self, organization: Arc<str>, limit: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
-        self.read(move |connection| reader::parked(connection, &organization, limit))
+        read(&self.claims, move |connection| reader::parked(connection, &organization, limit))
     }
 
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()> {
@@ -264,12 +279,35 @@ impl Engine for Sqlite {
         self.change(Change::Progress { seq, done })
     }
 
-    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>> {
-        self.read(move |connection| reader::find(connection, &lookup))
+    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>> {
+        read(&self.lookups, move |connection| lookup::find(connection, &lookup))
+    }
+
+    fn decide(&self, mut letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>> {
+        // The order in which they stand is the one in which they are replayed.
+        letters.sort_unstable();
+        letters.dedup();
+        Box::pin(async move {
+            let mut all_moved = 0;
+            while !letters.is_empty() {
+                let (looked_at, moved) = self.decide_step(letters.as_slice().into(), fate.clone()).await?;
+                letters.drain(..looked_at.clamp(1, letters.len()));
+                all_moved += moved;
+            }
+            Ok(all_moved)
+        })
     }
 
     fn stats(&self) -> Stats {
         self.shared.stats().clone()
+    }
+
+    fn look(&self, look: &mut dyn FnMut(&Stats)) {
+        look(&self.shared.stats());
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.shared.refusals
     }
 
     fn fresh(&self) -> &Fresh {

@@ -225,7 +225,7 @@ impl Keeper {
 
     /// Whether there is nothing that must be remembered of it.
     pub(super) fn is_forgettable(&self) -> bool {
-        self.gate() == Gate::Open
+        !self.held && self.paused.is_none()
     }
 
     /// Lanes that have failed in a row.

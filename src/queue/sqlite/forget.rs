@@ -91,6 +91,7 @@ pub(super) fn step(
             "dead" => {
                 bury(&transaction, "dead", *seq, now, None)?;
                 tally.of(&request.organization).dead -= 1;
+                after.dead_letters -= 1;
                 after.history_bytes += LINE_SIZE;
             }
             _ => {

@@ -27,6 +27,8 @@ pub(super) struct Totals {
     pub(super) ledger: Ledger,
     /// The last sequence number that was given.
     pub(super) last_seq: u64,
+    /// Dead letters of all organizations.
+    pub(super) dead_letters: u64,
     /// Parked envelopes of all organizations. While there are none, nobody looks whether an envelope is one.
     pub(super) parked: u64,
     pub(super) history_bytes: u64,
@@ -59,7 +61,7 @@ impl Totals {
 pub(super) fn read_totals(connection: &Connection) -> rusqlite::Result<Totals> {
     let mut totals = connection.query_row(
         "SELECT accepted, delivered, filtered, expired, dead, history_bytes, last_seq,
-             (SELECT coalesce(sum(parked), 0) FROM counts) FROM ledger",
+             (SELECT coalesce(sum(parked), 0) FROM counts), (SELECT coalesce(sum(dead), 0) FROM counts) FROM ledger",
         [],
         |row| {
             Ok(Totals {
@@ -73,6 +75,7 @@ pub(super) fn read_totals(connection: &Connection) -> rusqlite::Result<Totals> {
                 history_bytes: row.get(5)?,
                 last_seq: row.get(6)?,
                 parked: row.get(7)?,
+                dead_letters: row.get(8)?,
                 ..Totals::default()
             })
         },
@@ -121,6 +124,11 @@ pub(super) fn write_counts(transaction: &Transaction<'_>, tally: &Tally) -> rusq
         add.execute(params![&**organization, counts.waiting, counts.parked, counts.dead])?;
     }
     Ok(())
+}
+
+/// Removes the rows of organizations that have nothing here any more: names come and go.
+pub(super) fn sweep_counts(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.prepare_cached("DELETE FROM counts WHERE waiting = 0 AND parked = 0 AND dead = 0")?.execute([])
 }
 
 /// Starts a new generation of seen keys when it is time, and stops looking at those that ended a window ago.
@@ -413,6 +421,7 @@ fn end(
     count_out(transaction, settlement.seq, &settlement.organization, totals, &mut brought.tally)?;
     if outcome == Outcome::Dead {
         brought.tally.of(&settlement.organization).dead += 1;
+        totals.dead_letters += 1;
     }
     totals.ledger.count(outcome);
     totals.history_bytes += if outcome == Outcome::Dead { 0 } else { size };

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::dead::{self, Moved};
 use super::store::{self, Brought, Totals};
 use super::{Decision, PendingBytes, Shared, forget, trim};
 use crate::clock::{Clock, UnixMillis};
@@ -14,7 +15,8 @@ use crate::outcome::Outcome;
 use crate::queue::counts::{Counts, Tally};
 use crate::queue::history::Budget;
 use crate::queue::{
-    AppendError, Appended, Config, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement, Stats,
+    AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement,
+    Stats,
 };
 
 /// What the thread is asked to do.
@@ -30,6 +32,15 @@ pub(super) enum Command {
         change: Change,
         reply: oneshot::Sender<()>,
     },
+    Decide(Decide),
+}
+
+/// What a person has decided about dead letters; the answer says how far one step came.
+#[derive(Debug)]
+pub(super) struct Decide {
+    pub(super) letters: Arc<[Seq]>,
+    pub(super) fate: Fate,
+    pub(super) reply: oneshot::Sender<Result<(usize, u64), QueueError>>,
 }
 
 /// What happens to an envelope that is in the queue already.
@@ -53,12 +64,16 @@ const IDLE: Duration = Duration::from_millis(500);
 /// The same while there are more records than there may be: a hundred thousand can go in a second.
 const HURRY: Duration = Duration::from_millis(20);
 
+/// How often the stored counts of organizations without any events are removed.
+const SWEEP: Duration = Duration::from_mins(1);
+
 /// Appends of a group, each with its answer-to-be.
 type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 
 #[derive(Debug, Default)]
 struct Group {
     appends: Vec<Append>,
+    decisions: Vec<Decide>,
     bytes: usize,
 }
 
@@ -83,11 +98,13 @@ pub(super) struct Writer {
     commits: u64,
     commands: u64,
     duplicates: u64,
+    dropped: u64,
     failing: bool,
     /// Whether there may be a person to forget.
     forgetting: bool,
     disk_bytes: u64,
     tidied_at: Instant,
+    swept_at: Instant,
 }
 
 impl Writer {
@@ -109,11 +126,14 @@ impl Writer {
             commits: 0,
             commands: 0,
             duplicates: 0,
+            dropped: 0,
             failing: false,
             forgetting: true,
             disk_bytes: 0,
             tidied_at: Instant::now(),
+            swept_at: Instant::now(),
         };
+        store::sweep_counts(&writer.connection)?;
         writer.note_backlog()?;
         writer.publish(&Tally::default());
         Ok(writer)
@@ -145,7 +165,8 @@ impl Writer {
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
         let mut idle = false;
         loop {
-            let rest = if self.forgetting || self.records_to_remove() > 0 { HURRY } else { IDLE };
+            let behind = self.forgetting || self.records_to_remove() > 0 || self.letters_to_drop() > 0;
+            let rest = if behind { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
             if !self.failing && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
@@ -166,7 +187,11 @@ impl Writer {
             {
                 self.take(command, &mut group);
             }
+            let decisions = std::mem::take(&mut group.decisions);
             self.commit(group);
+            for decision in decisions {
+                self.decide(decision);
+            }
         }
         if !self.changes.is_empty() {
             self.commit(Group::default());
@@ -185,6 +210,10 @@ impl Writer {
             Command::Change { change, reply } => {
                 group.bytes += 256;
                 self.changes.push((change, reply));
+            }
+            Command::Decide(decision) => {
+                group.bytes += 256;
+                group.decisions.push(decision);
             }
         }
     }
@@ -272,10 +301,12 @@ impl Writer {
         *stats = Stats {
             ledger: self.totals.ledger,
             duplicates: self.duplicates,
+            dropped: self.dropped,
             waiting: std::mem::take(&mut stats.waiting),
             parked: std::mem::take(&mut stats.parked),
             dead_letters: std::mem::take(&mut stats.dead_letters),
             disk_bytes: self.disk_bytes,
+            disk_limit: self.config.max_disk.as_u64(),
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
             commands: self.commands,
@@ -315,6 +346,13 @@ impl Writer {
         let now = self.clock.now();
         let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+        self.limit_dead_letters(now);
+        if self.swept_at.elapsed() >= SWEEP {
+            self.swept_at = Instant::now();
+            if let Err(error) = store::sweep_counts(&self.connection) {
+                tracing::warn!(%error, "old counts could not be removed; it is tried again");
+            }
+        }
         let mut tally = Tally::default();
         match self.forget(now) {
             Ok(forgotten) => tally = forgotten,
@@ -325,6 +363,64 @@ impl Writer {
         if let Err(error) = tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
         }
+    }
+
+    /// Does one step of what a person has decided, and says how far it came.
+    fn decide(&mut self, Decide { letters, fate, reply }: Decide) {
+        let now = self.clock.now();
+        let done =
+            self.move_letters(|transaction, totals| dead::decide(transaction, &letters, &fate, now, totals));
+        // A person who has gone away can look at the dead letters that are left.
+        drop(reply.send(done.map_err(QueueError::from)));
+    }
+
+    /// Dead letters above their limit, if there is one.
+    fn letters_to_drop(&self) -> u64 {
+        match self.config.max_dead_letters {
+            0 => 0,
+            most => self.totals.dead_letters.saturating_sub(most),
+        }
+    }
+
+    /// Lets the oldest dead letters go when there are more than there may be.
+    fn limit_dead_letters(&mut self, now: UnixMillis) {
+        let excess = self.letters_to_drop();
+        if excess == 0 {
+            return;
+        }
+        match self.move_letters(|transaction, totals| dead::drop_oldest(transaction, excess, now, totals)) {
+            // What belongs to a person who is being forgotten goes by itself.
+            Ok((_, 0)) => {}
+            Ok((_, dropped)) => {
+                self.dropped += dropped;
+                tracing::error!(
+                    dropped,
+                    max_dead_letters = self.config.max_dead_letters,
+                    "there are more dead letters than queue.max_dead_letters; the oldest were dropped"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "dead letters could not be dropped; it is tried again"),
+        }
+    }
+
+    /// Moves dead letters in a transaction of its own and makes that known: how many were looked at, and moved.
+    fn move_letters(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>, &mut Totals) -> rusqlite::Result<Moved>,
+    ) -> rusqlite::Result<(usize, u64)> {
+        let mut totals = self.totals.clone();
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Moved { looked_at, count, tally, latest } = work(&transaction, &mut totals)?;
+        store::write_totals(&transaction, &totals)?;
+        store::write_counts(&transaction, &tally)?;
+        transaction.commit()?;
+        self.totals = totals;
+        self.publish(&tally);
+        // Not the envelopes themselves: delivery reads a mass replay at its own pace.
+        for (organization, latest) in latest {
+            self.shared.fresh.note(organization, latest);
+        }
+        Ok((looked_at, count))
     }
 
     /// Carries a request to forget a step further; what that changed.

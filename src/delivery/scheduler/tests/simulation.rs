@@ -264,7 +264,7 @@ impl World {
             if self.books[id].served && !self.scheduler.names.contains_key(name) {
                 let books = &self.books[id];
                 self.check(books.paused <= self.now, "a pause is forgotten");
-                self.check(books.shut.is_none() && !books.held, "a closed gate is forgotten");
+                self.check(!books.held, "a hold is forgotten");
                 let in_flight = self.flights.iter().any(|it| it.organization == id);
                 self.check(!in_flight, "it goes with something in flight");
                 self.books[id] = Books { weather: books.weather, ..Books::default() };
