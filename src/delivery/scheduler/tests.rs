@@ -1207,7 +1207,9 @@ fn an_organization_that_is_retired_is_let_go_when_nothing_of_it_is_left() {
     // The next one takes its place, and nothing else of it: not its gate, not its numbers, not its timers.
     desk.scheduler.serve(&Arc::from("other"), share(1), desk.now);
     assert_eq!(desk.scheduler.organizations.len(), 2);
-    desk.read(&[(4, "asha"), (5, "asha"), (6, "ravi")]);
+    for read in desk.reads() {
+        desk.answer(&read, &[(4, "asha"), (5, "asha"), (6, "ravi")]);
+    }
     assert_eq!(desk.start(), [4]);
     desk.now = at(10_000);
     assert_eq!(desk.start(), NOTHING, "its own limit holds");
