@@ -113,7 +113,7 @@ impl App {
         metrics.queue_limit.set(gauge(settings.queue.max_disk.as_u64()));
         let readiness = Arc::new(Readiness::default());
 
-        let delivery = Delivery::new(
+        let (delivery, handle) = Delivery::new(
             settings.delivery.clone(),
             Arc::clone(&queue),
             Arc::clone(&organizations),
@@ -131,6 +131,7 @@ impl App {
         );
         let admin = Admin {
             queue: Arc::clone(&queue),
+            delivery: handle,
             organizations: Arc::clone(&organizations),
             metrics,
             token: admin_token,

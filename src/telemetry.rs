@@ -118,6 +118,11 @@ pub struct Metrics {
     pub in_flight: Gauge,
     ledger: Family<TermLabels, Gauge>,
     waiting: Family<OrganizationLabels, Gauge>,
+    /// Events that were parked.
+    pub parkings: Counter,
+    organizations: Family<StateLabels, Gauge>,
+    organization_state: Family<OrganizationStateLabels, Gauge>,
+    concurrency_limit: Family<OrganizationLabels, Gauge>,
     parked: Family<OrganizationLabels, Gauge>,
     dead_letters: Family<OrganizationLabels, Gauge>,
     /// Dead letters that `queue.max_dead_letters` has cost.
@@ -176,6 +181,32 @@ struct BuildLabels {
     version: &'static str,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OrganizationStateLabels {
+    organization: String,
+    state: &'static str,
+}
+
+/// How an organization's delivery stands, as metrics show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrganizationState<'a> {
+    /// The organization.
+    pub organization: &'a str,
+    /// What it may do: one of a closed list.
+    pub state: &'static str,
+    /// Whether that is as it should be.
+    pub is_well: bool,
+    /// Events in flight.
+    pub in_flight: usize,
+    /// How many may be.
+    pub concurrency_limit: usize,
+}
+
 /// Organizations that are shown by name; the rest is summed as `(other)`, so that the label set stays bounded.
 const NAMED_ORGANIZATIONS: usize = 20;
 
@@ -214,6 +245,10 @@ impl Metrics {
             in_flight: Gauge::default(),
             ledger: Family::default(),
             waiting: Family::default(),
+            parkings: Counter::default(),
+            organizations: Family::default(),
+            organization_state: Family::default(),
+            concurrency_limit: Family::default(),
             parked: Family::default(),
             dead_letters: Family::default(),
             dropped: Gauge::default(),
@@ -282,6 +317,26 @@ impl Metrics {
             self.ledger.clone(),
         );
         registry.register("waiting_events", "Waiting events by organization", self.waiting.clone());
+        registry.register(
+            "events_parked",
+            "Events that their lanes have gone on without",
+            self.parkings.clone(),
+        );
+        registry.register(
+            "organizations",
+            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing",
+            self.organizations.clone(),
+        );
+        registry.register(
+            "organization_state",
+            "1 for what an organization's delivery may do; those that are not open come first",
+            self.organization_state.clone(),
+        );
+        registry.register(
+            "concurrency_limit",
+            "Events that may be in flight by what Wigzo seems to stand, by organization",
+            self.concurrency_limit.clone(),
+        );
         registry.register(
             "parked_events",
             "Waiting events that are tried by themselves, by organization",
@@ -377,6 +432,30 @@ impl Metrics {
     /// The same of dead letters.
     pub fn show_dead_letters<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
         show_by_organization(&self.dead_letters, counts);
+    }
+
+    /// Shows how delivery stands: how many organizations are in each of `states`, and by name those that are not well,
+    /// then the busiest.
+    pub fn show_organizations<'a>(
+        &self,
+        states: impl Iterator<Item = &'static str>,
+        organizations: impl Iterator<Item = OrganizationState<'a>>,
+    ) {
+        let mut organizations: Vec<_> = organizations.collect();
+        for state in states {
+            let count = organizations.iter().filter(|it| it.state == state).count();
+            self.organizations.get_or_create(&StateLabels { state }).set(gauge(count as u64));
+        }
+        organizations.sort_by_key(|it| (it.is_well, std::cmp::Reverse(it.in_flight)));
+        self.organization_state.clear();
+        self.concurrency_limit.clear();
+        for it in organizations.iter().take(NAMED_ORGANIZATIONS) {
+            let organization = it.organization.to_owned();
+            let labels = OrganizationStateLabels { organization: organization.clone(), state: it.state };
+            self.organization_state.get_or_create(&labels).set(1);
+            let labels = OrganizationLabels { organization };
+            self.concurrency_limit.get_or_create(&labels).set(gauge(it.concurrency_limit as u64));
+        }
     }
 
     /// The metrics in the `OpenMetrics` text format.

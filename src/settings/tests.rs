@@ -153,7 +153,8 @@ fn a_bad_organization_is_refused_with_line_key_and_what_would_be_right() {
         (
             "[organization_defaults]\norg_token = \"hush-hush-hush\"",
             "2: organization_defaults.org_token: unknown key; known here: base_url, contactless, cors_origins, \
-             engage_track, identity, link_anonymous, max_in_flight, obey_integrations, profile, report_rejections",
+             engage_track, identity, link_anonymous, max_in_flight, obey_integrations, profile, rate_limit, \
+             report_rejections, weight",
         ),
         (
             "[organizations.acme]\nmax_in_flight = 10001",

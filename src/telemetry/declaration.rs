@@ -28,6 +28,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ),
     ("result", "`delivered`, or the reason for which the try failed"),
     ("route", "the family of routes: `webhook`, `v1`, …"),
+    ("state", "what delivery may do: `open`, `held`, `paused`, `suspended`, `failing` or `probing`"),
     ("status", "the HTTP status of the reply"),
     ("term", "`accepted`, `delivered`, `filtered`, `expired`, `dead` or `waiting`"),
     ("version", "the version of the program"),

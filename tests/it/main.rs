@@ -30,6 +30,7 @@ mod disk;
 mod disk_full;
 mod doctor;
 mod failed_sync;
+mod fairness;
 mod first_event;
 mod form;
 mod guides;
