@@ -236,6 +236,8 @@ impl Delivery {
 
     fn start_work(&mut self) {
         let now = self.clock.now();
+        // A pause may end without anything being there to start.
+        self.is_changed |= self.scheduler.next_tick().is_some_and(|due| due <= now);
         self.scheduler.tick(now);
         while let Some((ticket, item)) = self.scheduler.start(now) {
             self.is_changed = true;
@@ -322,6 +324,11 @@ impl Delivery {
             self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing)).collect();
         for organization in overview.iter() {
             self.tell(organization);
+        }
+        if self.told.len() > overview.len() {
+            // Partners that were let go.
+            let known: HashSet<&str> = overview.iter().map(|it| &*it.organization).collect();
+            self.told.retain(|name, _| known.contains(&**name));
         }
         let states = State::ALL.iter().map(|state| state.as_str());
         // Partners are not named in metrics: anybody can make up as many as there are tokens.

@@ -259,6 +259,7 @@ impl Metrics {
             commands: Gauge::default(),
         };
         metrics.register();
+        metrics.register_organizations();
         metrics
     }
 
@@ -318,26 +319,6 @@ impl Metrics {
         );
         registry.register("waiting_events", "Waiting events by organization", self.waiting.clone());
         registry.register(
-            "events_parked",
-            "Events that their lanes have gone on without",
-            self.parkings.clone(),
-        );
-        registry.register(
-            "organizations",
-            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing",
-            self.organizations.clone(),
-        );
-        registry.register(
-            "organization_state",
-            "1 for what an organization's delivery may do; those that are not open come first",
-            self.organization_state.clone(),
-        );
-        registry.register(
-            "concurrency_limit",
-            "Events that may be in flight by what Wigzo seems to stand, by organization",
-            self.concurrency_limit.clone(),
-        );
-        registry.register(
             "parked_events",
             "Waiting events that are tried by themselves, by organization",
             self.parked.clone(),
@@ -375,6 +356,31 @@ impl Metrics {
             "queue_commands",
             "Appends and settlements that those commits carried",
             self.commands.clone(),
+        );
+    }
+
+    /// How delivery treats each organization.
+    fn register_organizations(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "events_parked",
+            "Events that their lanes have gone on without",
+            self.parkings.clone(),
+        );
+        registry.register(
+            "organizations",
+            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing",
+            self.organizations.clone(),
+        );
+        registry.register(
+            "organization_state",
+            "1 for what an organization's delivery may do; those that are not open come first",
+            self.organization_state.clone(),
+        );
+        registry.register(
+            "concurrency_limit",
+            "Events that may be in flight by what Wigzo seems to stand, by organization",
+            self.concurrency_limit.clone(),
         );
     }
 

@@ -165,3 +165,45 @@ impl Handle {
         self.commands.send(command(reply)).await.is_ok() && answer.await.unwrap_or(false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_word_is_heard_and_answered() {
+        let (handle, mut desk) = open();
+        let hear = async {
+            let Some(Command::Hold(name, reply)) = desk.commands.recv().await else { panic!("a hold") };
+            reply.send(&*name == "acme").unwrap();
+            let Some(Command::Resume(name, reply)) = desk.commands.recv().await else { panic!("a resume") };
+            reply.send(&*name == "acme").unwrap();
+        };
+        let ask = async { (handle.hold("acme").await, handle.resume("nobody").await) };
+        assert_eq!(tokio::join!(ask, hear).0, (true, false));
+        drop(desk);
+        assert!(!handle.hold("acme").await, "delivery has ended");
+    }
+
+    #[test]
+    fn every_gate_has_its_state_and_breaker() {
+        let until = UnixMillis(7);
+        let (refused, failing) = (Why::Refused, Why::Failing);
+        for (gate, state, breaker) in [
+            (Gate::Open, State::Open, BreakerState::Closed),
+            (Gate::Held, State::Held, BreakerState::Closed),
+            (Gate::Paused(until), State::Paused, BreakerState::Closed),
+            (Gate::Shut { why: refused, until, failures: 2 }, State::Suspended, BreakerState::Closed),
+            (Gate::Shut { why: failing, until, failures: 2 }, State::Failing, BreakerState::Open),
+            (Gate::Probing { why: refused, failures: 2 }, State::Probing, BreakerState::Closed),
+            (Gate::Probing { why: failing, failures: 2 }, State::Probing, BreakerState::HalfOpen),
+        ] {
+            let standing =
+                Standing { gate, in_flight: 1, limit: 4, held: 2, held_by_number: 3, failing_lanes: 1 };
+            let shown = Overview::new(&Arc::from("acme"), standing);
+            assert_eq!((shown.state, shown.breaker), (state, breaker), "{gate:?}");
+            let name = serde_json::to_value(state).unwrap();
+            assert_eq!(name, state.as_str(), "the same word in metrics and answers");
+        }
+    }
+}
