@@ -168,6 +168,12 @@ impl Workshop {
                 };
                 return judgement;
             };
+            if let Ok(Answer { retry_after: Some(after), .. }) = &result
+                && !after.is_zero()
+            {
+                // Obeyed whatever the status: a success may ask for a pause as well.
+                judgement.news.pause = Some(self.clock.now().plus(self.config.retry.pause(*after)));
+            }
             match verdict(&client::as_reply(&result)) {
                 Verdict::Delivered => {
                     judgement.news.answer = Said::Good;
@@ -261,12 +267,8 @@ impl Workshop {
                 parked: false,
             })
         };
-        let until = |after: Option<Duration>| {
-            after.filter(|after| !after.is_zero()).map(|after| now.plus(retry.pause(after)))
-        };
         judgement.resolution = match verdict {
-            Verdict::Retry { after, ambiguous } => {
-                news.pause = until(after);
+            Verdict::Retry { ambiguous, after: _ } => {
                 // Wigzo has said when it goes on: that is obeyed, and the breaker adds no wait of its own.
                 news.answer = if news.pause.is_some() { Said::Unknown } else { Said::Failed };
                 if ambiguous && self.config.on_ambiguous == OnAmbiguous::DeadLetter {
@@ -280,17 +282,15 @@ impl Workshop {
                 progress.soft_failures += 1;
                 if progress.soft_failures > retry.soft_failures { dead } else { later(None) }
             }
-            Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after } => {
+            Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after: _ } => {
                 // Not the event's fault: it waits for the organization, and its own horizon starts anew afterwards.
                 progress.tries -= 1;
                 progress.first_failed_at = None;
                 news.answer = Said::Refused;
-                news.pause = until(after);
                 Resolution::Later { due: now, reason, parked: false }
             }
-            Verdict::Refused { after } => {
+            Verdict::Refused { after: _ } => {
                 news.answer = Said::Other;
-                news.pause = until(after);
                 dead
             }
             // Only failed calls are judged.

@@ -207,3 +207,20 @@ async fn people_whose_events_fail_do_not_block_the_others_however_many_they_are(
     }
     service.end().await;
 }
+
+#[tokio::test]
+async fn retry_after_is_obeyed_whatever_the_status() {
+    for status in [200, 400, 503] {
+        let service = three("[delivery]\nquick_retries = 0", "").start().await;
+        service.faults(&json!([{ "status": status, "retry_after": "2", "next": 1 }])).await;
+        post(&service, "acme", [("ann".to_owned(), "First".to_owned())]).await;
+        standing(&service, "acme", |it| it["state"] == "paused").await;
+        post(&service, "acme", [("bob".to_owned(), "Second".to_owned())]).await;
+        service.settled(2).await;
+        let calls = service.calls("order=asc").await;
+        let at = |call: usize| calls[call]["at"].as_u64().unwrap();
+        assert!(at(1) >= at(0) + 2_000, "{status}: {calls:#?}");
+        standing(&service, "acme", |it| it["state"] == "open").await;
+        service.end().await;
+    }
+}
