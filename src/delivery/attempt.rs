@@ -17,7 +17,7 @@ use crate::outcome::{Outcome, Owed, Reason};
 use crate::queue::{Attempt, Claim, Envelope, Progress, Queue, Resolution, Settlement};
 use crate::segment::{Arrival, Event, Route, Surroundings};
 use crate::telemetry::Metrics;
-use crate::translate::{Filtered, Translation, translate};
+use crate::translate::{Filtered, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
@@ -98,10 +98,9 @@ impl Workshop {
         }
         let received_at = i64::try_from(content.received_at.0).map_err(|_| unreadable)?;
         let arrival = Arrival { route, received_at };
-        match translate(&event, arrival, &organization.profile, &organization.translation) {
-            Translation::Calls(calls) => Ok(calls),
-            Translation::Filtered(filtered) => Err((Outcome::Filtered, reason_of(filtered))),
-        }
+        translate(&event, arrival, &organization.profile, &organization.translation)
+            .into_calls()
+            .map_err(|filtered| (Outcome::Filtered, reason_of(filtered)))
     }
 
     /// Makes the calls that have not been made yet, in order, until one fails.
@@ -369,6 +368,7 @@ fn reason_of(filtered: Filtered) -> Reason {
         Filtered::DroppedByProfile => Reason::DroppedByProfile,
         Filtered::RequiredFieldMissing => Reason::RequiredFieldMissing,
         Filtered::NoLearnerId => Reason::NoLearnerId,
+        Filtered::ConditionNotMet => Reason::ConditionNotMet,
         Filtered::NoContact => Reason::NoContact,
     }
 }

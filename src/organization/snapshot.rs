@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Config, Defaults, Organization};
 use crate::secret::{KeyHash, Secret};
-use crate::translate::{Options, Profile};
+use crate::translate::{Layer, Mapping, Mistake, Options, Profile};
 use crate::wigzo::Address;
 
 /// What is wrong with one key of the configuration, and what would be right. It never repeats a value.
@@ -110,6 +110,20 @@ impl Problems {
         let key = format!("organizations.{organization}{dot}{key}");
         self.0.push(Problem { key, message: message.to_string() });
     }
+
+    /// A mistake in the changes to a profile. Those of the defaults are found again for every organization.
+    fn add_mistake(&mut self, organization: &str, layer: Layer, mistake: &Mistake) {
+        match layer {
+            Layer::Profile | Layer::Organization => self.add(organization, &mistake.key(), &mistake.message),
+            Layer::Defaults => {
+                let key = format!("organization_defaults.{}", mistake.key());
+                let problem = Problem { key, message: mistake.message.clone() };
+                if !self.0.contains(&problem) {
+                    self.0.push(problem);
+                }
+            }
+        }
+    }
 }
 
 /// One organization, or `None` with at least one problem added.
@@ -130,11 +144,7 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
             problems.add(name, &format!("shared_secrets[{index}]"), "a shared secret must not be empty");
         }
     }
-    let profile_name = config.profile.as_ref().unwrap_or(&defaults.profile);
-    let profile = Profile::builtin(profile_name.as_str());
-    if profile.is_none() {
-        problems.add(name, "profile", super::UnknownProfile);
-    }
+    let profile = profile(name, config, defaults, problems);
     let (Some(org_token), Some(profile)) = (org_token, profile) else { return None };
     if problems.0.len() > before {
         return None;
@@ -143,12 +153,9 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
     Some(Organization {
         name: name.to_owned(),
         address: Address::new(base, org_token.inner(), config.token.as_ref().map(Secret::inner)),
-        profile: Arc::clone(profile),
+        profile,
         translation: Options {
             identity: config.identity.unwrap_or(defaults.identity),
-            link_anonymous: config.link_anonymous.unwrap_or(defaults.link_anonymous),
-            contactless: config.contactless.or(defaults.contactless),
-            engage_track: config.engage_track.unwrap_or(defaults.engage_track),
             namespace: org_token.expose().to_owned(),
         },
         shared_secrets: config.shared_secrets.clone(),
@@ -159,6 +166,36 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
         max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
         source_keys: !config.source_keys.is_empty(),
     })
+}
+
+/// The organization's table: the built-in profile, the changes of the defaults over it, its own over those.
+fn profile(
+    name: &str,
+    config: &Config,
+    defaults: &Defaults,
+    problems: &mut Problems,
+) -> Option<Arc<Profile>> {
+    let chosen = config.profile.as_ref().unwrap_or(&defaults.profile);
+    let Some(builtin) = Profile::builtin(chosen.as_str()) else {
+        problems.add(name, "profile", super::UnknownProfile);
+        return None;
+    };
+    let mut profile = Arc::clone(builtin);
+    for (changes, layer) in [(&defaults.mapping, Layer::Defaults), (&config.mapping, Layer::Organization)] {
+        if *changes == Mapping::default() {
+            continue;
+        }
+        match profile.changed(changes, layer) {
+            Ok(changed) => profile = Arc::new(changed),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    problems.add_mistake(name, layer, &mistake);
+                }
+                return None;
+            }
+        }
+    }
+    Some(profile)
 }
 
 /// `[a-z0-9][a-z0-9_-]{0,62}`: a name is also a path segment, a label and part of an environment variable.
@@ -263,11 +300,10 @@ mod tests {
         let built = Organizations::build(&defaults, &configs).unwrap();
         let acme = built.by_name("acme").unwrap();
         assert_eq!(acme.max_in_flight, 9);
-        assert!(!acme.translation.link_anonymous && !acme.report_rejections && acme.open);
+        assert!(!acme.profile.switches().link_anonymous && !acme.report_rejections && acme.open);
         assert_eq!(acme.translation.identity, crate::translate::Identity::Raw);
-        assert_eq!(acme.translation.engage_track, EngageTrack::Identify);
-        assert_eq!(built.by_name("beta").unwrap().translation.engage_track, EngageTrack::Event);
-        assert_eq!(Defaults::default().engage_track, EngageTrack::Both);
+        assert_eq!(acme.profile.switches().engage_track, EngageTrack::Identify);
+        assert_eq!(built.by_name("beta").unwrap().profile.switches().engage_track, EngageTrack::Event);
         assert_eq!(acme.translation.namespace, TOKEN);
         assert_eq!(acme.obey_integrations, super::super::ObeyIntegrations::Never);
         assert_eq!(acme.shared_secrets.len(), 1);

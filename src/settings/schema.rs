@@ -78,6 +78,12 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The table that each item of a list is, if that is what it takes.
+    pub(super) fn tables(self) -> Option<Self> {
+        let item = Self::new(self.inner.get("items")?);
+        matches!(item.kind(), Kind::Section(_)).then_some(item)
+    }
+
     /// The known keys, sorted.
     pub(super) fn keys(self) -> Vec<&'a str> {
         match self.kind() {

@@ -152,8 +152,10 @@ fn a_bad_organization_is_refused_with_line_key_and_what_would_be_right() {
         ),
         (
             "[organization_defaults]\norg_token = \"hush-hush-hush\"",
-            "2: organization_defaults.org_token: unknown key; known here: base_url, contactless, cors_origins, \
-             engage_track, identity, link_anonymous, max_in_flight, obey_integrations, profile, report_rejections",
+            "2: organization_defaults.org_token: unknown key; known here: alias, base_url, contactless, \
+             cors_origins, engage_track, event_names, events, extra_traits, group, identify_fields, identity, \
+             link_anonymous, max_in_flight, nested_traits, obey_integrations, otherwise, page, profile, \
+             report_rejections, screen, source",
         ),
         (
             "[organizations.acme]\nmax_in_flight = 10001",
@@ -199,6 +201,73 @@ fn a_bad_organization_is_refused_with_line_key_and_what_would_be_right() {
     ] {
         assert_refused(text, expected);
     }
+}
+
+#[test]
+fn a_bad_change_to_a_profile_is_refused_with_line_key_and_what_would_be_right() {
+    for (text, expected) in [
+        (
+            "[organizations.default.page]\ncals = []",
+            "2: organizations.default.page.cals: unknown key; did you mean `calls`?",
+        ),
+        (
+            "[organizations.default.events.\"Product Added\"]\ncalls = [\n  { event = \"a\" },\n  { event = \"b\", valu = \"url\" },\n]",
+            "4: organizations.default.events.Product Added.calls[1].valu: unknown key; did you mean `value`?",
+        ),
+        (
+            "[organizations.default.events.\"Product Added\"]\ncalls = [\n  { event = \"a\", requires = \"url\" },\n]",
+            "3: organizations.default.events.Product Added.calls[0].requires: expected a list, as in [\"one\", \"two\"]",
+        ),
+        (
+            "[organizations.default.events.A]\ncalls = [{ endpoint = \"identify\" }]",
+            "2: organizations.default.events.A.calls[0].endpoint: expected one of \"product\", \"shipment\"",
+        ),
+        (
+            "[organization_defaults.events.A]\ncalls = [\"a\"]",
+            "2: organization_defaults.events.A.calls[0]: expected a table, such as { endpoint = …, event = …, \
+             requires = …, status = …, value = …, when = … }",
+        ),
+        (
+            "[organization_defaults.events.A]\ncalls = [\n  { event = \"{name}\" },\n]",
+            "3: organization_defaults.events.A.calls[0].event: unknown placeholder; the only one is \"{event}\", alone",
+        ),
+        (
+            "[organizations.default.events.A]\ncalls = [{ event = \"e\", requires = [\n\"url\",\n\"sku\"] }]",
+            "4: organizations.default.events.A.calls[0].requires[1]: unknown field; expected `product_id`, `order_id`, \
+             `checkout_id`, `products` (at least one that has an id), `url`, or a path that begins with `properties.`, \
+             `traits.` or `context.`",
+        ),
+        (
+            "[organizations.default.events.\"a.b [c]\"]\ncalls = []\n[organizations.default.events.\"A.B [C]\"]",
+            "1: organizations.default.events.a.b [c]: this name and \"A.B [C]\" are names of one row; write one row for both",
+        ),
+        (
+            "[organizations.default]\nidentify_fields = [\"mail\"]",
+            "2: organizations.default.identify_fields: expected a list, as in [\"one\", \"two\"]",
+        ),
+    ] {
+        let messages = Bench::with_organization().file("a.toml", text).messages();
+        assert_eq!(messages, [format!("a.toml:{expected}")], "{text}");
+    }
+}
+
+/// The layers lie over each other key by key, also within rows, and names are kept as they are.
+#[test]
+fn changes_to_a_profile_are_layered() {
+    let checked = Bench::with_organization()
+        .file("a.toml", "[organization_defaults]\nprofile = \"guide\"\n[organization_defaults.events.\"A.b [C]\"]\ndrop = [\"X y\"]\n[organizations.default.events.\"A.b [C]\"]\nkeep = [\"Z\"]")
+        .file("b.toml", "[organizations.default.events.\"A.b [C]\"]\nset = { \"D e\" = 1.5, F = 2, g = true }")
+        .checked();
+    let organization = checked.organizations.by_name("default").unwrap();
+    assert_eq!(organization.profile.name(), "guide");
+    let (row, _) = organization.profile.track("A.b [C]");
+    assert_eq!(row.names(), ["A.b [C]"]);
+    assert_eq!(row.dropped().unwrap(), ["X y"]);
+    assert_eq!(row.kept().unwrap(), ["Z"]);
+    let constants = row.constants().unwrap().iter();
+    let constants: Vec<_> = constants.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(constants, [("D e", "1.5"), ("F", "2"), ("g", "true")]);
+    assert_eq!(row.layer(), crate::translate::Layer::Organization);
 }
 
 #[test]
@@ -419,8 +488,8 @@ fn a_variable_names_any_key_of_any_organization() {
         .var("WIGZO__TELEMETRY__LOG_FORMAT", "json")
         .settings();
     let acme = &settings.organizations["acme"];
-    assert_eq!((acme.max_in_flight, acme.link_anonymous), (Some(7), Some(false)));
-    assert_eq!(acme.contactless, Some(crate::translate::Contactless::Skip));
+    assert_eq!((acme.max_in_flight, acme.mapping.link_anonymous), (Some(7), Some(false)));
+    assert_eq!(acme.mapping.contactless, Some(crate::translate::Contactless::Skip));
     assert_eq!(acme.base_url.as_ref().unwrap().to_string(), "https://shop.example/wigzo");
     assert_eq!(settings.telemetry.log_format, crate::telemetry::LogFormat::Json);
 }
