@@ -1,10 +1,10 @@
 //! The snapshot: every organization, findable by name and by source key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Config, Defaults, Organization};
+use super::{Config, Defaults, Organization, Partner};
 use crate::secret::{KeyHash, Secret};
 use crate::translate::{Layer, Mapping, Mistake, Options, Profile};
 use crate::wigzo::Address;
@@ -19,13 +19,26 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Every organization of one configuration. It never changes: a reload builds another one.
+/// Every organization of one configuration. It never changes: a reload builds another one. (What it says of partners
+/// does not change either; that it remembers them saves the work of making them again.)
 #[derive(Debug, Default)]
 pub struct Organizations {
     by_name: BTreeMap<String, Arc<Organization>>,
     by_source_key: HashMap<KeyHash, Arc<Organization>>,
+    org_tokens: HashSet<KeyHash>,
     most_shared_secrets: usize,
+    defaults: Defaults,
+    /// Partners by their stored form.
+    partners: Mutex<HashMap<KeyHash, Arc<Organization>>>,
+    /// The names of partners whose calls Wigzo has taken.
+    proven: Mutex<HashSet<Arc<str>>>,
 }
+
+/// Partners that are kept ready. Past it all are let go, and those that are needed made again.
+const MAX_PARTNERS: usize = 1_024;
+
+/// Proven partners that are remembered. Strangers do not get here; past it all are forgotten and soon proven anew.
+const MAX_PROVEN: usize = 100_000;
 
 impl Organizations {
     /// Builds the snapshot. Files have been read: what their `*_file` keys name stands in the keys beside them.
@@ -33,11 +46,12 @@ impl Organizations {
     /// # Errors
     /// Every problem of every organization.
     pub fn build(defaults: &Defaults, configs: &BTreeMap<String, Config>) -> Result<Self, Vec<Problem>> {
-        let mut built = Self::default();
+        let mut built = Self { defaults: defaults.clone(), ..Self::default() };
         let mut problems = Problems::default();
         for (name, config) in configs {
             let Some(organization) = one(name, config, defaults, &mut problems) else { continue };
             built.most_shared_secrets = built.most_shared_secrets.max(organization.shared_secrets.len());
+            built.org_tokens.insert(KeyHash::of(&organization.translation.namespace));
             built.by_name.insert(name.clone(), Arc::new(organization));
         }
         built.distribute_source_keys(configs, &mut problems);
@@ -79,7 +93,75 @@ impl Organizations {
         self.by_source_key.get(&KeyHash::of(key))
     }
 
-    /// Every organization, by name.
+    /// Whether a configured organization has this organization token.
+    pub fn has_org_token(&self, token: &Secret) -> bool {
+        self.org_tokens.contains(&KeyHash::of(token.expose()))
+    }
+
+    /// The partner with this stored form ([`Partner::to_stored`]), as `[organization_defaults]` and its own choices make
+    /// it; `None` if the text is no such form, or the changes of the defaults do not fit the profile that it chose
+    /// ([`Organizations::partner_problems`] says so before).
+    pub fn partner(&self, stored: &str) -> Option<Arc<Organization>> {
+        let hash = KeyHash::of(stored);
+        if let Some(known) = lock(&self.partners).get(&hash) {
+            return Some(Arc::clone(known));
+        }
+        let partner = Partner::from_stored(stored)?;
+        let name = partner.name();
+        let token = partner.org_token().clone();
+        let config = partner.config();
+        let profile = profile(&name, &config, &self.defaults, &mut Problems::default())?;
+        let organization = Organization {
+            settings: Some(stored.into()),
+            ..assemble(&name, &token, profile, &config, &self.defaults)
+        };
+        let organization = Arc::new(organization);
+        let mut partners = lock(&self.partners);
+        if partners.len() >= MAX_PARTNERS {
+            partners.clear();
+        }
+        partners.insert(hash, Arc::clone(&organization));
+        Some(organization)
+    }
+
+    /// What would keep a partner from being served: it may choose any profile, so the changes of the defaults must fit
+    /// each of them.
+    pub fn partner_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for name in Profile::BUILTIN {
+            let profile = Profile::builtin(name).expect("BUG: it is in the list of those that are built in");
+            for mistake in
+                profile.changed(&self.defaults.mapping, Layer::Defaults).err().into_iter().flatten()
+            {
+                let message = format!("{} (in profile {name}, which a partner may choose)", mistake.message);
+                problems.push(Problem { key: format!("organization_defaults.{}", mistake.key()), message });
+            }
+        }
+        problems
+    }
+
+    /// Remembers that Wigzo has taken a call of this partner: its token is no invention.
+    pub fn note_proven_partner(&self, name: &Arc<str>) {
+        let mut proven = lock(&self.proven);
+        if !proven.contains(name) {
+            if proven.len() >= MAX_PROVEN {
+                proven.clear();
+            }
+            proven.insert(Arc::clone(name));
+        }
+    }
+
+    /// Whether Wigzo has taken a call of this partner since the start.
+    pub fn is_proven_partner(&self, name: &str) -> bool {
+        lock(&self.proven).contains(name)
+    }
+
+    /// How many calls a partner may have open at one time.
+    pub fn partner_max_in_flight(&self) -> usize {
+        self.defaults.max_in_flight
+    }
+
+    /// Every configured organization, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Organization>> {
         self.by_name.values()
     }
@@ -89,7 +171,7 @@ impl Organizations {
         self.most_shared_secrets
     }
 
-    /// How many organizations there are.
+    /// How many are configured.
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
@@ -98,6 +180,11 @@ impl Organizations {
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
+}
+
+/// Both sets are whole between any two statements, so a panic elsewhere cannot have left one half done.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The findings so far.
@@ -149,8 +236,19 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
     if problems.0.len() > before {
         return None;
     }
+    Some(assemble(name, org_token, profile, config, defaults))
+}
+
+/// An organization of parts that have been found good.
+fn assemble(
+    name: &str,
+    org_token: &Secret,
+    profile: Arc<Profile>,
+    config: &Config,
+    defaults: &Defaults,
+) -> Organization {
     let base = config.base_url.as_ref().unwrap_or(&defaults.base_url).url().clone();
-    Some(Organization {
+    Organization {
         name: name.to_owned(),
         address: Address::new(base, org_token.inner(), config.token.as_ref().map(Secret::inner)),
         profile,
@@ -165,7 +263,8 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
         cors_origins: config.cors_origins.as_ref().unwrap_or(&defaults.cors_origins).clone(),
         max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
         source_keys: !config.source_keys.is_empty(),
-    })
+        settings: None,
+    }
 }
 
 /// The organization's table: the built-in profile, the changes of the defaults over it, its own over those.
@@ -206,7 +305,7 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| plain(b) || b == b'-' || b == b'_')
 }
 
-/// The organization token, if it is there and looks like one (wigzo.md 1.2; no tighter than Wigzo's own check).
+/// The organization token, if it is there and looks like one.
 fn org_token<'a>(name: &str, config: &'a Config, problems: &mut Problems) -> Option<&'a Secret> {
     let Some(token) = &config.org_token else {
         match config.org_token_file {
@@ -220,13 +319,17 @@ fn org_token<'a>(name: &str, config: &'a Config, problems: &mut Problems) -> Opt
         return None;
     };
     let text = token.expose();
-    let fits = (10..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if !fits {
+    if !is_org_token(text) {
         problems.add(name, "org_token", "an organization token is 10 to 64 letters, digits, `-` and `_`");
         return None;
     }
     Some(token)
+}
+
+/// Whether a text looks like an organization token (wigzo.md 1.2; no tighter than Wigzo's own check).
+pub(super) fn is_org_token(text: &str) -> bool {
+    (10..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// Wigzo publishes no format for the second token, so only what cannot be one is refused.
@@ -355,6 +458,81 @@ mod tests {
                     .to_owned(),
             ]
         );
+    }
+
+    #[test]
+    fn a_partner_is_made_of_the_defaults_and_its_own_choices() {
+        let defaults: Defaults =
+            toml::from_str("link_anonymous = false\nmax_in_flight = 8\nidentity = \"anonymous_first\"")
+                .unwrap();
+        let built =
+            Organizations::build(&defaults, &configs(&format!("[acme]\norg_token = \"{TOKEN}\""))).unwrap();
+        let stored = r#"{"orgToken":"partner-org-token","identity":"raw"}"#;
+        let partner = built.partner(stored).unwrap();
+        assert_eq!(partner.translation.identity, crate::translate::Identity::Raw);
+        assert!(!partner.profile.switches().link_anonymous && !partner.open && !partner.has_source_keys());
+        assert_eq!((partner.max_in_flight, built.partner_max_in_flight()), (8, 8));
+        assert_eq!(partner.translation.namespace, "partner-org-token");
+        assert_eq!(partner.settings.as_deref(), Some(stored));
+        assert!(Arc::ptr_eq(&partner, &built.partner(stored).unwrap()), "made once");
+        let other = built.partner(r#"{"orgToken":"partner-org-token"}"#).unwrap();
+        assert_eq!(other.translation.identity, crate::translate::Identity::AnonymousFirst);
+        assert_eq!(other.name, partner.name, "the token is the organization");
+        assert!(built.partner("{}").is_none());
+        assert!(built.by_name(&partner.name).is_none() && built.len() == 1, "nothing is registered");
+        assert!(
+            built.has_org_token(&Secret::new(TOKEN))
+                && !built.has_org_token(&Secret::new("partner-org-token"))
+        );
+    }
+
+    #[test]
+    fn a_partners_table_is_the_profile_of_its_choice_with_the_defaults_and_its_switches_laid_over() {
+        let defaults: Defaults = toml::from_str(
+            "contactless = \"skip\"\n[events.\"Product Viewed\"]\ncalls = [{ event = \"seen\" }]",
+        )
+        .unwrap();
+        let built = Organizations::build(&defaults, &BTreeMap::new()).unwrap();
+        assert_eq!(built.partner_problems(), []);
+        let stored = r#"{"orgToken":"partner-org-token","profile":"classic","contactless":"send","engage_track":"both"}"#;
+        let table = &built.partner(stored).unwrap().profile;
+        assert_eq!(table.name(), "classic");
+        assert_eq!(table.switches().contactless, crate::translate::Contactless::Send);
+        assert_eq!(table.switches().engage_track, crate::translate::EngageTrack::Both);
+        let (row, _) = table.track("Product Viewed");
+        assert_eq!((row.calls().unwrap()[0].event(), row.layer()), (Some("seen"), Layer::Defaults));
+        let other = built.partner(r#"{"orgToken":"partner-org-token"}"#).unwrap();
+        assert_eq!(other.profile.switches().contactless, crate::translate::Contactless::Skip);
+    }
+
+    #[test]
+    fn changes_that_do_not_fit_a_profile_which_a_partner_may_choose_are_found() {
+        let defaults: Defaults =
+            toml::from_str("[events.\"Product Viewed\"]\ndrop = [\"canonicalUrl\"]").unwrap();
+        let built = Organizations::build(&defaults, &BTreeMap::new()).unwrap();
+        let problems: Vec<_> = built.partner_problems().iter().map(ToString::to_string).collect();
+        let problem = |profile| {
+            format!(
+                "organization_defaults.events.Product Viewed.drop: Wigzo calls `canonicalUrl` mandatory in this \
+                 value; it must stay (in profile {profile}, which a partner may choose)"
+            )
+        };
+        assert_eq!(problems, [problem("standard"), problem("guide")]);
+        assert!(built.partner(r#"{"orgToken":"partner-org-token","profile":"guide"}"#).is_none());
+        assert!(built.partner(r#"{"orgToken":"partner-org-token","profile":"classic"}"#).is_some());
+    }
+
+    #[test]
+    fn strangers_do_not_fill_the_memory() {
+        let built = Organizations::default();
+        for number in 0..5_000 {
+            built.partner(&format!(r#"{{"orgToken":"made-up-{number:04}"}}"#)).unwrap();
+            assert!(lock(&built.partners).len() <= MAX_PARTNERS);
+        }
+        let name: Arc<str> = Arc::from("partner.1");
+        assert!(!built.is_proven_partner(&name));
+        built.note_proven_partner(&name);
+        assert!(built.is_proven_partner(&name));
     }
 
     #[test]

@@ -425,6 +425,10 @@ fn contradictions_are_refused() {
         Bench::new().messages(),
         ["organizations: there is none; set WIGZO_ORG_TOKEN or add [organizations.NAME]"]
     );
+    let partners = Bench::new().var("WIGZO__INGRESS__PARTNER_MODE", "true");
+    assert_eq!(partners.messages(), [""; 0], "partners need no configuration");
+    let hasty = partners.var("WIGZO__DELIVERY__UNPROVEN_PARTNER_MAX_AGE", "0s");
+    assert_eq!(hasty.messages().len(), 1, "nothing would be delivered");
 }
 
 #[test]
