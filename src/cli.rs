@@ -1,6 +1,11 @@
 //! The commands and their flags.
 //!
-//! Exit codes: 0 in order; 1 something failed while running; 2 the command line or the configuration is wrong.
+//! Exit codes: 0 in order; 1 something failed while running; 2 the command line or the configuration is wrong;
+//! 3 `translate` was given an event that the service would refuse.
+
+mod choice;
+mod profiles;
+mod translate;
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -57,6 +62,13 @@ enum Command {
         #[arg(long, conflicts_with = "files")]
         default: bool,
     },
+    /// Explain what events become: each call to Wigzo with its reason. Nothing is sent
+    ///
+    /// Ends with 0 if the service would take every event, with 3 if it would refuse one.
+    Translate(translate::Command),
+    /// Show translation tables
+    #[command(subcommand)]
+    Profiles(profiles::Command),
     /// Ask a running service whether it is ready: 0 if so (for container health checks)
     Health {
         #[command(flatten)]
@@ -109,6 +121,8 @@ pub fn main() -> ExitCode {
         Command::PrintConfig { files, .. } => {
             files.load().map(|settings| say(&settings::print_config(&settings)))
         }
+        Command::Translate(command) => translate::run(&command),
+        Command::Profiles(command) => profiles::run(&command),
         Command::Health { files, url } => health(&files, url),
     };
     match done {

@@ -26,6 +26,7 @@ use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::Metrics;
+pub use attempt::obeyed;
 use attempt::{Round, Workshop};
 use client::Client;
 use schedule::Schedule;

@@ -18,6 +18,7 @@ mod amount;
 mod classic;
 mod commerce;
 mod engage;
+mod explain;
 mod field;
 mod filter;
 mod identify;
@@ -34,6 +35,10 @@ use crate::segment::{Arrival, Event, Kind};
 use crate::wigzo::Call;
 
 pub use engage::EngageTrack;
+pub use explain::{
+    Because, CallMade, CallSkipped, Explanation, FieldTaken, Ground, Learner, Remark, RowFound, Subject,
+    Verdict, explain, explain_event,
+};
 pub use field::{Place, Recorder};
 pub use identity::Identity;
 pub use mapping::{
@@ -140,6 +145,30 @@ pub enum Filtered {
     NoContact,
 }
 
+impl Filtered {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::TypeNotMapped,
+        Self::DroppedByProfile,
+        Self::RequiredFieldMissing,
+        Self::ConditionNotMet,
+        Self::NoLearnerId,
+        Self::NoContact,
+    ];
+
+    /// The stable code, the same as in the history.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::TypeNotMapped => "type_not_mapped",
+            Self::DroppedByProfile => "dropped_by_profile",
+            Self::RequiredFieldMissing => "required_field_missing",
+            Self::ConditionNotMet => "condition_not_met",
+            Self::NoLearnerId => "no_learner_id",
+            Self::NoContact => "no_contact",
+        }
+    }
+}
+
 /// Translates one event that arrived as `arrival` says.
 pub fn translate<'p>(
     event: &Event<'_>,
@@ -186,11 +215,13 @@ pub fn translate_with<'p>(
     let scene = Scene::new(event, &learner, arrival, recorder);
     let mut translation = Translation { row, made: Vec::new(), skipped: Vec::new(), filtered: None };
     match (&computed, found) {
-        (_, None) => translation.tell(identify::calls(&scene, profile, options), Cause::Identify),
+        (_, None) => {
+            translation.tell(identify::calls(&scene, profile, options), Cause::Identify, recorder);
+        }
         // Before the event, which may set off a campaign that asks for it.
         (Some(computed), Some((row, stating))) => {
             let told = identify::computed_calls(&scene, computed, profile, options);
-            translation.tell(told, Cause::Computed);
+            translation.tell(told, Cause::Computed, recorder);
             if event_too {
                 translation.follow(&scene, row, stating, profile);
             }
@@ -224,7 +255,8 @@ impl<'p> Translation<'p> {
     }
 
     /// Takes over the calls that tell of a person.
-    fn tell(&mut self, told: Result<Vec<Made<'p>>, Skip<'p>>, cause: Cause<'p>) {
+    fn tell(&mut self, told: Result<Vec<Made<'p>>, Skip<'p>>, cause: Cause<'p>, recorder: &dyn Recorder) {
+        recorder.ended(cause, told.is_ok());
         match told {
             Ok(made) => self.made.extend(made),
             Err(why) => self.skipped.push(Skipped { cause, why }),
@@ -235,7 +267,9 @@ impl<'p> Translation<'p> {
     fn follow(&mut self, scene: &Scene<'_>, row: &'p Row, stating: &'p Row, profile: &'p Profile) {
         for rule in profile::rules_of(stating) {
             let cause = Cause::Rule(row, rule);
-            match rule.make(scene, profile::filter_of(row, stating), profile) {
+            let made = rule.make(scene, profile::filter_of(row, stating), profile);
+            scene.recorder.ended(cause, made.is_ok());
+            match made {
                 Ok(call) => self.made.push(Made { call, cause }),
                 Err(why) => self.skipped.push(Skipped { cause, why }),
             }

@@ -115,7 +115,7 @@ impl Workshop {
         let surroundings = Surroundings::from_stored(&content.surroundings).ok_or(unreadable)?;
         let route = Route::parse(&content.route).ok_or(unreadable)?;
         let event = Event::read(raw, &surroundings).map_err(|_| unreadable)?;
-        if !wanted(&event, route, organization.obey_integrations) {
+        if obeyed(organization.obey_integrations, route).is_some_and(|route| !event.wanted(route)) {
             return Err((Outcome::Filtered, Reason::NotWanted));
         }
         let received_at = i64::try_from(content.received_at.0).map_err(|_| unreadable)?;
@@ -375,12 +375,12 @@ fn keyed(calls: &[Call]) -> Vec<(String, &Call)> {
     keyed
 }
 
-/// Whether an event is meant for Wigzo, as the organization reads its `integrations` object.
-fn wanted(event: &Event<'_>, route: Route, obey: ObeyIntegrations) -> bool {
+/// The route by whose rules an event's `integrations` object is obeyed; `None`: it is not.
+pub fn obeyed(obey: ObeyIntegrations, route: Route) -> Option<Route> {
     match obey {
-        ObeyIntegrations::Tracking => event.wanted(route),
-        ObeyIntegrations::Always => event.wanted(Route::Tracking),
-        ObeyIntegrations::Never => true,
+        ObeyIntegrations::Tracking => Some(route),
+        ObeyIntegrations::Always => Some(Route::Tracking),
+        ObeyIntegrations::Never => None,
     }
 }
 
@@ -408,8 +408,20 @@ fn reason_of_result(result: &Result<Answer, Failure>) -> Reason {
 
 #[cfg(test)]
 mod tests {
-    use super::keyed;
+    use super::{keyed, reason_of};
+    use crate::translate::Filtered;
     use crate::wigzo::{Call, Json, LearnerId, Person, Source};
+
+    #[test]
+    fn an_explanation_gives_the_reason_that_the_history_will_have() {
+        for filtered in Filtered::ALL {
+            assert_eq!(filtered.as_str(), reason_of(filtered).as_str());
+        }
+        // Two more that are no `Filtered`: translation is not asked.
+        for reason in ["filtered_by_integrations_object", "user_deleted"] {
+            assert!(crate::outcome::Reason::parse(reason).is_some(), "{reason}");
+        }
+    }
 
     /// An identify before the event leaves the event its key: `engage_track` may change between two tries.
     #[test]

@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde_json::value::RawValue;
 
+use super::Cause;
 use super::mapping::SourceRule;
 use crate::segment::{Arrival, Event, JsonType, Object, items_of, present, text_of};
 use crate::wigzo::{Json, JsonArray, JsonObject, LearnerId, Source};
@@ -35,11 +36,16 @@ pub(super) struct Scene<'e> {
 pub trait Recorder {
     /// The field `field` of the call that is being made was taken from `place`.
     fn took(&self, field: &str, place: Place);
+
+    /// What was taken since the last `ended` was for this cause, whose calls have been `made` or not.
+    fn ended(&self, cause: Cause<'_>, made: bool);
 }
 
 /// Delivery wants the calls and nothing else.
 impl Recorder for () {
     fn took(&self, _: &str, _: Place) {}
+
+    fn ended(&self, _: Cause<'_>, _: bool) {}
 }
 
 /// Where a value stood: `properties.product_id`. The key is the one that was asked for; the sender may have spelled it

@@ -21,7 +21,7 @@ use crate::segment::{Event, JsonType, Object, text_of};
 use crate::wigzo::{Call, Json, JsonObject, LearnerId, Person, PersonField};
 
 /// The event that carries the other traits, if they do not stand in the identify.
-const TRAITS_EVENT: &str = "identify_traits";
+pub(super) const TRAITS_EVENT: &str = "identify_traits";
 
 /// What one of the other traits is called that has the name of a field of Wigzo's.
 const RESERVED_PREFIX: &str = "trait_";

@@ -3,7 +3,10 @@
 //! The same person must always become the same learner: nothing but the event's ids, its option `learnerId` and the
 //! organization's settings is looked at.
 
+use std::borrow::Cow;
+
 use super::Options;
+use super::field::{Found, Place, Text};
 use crate::segment::{Event, text_of};
 use crate::wigzo::LearnerId;
 
@@ -24,17 +27,25 @@ pub enum Identity {
 
 /// Whom an event is about. `None` if it names nobody (an alias or a group may).
 pub(super) fn learner(event: &Event<'_>, options: &Options) -> Option<LearnerId> {
+    let id = chosen(event, options)?;
     // The sender's own word, raw: the only way to meet the learner that Wigzo's tag made in the same browser.
-    if let Some(explicit) = event.option("learnerId").and_then(text_of) {
-        return Some(LearnerId::raw(&explicit));
+    Some(if id.place == OPTION { LearnerId::raw(&id.value) } else { from_id(&id.value, options) })
+}
+
+/// The id that the learner id is made of, and where it stood.
+pub(super) fn chosen<'e>(event: &'e Event<'_>, options: &Options) -> Option<Text<'e>> {
+    if let Some(explicit) = event.option(OPTION.key).and_then(text_of) {
+        return Some(Found { value: explicit, place: OPTION });
     }
-    let (user, anonymous) = (event.user_id.as_deref(), event.anonymous_id.as_deref());
-    let id = match options.identity {
+    let id = |id: &'e Option<Cow<'_, str>>, name| Some(Found::new(Cow::Borrowed(id.as_deref()?), "", name));
+    let (user, anonymous) = (id(&event.user_id, "userId"), id(&event.anonymous_id, "anonymousId"));
+    match options.identity {
         Identity::UserFirst | Identity::Raw => user.or(anonymous),
         Identity::AnonymousFirst => anonymous.or(user),
-    };
-    id.map(|id| from_id(id, options))
+    }
 }
+
+const OPTION: Place = Place::new("integrations.Wigzo", "learnerId");
 
 /// The learner of somebody's browsing before they were known, if the event names both and they are two learners.
 pub(super) fn earlier_learner(event: &Event<'_>, known: &LearnerId, options: &Options) -> Option<LearnerId> {

@@ -17,6 +17,13 @@ use super::{Contactless, EngageTrack};
 use crate::segment::EventName;
 use crate::wigzo::PersonField;
 
+/// The built-in profiles, each with what it is in a line.
+const MEANINGS: [(&str, &str); 3] = [
+    ("standard", "The names that every shipped Wigzo integration uses, and everything that Segment sends."),
+    ("guide", "The names and objects of the Engage 360 integration guide, its mandatory fields required."),
+    ("classic", "Call for call what Segment's own Wigzo integration 1.3 made, its defects left out."),
+];
+
 /// The built-in profiles and their text.
 const TEXTS: [(&str, &str); 3] = [
     ("standard", include_str!("../../config/profiles/standard.toml")),
@@ -46,7 +53,7 @@ pub struct Profile {
 }
 
 /// What a table says besides its rows. [`Mapping`] explains each.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[expect(missing_docs, reason = "the fields of `Mapping` have the words")]
 pub struct Switches {
     pub link_anonymous: bool,
@@ -80,6 +87,11 @@ impl Profile {
     /// A profile that is built into the binary; `None` if there is none of this name.
     pub fn builtin(name: &str) -> Option<&'static Arc<Self>> {
         BUILTIN.iter().find(|profile| profile.name == name)
+    }
+
+    /// What a built-in profile is, in a line.
+    pub fn meaning(name: &str) -> Option<&'static str> {
+        MEANINGS.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
     }
 
     /// Parses and checks a profile's TOML; it must state everything that a table can state.

@@ -83,13 +83,20 @@ pub(super) struct Condition {
 
 // === impl Layer ===
 
-impl fmt::Display for Layer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Layer {
+    /// Its name: `profile`, `organization_defaults`, `organization`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Profile => "profile",
             Self::Defaults => "organization_defaults",
             Self::Organization => "organization",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Layer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
