@@ -14,6 +14,7 @@ mod changes;
 mod classic;
 mod mistakes;
 mod rows;
+mod tables;
 
 use super::{Contactless, EngageTrack, Filtered, Identity, Layer, Mapping, Options, Profile, translate};
 use crate::segment::{Arrival, Event, Moment, Route, Surroundings, decode};
