@@ -24,11 +24,14 @@ mod identify;
 mod identity;
 mod mapping;
 mod person;
+mod phone;
 mod profile;
 mod row;
 mod shape;
 #[cfg(test)]
 mod tests;
+
+use std::fmt;
 
 use crate::segment::{Arrival, Event, Kind};
 use crate::wigzo::Call;
@@ -37,9 +40,10 @@ pub use engage::EngageTrack;
 pub use field::{Place, Recorder};
 pub use identity::Identity;
 pub use mapping::{
-    CallText, Constant, ExtraTraits, Mapping, Mistake, NameStyle, NestedTraits, OneOf, OtherEndpoint,
-    RowText, SourceRule, Step,
+    CallText, Constant, ExtraTraits, IdentifyValues, Mapping, Mistake, NameStyle, NestedTraits, OneOf,
+    OtherEndpoint, RowText, SourceRule, Step,
 };
+pub use phone::{BadCountry, PhoneCountry};
 pub use profile::{Profile, ProfileError, Switches};
 pub use row::{CallRule, Layer, Row};
 pub use shape::Shape;
@@ -183,7 +187,7 @@ pub fn translate_with<'p>(
     let Some(learner) = identity::learner(event, options) else {
         return Translation::nothing(row, Filtered::NoLearnerId);
     };
-    let scene = Scene::new(event, &learner, arrival, recorder);
+    let scene = Scene::new(event, &learner, arrival, profile.switches.phone_country, recorder);
     let mut translation = Translation { row, made: Vec::new(), skipped: Vec::new(), filtered: None };
     match (&computed, found) {
         (_, None) => translation.tell(identify::calls(&scene, profile, options), Cause::Identify),
@@ -257,6 +261,29 @@ impl<'p> Translation<'p> {
             None => Filtered::DroppedByProfile,
         });
         self
+    }
+}
+
+// === impl Skipped ===
+
+/// One line for a person: `event "order" lacks order_id`.
+impl fmt::Display for Skipped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cause {
+            Cause::Rule(_, rule) => match (rule.event(), rule.endpoint()) {
+                (Some(name), _) => write!(f, "event {name:?} "),
+                (None, Some(OtherEndpoint::Product)) => f.write_str("product "),
+                (None, Some(OtherEndpoint::Shipment) | None) => f.write_str("shipment "),
+            },
+            Cause::Identify | Cause::EarlierLearner | Cause::ExtraTraits | Cause::Computed => {
+                f.write_str("identify ")
+            }
+        }?;
+        match self.why {
+            Skip::Missing(field) => write!(f, "lacks {field}"),
+            Skip::Condition(field) => write!(f, "is made for other values of {field}"),
+            Skip::NoContact => f.write_str("lacks an e-mail or phone"),
+        }
     }
 }
 

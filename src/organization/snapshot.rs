@@ -35,8 +35,9 @@ impl Organizations {
     pub fn build(defaults: &Defaults, configs: &BTreeMap<String, Config>) -> Result<Self, Vec<Problem>> {
         let mut built = Self::default();
         let mut problems = Problems::default();
+        let mut tables = Tables { defaults, built: HashMap::new() };
         for (name, config) in configs {
-            let Some(organization) = one(name, config, defaults, &mut problems) else { continue };
+            let Some(organization) = one(name, config, &mut tables, &mut problems) else { continue };
             built.most_shared_secrets = built.most_shared_secrets.max(organization.shared_secrets.len());
             built.by_name.insert(name.clone(), Arc::new(organization));
         }
@@ -111,23 +112,58 @@ impl Problems {
         self.0.push(Problem { key, message: message.to_string() });
     }
 
-    /// A mistake in the changes to a profile. Those of the defaults are found again for every organization.
-    fn add_mistake(&mut self, organization: &str, layer: Layer, mistake: &Mistake) {
-        match layer {
-            Layer::Profile | Layer::Organization => self.add(organization, &mistake.key(), &mistake.message),
-            Layer::Defaults => {
-                let key = format!("organization_defaults.{}", mistake.key());
-                let problem = Problem { key, message: mistake.message.clone() };
-                if !self.0.contains(&problem) {
-                    self.0.push(problem);
-                }
+    /// Mistakes in the changes to a profile. Those of the defaults may be found again in another profile.
+    fn add_mistakes(&mut self, section: &str, mistakes: Vec<Mistake>) {
+        for mistake in mistakes {
+            let key = format!("{section}.{}", mistake.key());
+            let problem = Problem { key, message: mistake.message };
+            if !self.0.contains(&problem) {
+                self.0.push(problem);
             }
         }
     }
 }
 
+/// The translation tables. Organizations that change nothing share one.
+struct Tables<'d> {
+    defaults: &'d Defaults,
+    /// The built-in profiles with the changes of the defaults, as far as they were asked for; `None` after a problem.
+    built: HashMap<String, Option<Arc<Profile>>>,
+}
+
+impl Tables<'_> {
+    /// An organization's table: the profile with the changes of the defaults, and its own over those.
+    fn table_of(&mut self, name: &str, config: &Config, problems: &mut Problems) -> Option<Arc<Profile>> {
+        let chosen = config.profile.as_ref().unwrap_or(&self.defaults.profile);
+        let Some(builtin) = Profile::builtin(chosen.as_str()) else {
+            problems.add(name, "profile", super::UnknownProfile);
+            return None;
+        };
+        let base = self.built.entry(chosen.as_str().to_owned()).or_insert_with(|| {
+            let changed = changed(builtin, &self.defaults.mapping, Layer::Defaults);
+            changed.map_err(|mistakes| problems.add_mistakes("organization_defaults", mistakes)).ok()
+        });
+        let changed = changed(base.as_ref()?, &config.mapping, Layer::Organization);
+        changed.map_err(|mistakes| problems.add_mistakes(&format!("organizations.{name}"), mistakes)).ok()
+    }
+}
+
+/// A table with changes, or the same one if there are none.
+fn changed(profile: &Arc<Profile>, changes: &Mapping, layer: Layer) -> Result<Arc<Profile>, Vec<Mistake>> {
+    if *changes == Mapping::default() {
+        return Ok(Arc::clone(profile));
+    }
+    profile.changed(changes, layer).map(Arc::new)
+}
+
 /// One organization, or `None` with at least one problem added.
-fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems) -> Option<Organization> {
+fn one(
+    name: &str,
+    config: &Config,
+    tables: &mut Tables<'_>,
+    problems: &mut Problems,
+) -> Option<Organization> {
+    let defaults = tables.defaults;
     let before = problems.0.len();
     if !is_name(name) {
         problems.add(
@@ -144,7 +180,7 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
             problems.add(name, &format!("shared_secrets[{index}]"), "a shared secret must not be empty");
         }
     }
-    let profile = profile(name, config, defaults, problems);
+    let profile = tables.table_of(name, config, problems);
     let (Some(org_token), Some(profile)) = (org_token, profile) else { return None };
     if problems.0.len() > before {
         return None;
@@ -166,36 +202,6 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
         max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
         source_keys: !config.source_keys.is_empty(),
     })
-}
-
-/// The organization's table: the built-in profile, the changes of the defaults over it, its own over those.
-fn profile(
-    name: &str,
-    config: &Config,
-    defaults: &Defaults,
-    problems: &mut Problems,
-) -> Option<Arc<Profile>> {
-    let chosen = config.profile.as_ref().unwrap_or(&defaults.profile);
-    let Some(builtin) = Profile::builtin(chosen.as_str()) else {
-        problems.add(name, "profile", super::UnknownProfile);
-        return None;
-    };
-    let mut profile = Arc::clone(builtin);
-    for (changes, layer) in [(&defaults.mapping, Layer::Defaults), (&config.mapping, Layer::Organization)] {
-        if *changes == Mapping::default() {
-            continue;
-        }
-        match profile.changed(changes, layer) {
-            Ok(changed) => profile = Arc::new(changed),
-            Err(mistakes) => {
-                for mistake in mistakes {
-                    problems.add_mistake(name, layer, &mistake);
-                }
-                return None;
-            }
-        }
-    }
-    Some(profile)
 }
 
 /// `[a-z0-9][a-z0-9_-]{0,62}`: a name is also a path segment, a label and part of an environment variable.

@@ -13,11 +13,11 @@ use std::collections::HashSet;
 use serde_json::value::RawValue;
 
 use super::field::{Found, Part, Place, Scene, Text, source};
-use super::mapping::{ExtraTraits, NestedTraits};
+use super::mapping::{ExtraTraits, IdentifyValues, NestedTraits};
 use super::person::Traits;
 use super::profile::{Profile, Switches};
 use super::{Cause, Contactless, Made, Options, Skip, identity};
-use crate::segment::{Event, JsonType, Object, text_of};
+use crate::segment::{JsonType, Object, text_of};
 use crate::wigzo::{Call, Json, JsonObject, LearnerId, Person, PersonField};
 
 /// The event that carries the other traits, if they do not stand in the identify.
@@ -113,12 +113,17 @@ fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches:
     let mut known = Person::default();
     let event = scene.event;
     {
-        let contact = Traits::new(contact, event.user_id.as_deref());
-        let traits = Traits::new(all, None);
+        let of_contact = Traits::new(contact, event.user_id.as_deref());
+        let of_all = Traits::new(all, None);
         for field in &switches.identify_fields {
-            let Some(found) = read(*field, event, &contact, &traits) else { continue };
+            let Some(found) = read(*field, scene, &of_contact, &of_all) else { continue };
             scene.recorder.took(field.as_str(), found.place);
-            known.fields.push((*field, Json::text(&found.value)));
+            let sent = || [contact, all].into_iter().find_map(|part| as_sent(part, &found));
+            let value = match switches.identify_values {
+                IdentifyValues::Text => None,
+                IdentifyValues::Sent => sent(),
+            };
+            known.fields.push((*field, value.unwrap_or_else(|| Json::text(&found.value))));
         }
     }
     let extra = match switches.extra_traits {
@@ -140,18 +145,19 @@ fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches:
 /// What one of Wigzo's fields is filled from (segment.md 3.6).
 fn read<'e>(
     field: PersonField,
-    event: &'e Event<'_>,
+    scene: &'e Scene<'_>,
     contact: &Traits<'_, 'e>,
     traits: &Traits<'_, 'e>,
 ) -> Option<Text<'e>> {
     match field {
         PersonField::Email => contact.email(),
-        PersonField::Phone => contact.phone(),
+        PersonField::Phone => contact.phone().map(|phone| scene.phone(phone)),
         PersonField::FullName => traits.full_name(),
         PersonField::FirstName => traits.first_name(),
         PersonField::LastName => traits.last_name(),
         PersonField::CustomerId => {
-            event.user_id.as_deref().map(|id| Found::new(Cow::Borrowed(id), "", "userId"))
+            let id = scene.event.user_id.as_deref();
+            id.map(|id| Found::new(Cow::Borrowed(id), "", "userId"))
         }
         PersonField::City => traits.address("city"),
         PersonField::State => traits.address("state"),
@@ -162,6 +168,12 @@ fn read<'e>(
         PersonField::CreatedAt => traits.text("createdAt"),
         PersonField::UpdatedAt => traits.text("updatedAt"),
     }
+}
+
+/// The very value that a text was read from, if nothing was done to it on the way.
+fn as_sent(part: Part<'_, '_>, found: &Text<'_>) -> Option<Json> {
+    let sent = part.raw(found.place.key).filter(|_| found.place.part == part.name)?;
+    (text_of(sent.value)? == found.value).then(|| Json::raw(sent.value))
 }
 
 /// A trait as it may stand beside Wigzo's fields; one of their names that has nothing to say is left out.

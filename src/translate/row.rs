@@ -301,6 +301,12 @@ impl CallRule {
                 Ok(_) if values.is_empty() => {
                     mistake(&[key("when"), key(text)], "expected a value, or a list of some".to_owned());
                 }
+                Ok(field) if !field.has_text() => {
+                    mistake(
+                        &[key("when"), key(text)],
+                        "a list has no value to compare; use `requires`".to_owned(),
+                    );
+                }
                 Ok(field) => when.push(Condition { field, values }),
                 Err(message) => mistake(&[key("when"), key(text)], message),
             }

@@ -28,6 +28,7 @@ mod limits;
 mod openapi;
 mod pixel;
 mod probes;
+mod profiles;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]
