@@ -25,8 +25,9 @@ doc: ## The documentation of the code, in target/doc
 deny: ## Licences, duplicates, sources and advisories of the dependencies
 	scripts/deny.sh
 
-bench: ## The benchmarks
+bench: ## The benchmarks, end to end last
 	cargo bench --locked
+	scripts/bench.sh
 
 fuzz: ## Every fuzz target for a minute (needs cargo-fuzz)
 	scripts/fuzz.sh

@@ -20,10 +20,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::organization::Partner;
 use crate::outcome::Ledger;
 use crate::queue::{Lookup, Place, Queue, QueueError, Record, Seq, Stats};
 use crate::secret::Secret;
-use crate::segment;
+use crate::segment::{self, Surroundings};
 use crate::telemetry::{Metrics, gauge};
 
 /// `[admin]`: the private side.
@@ -102,7 +103,13 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         ("dead", dead),
         ("waiting", stats.ledger.waiting()),
     ]);
-    metrics.show_waiting(stats.waiting.iter().map(|(organization, count)| (&**organization, *count)));
+    // Partners are not named here: anybody can make up as many as there are tokens. `/api/stats` names them.
+    let (partners, configured): (Vec<_>, Vec<_>) =
+        stats.waiting.iter().partition(|(organization, _)| Partner::is_name(organization));
+    let partners =
+        (!partners.is_empty()).then(|| ("(partners)", partners.iter().map(|(_, count)| *count).sum()));
+    let configured = configured.into_iter().map(|(organization, count)| (&**organization, *count));
+    metrics.show_waiting(configured.chain(partners));
     metrics.queue_bytes.set(gauge(stats.disk_bytes));
     metrics.history_bytes.set(gauge(stats.history_bytes));
     metrics.commits.set(gauge(stats.commits));
@@ -176,7 +183,9 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
     let lookup = Lookup { seq: Some(Seq(number)), limit: 1, in_full: true, ..Lookup::default() };
     answer(admin.queue.find(lookup).await, |mut events| match events.first_mut() {
         Some(event) => {
-            event.payload = event.payload.take().map(showable);
+            event.payload = event.payload.take().map(|payload| showable(payload, segment::without_key));
+            let surroundings = event.surroundings.take();
+            event.surroundings = surroundings.map(|stored| showable(stored, Surroundings::shown));
             json(StatusCode::OK, event)
         }
         None => problem(
@@ -186,10 +195,10 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
     })
 }
 
-/// A payload without what would let its reader send events.
-fn showable(payload: Box<RawValue>) -> Box<RawValue> {
-    match segment::without_key(&payload) {
-        Cow::Borrowed(_) => payload,
+/// What was stored, without what would let its reader send events.
+fn showable(stored: Box<RawValue>, hide: impl Fn(&RawValue) -> Cow<'_, str>) -> Box<RawValue> {
+    match hide(&stored) {
+        Cow::Borrowed(_) => stored,
         Cow::Owned(shown) => {
             RawValue::from_string(shown).expect("BUG: a value in JSON was replaced by another one")
         }

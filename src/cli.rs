@@ -170,8 +170,18 @@ fn run_sandbox(files: &Files) -> Result<(), Failure> {
 fn check(files: &Files, sandbox: bool) -> Result<(), Failure> {
     let checked = files.load()?.check(sandbox).map_err(Failure::usage)?;
     say(&format!("The configuration is good: {} organization(s).\n", checked.organizations.len()));
+    if checked.settings.ingress.partner_mode {
+        say(PARTNER_MODE);
+    }
     Ok(())
 }
+
+/// What an operator should know before partner mode is on.
+const PARTNER_MODE: &str = "\
+Partner mode is on (ingress.partner_mode): besides them, any organization token is accepted as the Basic user name.
+Anybody who knows one can send in its name, and a token can be read in every page of a shop. That is Segment's contract
+for Direct Destinations: let only Segment's addresses reach the service.
+";
 
 /// How long a service may take to say how it is.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(3);

@@ -12,7 +12,7 @@ pub mod client;
 pub mod schedule;
 pub mod scheduler;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::{Id, JoinSet};
 
 use crate::clock::{Clock, Span, UnixMillis};
-use crate::organization::Organizations;
+use crate::organization::{Organizations, Partner};
 use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError};
 use crate::shutdown::Shutdown;
@@ -53,6 +53,9 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("examples" = ["30d"]))]
     pub max_age: Option<Span>,
+    /// Events of an unproven partner organization (`ingress.unproven_partners`) end as `expired` after this long: its
+    /// token may be made up, and what waits for it must make room some day.
+    pub unproven_partner_max_age: Span,
     /// When an organization's token or address is refused, its events wait, and after this long one of them probes
     /// whether that is still so. The wait doubles with each refusal.
     pub probe_base: Span,
@@ -84,6 +87,7 @@ impl Default for Config {
             quick_retries: 2,
             on_ambiguous: OnAmbiguous::Retry,
             max_age: None,
+            unproven_partner_max_age: Span::secs(24 * 3_600),
             probe_base: Span::secs(30),
             probe_cap: Span::secs(600),
             window: 10_000,
@@ -97,6 +101,9 @@ const WINDOW_BYTES: usize = 16 << 20;
 
 /// How many requests to forget are remembered for reads that were under way when they came.
 const REMEMBERED: usize = 256;
+
+/// At so many partners the scheduler is told to let go of all of them; those that bring something again stay.
+const MANY_PARTNERS: usize = 1_024;
 
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -115,6 +122,8 @@ pub struct Delivery {
     tickets: HashMap<Id, Ticket>,
     /// When each suspended organization is probed next, as it was last told.
     told_probes: HashMap<Arc<str>, UnixMillis>,
+    /// Partners that the scheduler knows and has not been told to let go.
+    partners: HashSet<Arc<str>>,
     /// The newest people to forget.
     forgotten: VecDeque<Forgotten>,
     reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
@@ -156,6 +165,7 @@ impl Delivery {
             config,
             client: Client::new(options, clock.clone())?,
             queue: Arc::clone(&queue),
+            organizations: Arc::clone(&organizations),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
             stop: shutdown.stop.clone(),
@@ -168,6 +178,7 @@ impl Delivery {
             workers: JoinSet::new(),
             tickets: HashMap::new(),
             told_probes: HashMap::new(),
+            partners: HashSet::new(),
             forgotten: VecDeque::new(),
             reads: JoinSet::new(),
             clock,
@@ -212,6 +223,7 @@ impl Delivery {
         let now = self.clock.now();
         for envelope in envelopes {
             let organization = Arc::clone(&envelope.content.organization);
+            self.serve_partner(&organization);
             self.scheduler.offer(&organization, item(envelope), now);
         }
         // After the envelopes: some of them may be older than the request.
@@ -223,26 +235,44 @@ impl Delivery {
             self.forgotten.push_front(forgotten);
         }
         for (organization, latest) in unread {
-            if self.organizations.by_name(&organization).is_none() {
+            self.serve_partner(&organization);
+            if self.organizations.by_name(&organization).is_none() && !Partner::is_name(&organization) {
                 tracing::warn!(%organization, "events wait for an organization that is not configured any more");
             }
             self.scheduler.note(&organization, latest);
         }
     }
 
+    /// Makes a partner known that has brought something; its events are delivered whether or not partner mode is still
+    /// on. Those that came before are let go now and then: each at once would cost a read of the queue when it came back.
+    fn serve_partner(&mut self, name: &Arc<str>) {
+        if !Partner::is_name(name) || self.partners.contains(name) {
+            return;
+        }
+        if self.partners.len() >= MANY_PARTNERS {
+            for partner in self.partners.drain() {
+                self.scheduler.retire(&partner);
+                self.told_probes.remove(&partner);
+            }
+        }
+        self.partners.insert(Arc::clone(name));
+        self.scheduler.serve(name, self.organizations.partner_max_in_flight());
+    }
+
     fn start_work(&mut self) {
         self.scheduler.tick(self.clock.now());
         while let Some((ticket, item)) = self.scheduler.start() {
             let envelope = item.load;
-            let Some(organization) = self.organizations.by_name(&envelope.content.organization).cloned()
-            else {
+            let name = &envelope.content.organization;
+            let configured = self.organizations.by_name(name).cloned();
+            if configured.is_none() && !Partner::is_name(name) {
                 // Only known organizations are served, and the snapshot does not change under us.
                 self.scheduler.finish(ticket, Finish::Ended, Health::Unknown, self.clock.now());
                 continue;
-            };
+            }
             let claim = Owed::new(Claim { envelope, queue: Arc::clone(&self.queue) });
             let workshop = Arc::clone(&self.workshop);
-            let worker = self.workers.spawn(async move { workshop.work(claim, &organization).await });
+            let worker = self.workers.spawn(async move { workshop.work(claim, configured).await });
             self.tickets.insert(worker.id(), ticket);
         }
         self.metrics.in_flight.set(i64::try_from(self.scheduler.in_flight()).unwrap_or(i64::MAX));
@@ -286,7 +316,13 @@ impl Delivery {
     fn tell_suspensions(&mut self) {
         for (organization, gate) in self.scheduler.closed_gates() {
             let Gate::Suspended { until, .. } = gate else { continue };
-            if self.told_probes.insert(Arc::clone(organization), until) != Some(until) {
+            if self.told_probes.insert(Arc::clone(organization), until) == Some(until) {
+                continue;
+            }
+            if Partner::is_name(organization) {
+                // Nobody here can correct it: it is the customer's own setting, or made up.
+                tracing::warn!(%organization, probe_at = %until, "Wigzo refuses this partner's token; its events wait");
+            } else {
                 tracing::error!(
                     %organization,
                     probe_at = %until,

@@ -15,6 +15,7 @@ mod cors;
 mod failures;
 mod hear_out;
 mod openapi;
+mod partner;
 mod pixel;
 mod probe;
 mod receive;
@@ -77,6 +78,17 @@ pub struct Config {
     /// The most open connections; further ones wait to be accepted.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: usize,
+    /// Partner mode (Segment's Direct Destination): a Basic user name that is no source key is taken for an organization
+    /// token, `X-Segment-Settings` is read, and `[organization_defaults]` holds for such organizations. Anybody who knows
+    /// a token, which stands in every page of a shop, can then send in its name: let only Segment reach the service.
+    pub partner_mode: bool,
+    /// Events of one partner organization that may wait for delivery. Above it its requests are answered with 429.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub partner_waiting_events: u64,
+    /// Unproven partner organizations, those of which Wigzo has taken no call since the start, that may have waiting
+    /// events. Above it further ones are answered with 429, so that made-up tokens do not fill the disk.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub unproven_partners: usize,
     /// A request header that carries a source key, for senders that cannot set `Authorization`. Off when empty.
     pub key_header: String,
     /// Requests of one peer address that may fail to authenticate in a minute, and at once; further ones are answered
@@ -101,6 +113,9 @@ impl Default for Config {
             read_timeout: Span::secs(10),
             idle_timeout: Span::secs(75),
             max_connections: 4_096,
+            partner_mode: false,
+            partner_waiting_events: 100_000,
+            unproven_partners: 1_000,
             key_header: String::new(),
             failed_auth_per_minute: 60,
             drain_grace: Span::secs(5),

@@ -4,7 +4,8 @@
 //! snapshot, built once and swapped whole by a reload, so that a request sees one configuration from end to end.
 //!
 //! Invariants:
-//! * Only [`Organizations::build`] makes an [`Organization`], and only from a configuration without a [`Problem`].
+//! * Only [`Organizations`] makes an [`Organization`]: from a configuration without a [`Problem`], or, in partner mode,
+//!   from the stored form of a [`Partner`].
 //! * A source key belongs to one organization. It is kept as its hash, so that how long a lookup takes says nothing
 //!   about the key.
 //! * No message and no `Debug` output holds a token, a key, a secret or a value that might contain one.
@@ -14,6 +15,7 @@
 
 mod config;
 mod origin;
+mod partner;
 mod snapshot;
 
 use std::fmt;
@@ -21,6 +23,7 @@ use std::sync::Arc;
 
 pub use config::{BadBaseUrl, BaseUrl, Config, Defaults, ObeyIntegrations, ProfileName, UnknownProfile};
 pub use origin::{AllowedOrigin, BadOrigin};
+pub use partner::{BadSettings, NoPartner, Partner, PartnerSettings};
 pub use snapshot::{Organizations, Problem};
 
 use crate::secret::Secret;
@@ -29,7 +32,7 @@ use crate::wigzo::Address;
 
 /// One organization, ready for use.
 pub struct Organization {
-    /// Its name in the configuration, in paths, metrics and the console.
+    /// Its name in the configuration, in paths, metrics and the console; of a partner [`Partner::name`].
     pub name: String,
     /// Where its calls go, with its tokens.
     pub address: Address,
@@ -49,11 +52,19 @@ pub struct Organization {
     pub cors_origins: Vec<AllowedOrigin>,
     /// Calls to Wigzo that this organization may have open at one time; at least 1.
     pub max_in_flight: usize,
+    /// Of a partner: its stored form ([`Partner::to_stored`]), which is written beside each of its events. It holds the
+    /// token.
+    pub settings: Option<Box<str>>,
     /// Whether any source key leads here.
     source_keys: bool,
 }
 
 impl Organization {
+    /// Whether it is a partner.
+    pub fn is_partner(&self) -> bool {
+        self.settings.is_some()
+    }
+
     /// Whether the organization has at least one source key.
     pub fn has_source_keys(&self) -> bool {
         self.source_keys

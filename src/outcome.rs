@@ -67,7 +67,7 @@ closed! {
         NoLearnerId = "no_learner_id", "The event names no person: neither `userId` nor `anonymousId`.";
         NoContact = "no_contact", "An identify without e-mail and phone, which the organization chose to skip.";
         UserDeleted = "user_deleted", "A deletion request named this person: what was kept of them here has been removed.";
-        MaxAge = "max_age", "The event waited longer than `delivery.max_age`.";
+        MaxAge = "max_age", "The event waited longer than `delivery.max_age` or `delivery.unproven_partner_max_age`.";
         Unreachable = "unreachable", "No connection to Wigzo could be made: name look-up, refused, TLS or connect time-out.";
         Broken = "connection_broken", "The connection broke after the call may have been sent.";
         TimedOut = "timeout", "Wigzo did not answer in time; it may have carried the call out.";

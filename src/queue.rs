@@ -124,6 +124,9 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// The queue's state as of the last commit.
     fn stats(&self) -> Stats;
 
+    /// Shows the same state where it stands: nothing is copied, and a commit that wants to change it waits meanwhile.
+    fn look(&self, look: &mut dyn FnMut(&Stats));
+
     /// Where freshly committed envelopes are handed to delivery without being read back.
     fn fresh(&self) -> &Fresh;
 }
@@ -195,11 +198,13 @@ pub struct Stats {
     pub ledger: Ledger,
     /// Envelopes that were left out as duplicates since the process started.
     pub duplicates: u64,
-    /// Waiting envelopes per organization.
+    /// Waiting envelopes per organization that has any.
     pub waiting: std::collections::BTreeMap<Arc<str>, u64>,
     /// Bytes of disk in use, without space that is free for reuse.
     pub disk_bytes: u64,
-    /// Bytes of that which are records of ended events (an estimate from the stored lengths).
+    /// What `disk_bytes` may grow to (`queue.max_disk`).
+    pub disk_limit: u64,
+    /// Bytes of `disk_bytes` which are records of ended events (an estimate from the stored lengths).
     pub history_bytes: u64,
     /// Commits since the process started.
     pub commits: u64,

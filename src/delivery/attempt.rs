@@ -12,7 +12,7 @@ use super::client::{self, Answer, Client, Failure, Outgoing, Try};
 use super::scheduler::Health;
 use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
-use crate::organization::{ObeyIntegrations, Organization};
+use crate::organization::{ObeyIntegrations, Organization, Organizations};
 use crate::outcome::{Outcome, Owed, Reason};
 use crate::queue::{Attempt, Claim, Envelope, Progress, Queue, Resolution, Settlement};
 use crate::segment::{Arrival, Event, Route, Surroundings};
@@ -26,6 +26,7 @@ pub(super) struct Workshop {
     pub(super) config: Config,
     pub(super) client: Client,
     pub(super) queue: Queue,
+    pub(super) organizations: Arc<Organizations>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
     /// Cancelled when the drain deadline has passed.
@@ -66,15 +67,33 @@ impl Judgement {
 }
 
 impl Workshop {
-    /// Works an envelope once, and returns when the result is on disk.
-    pub(super) async fn work(&self, claim: Owed<Claim>, organization: &Organization) -> Round {
+    /// Works an envelope of a configured organization or of the partner it carries once, and returns when the result is
+    /// on disk.
+    pub(super) async fn work(&self, claim: Owed<Claim>, configured: Option<Arc<Organization>>) -> Round {
         let envelope = &claim.get().envelope;
         let began = self.clock.now();
+        let judgement = match configured.or_else(|| self.partner(envelope)) {
+            Some(organization) => self.round(envelope, &organization).await,
+            None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable),
+        };
+        self.settle(claim, judgement, began).await
+    }
+
+    /// The partner that an envelope carries.
+    fn partner(&self, envelope: &Envelope) -> Option<Arc<Organization>> {
+        let surroundings = Surroundings::from_stored(&envelope.content.surroundings)?;
+        self.organizations.partner(surroundings.settings?.get())
+    }
+
+    async fn round(&self, envelope: &Envelope, organization: &Organization) -> Judgement {
         let judgement = match self.calls(envelope, organization) {
             Ok(calls) => self.make(&calls, envelope, organization).await,
             Err((outcome, reason)) => Judgement::ended(envelope, outcome, reason),
         };
-        self.settle(claim, judgement, began).await
+        if organization.is_partner() && judgement.health == Health::Good {
+            self.organizations.note_proven_partner(&envelope.content.organization);
+        }
+        judgement
     }
 
     /// What must be called for an event, or its outcome if nothing must.
@@ -85,7 +104,10 @@ impl Workshop {
     ) -> Result<Vec<Call>, (Outcome, Reason)> {
         let content = &envelope.content;
         let age = self.clock.now().since(content.received_at);
-        if self.config.max_age.is_some_and(|limit| age > limit.0) {
+        let is_unproven =
+            organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
+        let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
+        if limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err((Outcome::Expired, Reason::MaxAge));
         }
         let unreadable = (Outcome::Dead, Reason::Unreadable);

@@ -137,12 +137,18 @@ pub struct Scheduler<T> {
     limits: Limits,
     organizations: Vec<Organization<T>>,
     names: HashMap<Arc<str>, usize>,
+    /// Places of organizations that were let go, for the next ones.
+    free: Vec<usize>,
     turns: VecDeque<usize>,
     timers: BinaryHeap<Reverse<(UnixMillis, usize, Option<LaneKey>)>>,
     in_flight: usize,
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and they occur in any combination"
+)]
 struct Organization<T> {
     name: Arc<str>,
     lanes: HashMap<LaneKey, Lane<T>>,
@@ -165,6 +171,8 @@ struct Organization<T> {
     /// Whether it is still unknown what waited in the queue when the organization became known.
     unread: bool,
     reading: bool,
+    /// Whether it is let go once it is idle.
+    retiring: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -192,6 +200,7 @@ impl<T> Scheduler<T> {
             limits,
             organizations: Vec::new(),
             names: HashMap::new(),
+            free: Vec::new(),
             turns: VecDeque::new(),
             timers: BinaryHeap::new(),
             in_flight: 0,
@@ -202,13 +211,12 @@ impl<T> Scheduler<T> {
     pub fn serve(&mut self, name: &Arc<str>, max_in_flight: usize) {
         if let Some(&id) = self.names.get(name) {
             if let Some(organization) = self.organizations.get_mut(id) {
-                organization.max_in_flight = max_in_flight;
+                (organization.max_in_flight, organization.retiring) = (max_in_flight, false);
             }
             self.give_turn(id);
             return;
         }
-        self.names.insert(Arc::clone(name), self.organizations.len());
-        self.organizations.push(Organization {
+        let organization = Organization {
             name: Arc::clone(name),
             lanes: HashMap::new(),
             ready: VecDeque::new(),
@@ -224,7 +232,39 @@ impl<T> Scheduler<T> {
             latest: Seq(0),
             unread: true,
             reading: false,
-        });
+            retiring: false,
+        };
+        let free = self.free.pop().and_then(|id| Some((id, self.organizations.get_mut(id)?)));
+        if let Some((id, place)) = free {
+            // It may still stand among the turns.
+            *place = Organization { has_turn: place.has_turn, ..organization };
+            self.names.insert(Arc::clone(name), id);
+        } else {
+            self.names.insert(Arc::clone(name), self.organizations.len());
+            self.organizations.push(organization);
+        }
+    }
+
+    /// Lets go of an organization as soon as nothing of it is held, in flight or still to be read, and no pause is left: a
+    /// pause ends at its time, not before. That it is suspended does not keep it, because nobody is left to probe. What is
+    /// offered for it until then is worked; if it is served again, it stays.
+    pub fn retire(&mut self, name: &str) {
+        let Some(&id) = self.names.get(name) else { return };
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        org.retiring = true;
+        self.let_go(id);
+    }
+
+    fn let_go(&mut self, id: usize) {
+        let Some(org) = self.organizations.get_mut(id) else { return };
+        if !org.retiring || !org.is_idle() {
+            return;
+        }
+        // What is left in its place asks for nothing: no lane, nothing to read, no gate to tell of. Timers that are still
+        // to come find no lane, or wake an organization that has nothing to wake for.
+        (org.retiring, org.suspension) = (false, None);
+        self.names.remove(&org.name);
+        self.free.push(id);
     }
 
     /// Offers a freshly committed envelope. It is taken if its organization is up to date and has room; otherwise only
@@ -267,6 +307,7 @@ impl<T> Scheduler<T> {
         org.ready.retain(|key| *key != lane);
         if held.items.is_empty() {
             org.lanes.remove(&lane);
+            self.let_go(id);
         } else {
             self.arm(id, lane, now);
         }
@@ -319,6 +360,7 @@ impl<T> Scheduler<T> {
             }
             self.take(id, item, now);
         }
+        self.let_go(id);
     }
 
     /// Notes that a read failed; it is asked for again.
@@ -419,6 +461,7 @@ impl<T> Scheduler<T> {
             self.arm(id, key, now);
         }
         self.give_turn(id);
+        self.let_go(id);
     }
 
     /// Lets pass what has become due.
@@ -433,6 +476,7 @@ impl<T> Scheduler<T> {
             } else if let Some(org) = self.organizations.get_mut(id) {
                 org.wake(now);
                 self.give_turn(id);
+                self.let_go(id);
             }
         }
     }
@@ -462,6 +506,15 @@ impl<T> Organization<T> {
 
     fn is_behind(&self) -> bool {
         self.unread || self.latest > self.taken
+    }
+
+    /// Whether nothing of it is left to do.
+    fn is_idle(&self) -> bool {
+        self.lanes.is_empty()
+            && self.in_flight == 0
+            && !self.reading
+            && !self.is_behind()
+            && self.paused.is_none()
     }
 
     /// Whether a read is worth its while: half a window at a time, unless what is held keeps all others waiting.

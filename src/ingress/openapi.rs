@@ -64,12 +64,21 @@ fn operation(path: &str, purpose: Purpose, method: &Method, config: &Config) -> 
         "responses": responses(purpose, method, config),
     });
     let Some(route) = route(purpose) else { return with_path_parameter(operation, purpose) };
-    let parameters = vec![json!({
+    let mut parameters = vec![json!({
         "name": "Content-Encoding",
         "in": "header",
         "description": "How the body is packed; limits count its unpacked bytes.",
         "schema": { "type": "string", "enum": ENCODINGS },
     })];
+    if config.partner_mode {
+        parameters.push(json!({
+            "name": "X-Segment-Settings",
+            "in": "header",
+            "description": "Base64 of a JSON object with a partner organization's `orgToken` and options. It is looked at \
+                            only if no source key and no path says whose the request is.",
+            "schema": { "type": "string" },
+        }));
+    }
     let operation = with_path_parameter(with(operation, "parameters", parameters.into()), purpose);
     let operation = with(operation, "requestBody", request_body(purpose));
     with(operation, "security", security(route, config))
@@ -172,10 +181,15 @@ fn request_body(purpose: Purpose) -> Value {
 }
 
 fn security_schemes(config: &Config) -> Value {
+    let user = if config.partner_mode {
+        "The source key, or a partner's organization token,"
+    } else {
+        "The source key"
+    };
     let schemes = json!({
         "sourceKeyAsUser": {
             "type": "http", "scheme": "basic",
-            "description": "The source key is the user name; the password is not looked at.",
+            "description": format!("{user} is the user name; the password is not looked at."),
         },
         "sourceKeyAsToken": { "type": "http", "scheme": "bearer", "description": "The source key." },
         "signature": {

@@ -14,7 +14,7 @@ use super::authenticate::{self, Unauthenticated};
 use super::failures::Peer;
 use super::probe::Phase;
 use super::reply::{self, Finding, Refusal, Rejected, Taken, Warned};
-use super::{Ingress, body, cors};
+use super::{Ingress, body, cors, partner};
 use crate::organization::Organization;
 use crate::queue::{Appended, DedupKey, NewEnvelope};
 use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
@@ -150,6 +150,13 @@ async fn keep(
     let appended = if found.envelopes.is_empty() {
         Appended { accepted: 0, duplicates: 0 }
     } else {
+        partner::admit(
+            &found.organization,
+            found.envelopes.len(),
+            &ingress.organizations,
+            &ingress.queue,
+            &ingress.config,
+        )?;
         let patience = ingress.config.deadline.0.saturating_sub(began.elapsed());
         ingress.queue.append(found.envelopes, patience).await.map_err(Refusal::Queue)?
     };
@@ -165,7 +172,7 @@ async fn keep(
 fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<Found, Refusal> {
     let Ingress { config, organizations, .. } = ingress;
     let path = entry.organization.as_deref();
-    let shown = authenticate::by_head(&head.headers, &config.key_header, path, organizations);
+    let shown = authenticate::by_head(&head.headers, config, path, organizations);
     let form = (entry.route == Route::Webhook)
         .then(|| segment::form_body(body, body::declared_form(&head.headers)))
         .flatten();
@@ -175,7 +182,8 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     // on the tracking routes.
     let unsigned = form.is_some() && authenticate::is_by_key(&head.headers, &config.key_header, &shown);
     let asked_as = if unsigned { Route::Tracking } else { entry.route };
-    let organization = authenticate::prove(shown, &head.headers, asked_as, body, &request, organizations)?;
+    let signed = authenticate::Signed { headers: &head.headers, route: asked_as, body };
+    let organization = authenticate::prove(shown, &signed, &request, config, organizations)?;
     // Not before: who asks without a key learns nothing about the organization.
     cors::check(&head.headers, &organization)?;
     if authenticate::contradicts(request.write_key.as_deref(), &organization, organizations) {
@@ -186,7 +194,10 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
         );
     }
 
-    let surroundings = Surroundings { kind: entry.kind, ..request.surroundings.clone() };
+    // A partner's events carry what delivery must know of it.
+    let settings = organization.settings.as_deref().map(serde_json::from_str::<&RawValue>).transpose();
+    let settings = settings.expect("BUG: an organization's settings are JSON of our own");
+    let surroundings = Surroundings { kind: entry.kind, settings, ..request.surroundings.clone() };
     let intake = Intake {
         organization: Arc::from(organization.name.as_str()),
         route: entry.route,

@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::Config;
 use super::authenticate::Unauthenticated;
 use super::cors::Withheld;
+use super::partner::Held;
 use crate::queue::{AppendError, Appended};
 use crate::segment::{Malformed, Rejection, RejectionCode, Route};
 
@@ -55,6 +56,8 @@ pub(super) enum Refusal {
         /// The route it came by.
         route: Route,
     },
+    /// It is a partner's, and partners have no more room in the queue.
+    Held(Held),
     /// The queue did not take it.
     Queue(AppendError),
     /// The body did not arrive in time.
@@ -195,6 +198,9 @@ impl Refusal {
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Malformed(malformed) => (malformed_status(malformed), malformed.code()),
             Self::Event { finding, route } => (finding_status(finding, *route), finding.code()),
+            Self::Held(Held::Events) => (StatusCode::TOO_MANY_REQUESTS, "partner_events_waiting"),
+            Self::Held(Held::Partners) => (StatusCode::TOO_MANY_REQUESTS, "too_many_partners"),
+            Self::Held(Held::Disk) => (StatusCode::TOO_MANY_REQUESTS, "partner_disk_full"),
             Self::Queue(AppendError::Full) => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             Self::Queue(AppendError::Busy) => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
             Self::Queue(AppendError::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "queue_unavailable"),
@@ -229,6 +235,9 @@ impl Refusal {
                 limit: config.max_events,
             }),
             refused(Finding::TooLarge { limit: config.max_event.as_u64() }),
+            Self::Held(Held::Events),
+            Self::Held(Held::Partners),
+            Self::Held(Held::Disk),
             Self::Queue(AppendError::Full),
             Self::Queue(AppendError::Busy),
             Self::Queue(AppendError::Unavailable),
@@ -263,9 +272,8 @@ impl Refusal {
             Self::TooLarge { limit } => format!("The request is larger than {limit} bytes after unpacking."),
             Self::Malformed(malformed) => sentence(&malformed.to_string()),
             Self::Event { finding, .. } => finding.message(),
-            Self::Queue(error) => {
-                format!("{} Nothing was kept; send it again.", sentence(&error.to_string()))
-            }
+            Self::Held(held) => kept_nothing(&held.to_string()),
+            Self::Queue(error) => kept_nothing(&error.to_string()),
             Self::TooSlow => "The body did not arrive in time. Nothing was kept; send it again.".to_owned(),
             Self::Draining => "The service is restarting. Nothing was kept; send it again.".to_owned(),
         }
@@ -289,6 +297,10 @@ fn finding_status(finding: &Finding, route: Route) -> StatusCode {
         }
         (Finding::Rule(_), Route::Webhook | Route::Tracking) => StatusCode::BAD_REQUEST,
     }
+}
+
+fn kept_nothing(words: &str) -> String {
+    format!("{} Nothing was kept; send it again.", sentence(words))
 }
 
 /// An error's words as a sentence.
@@ -396,7 +408,7 @@ mod tests {
     /// A new refusal does not compile here until it has a number, and then fails until it stands in `every`.
     #[test]
     fn every_refusal_is_in_the_table() {
-        const COUNT: usize = 19;
+        const COUNT: usize = 22;
         let number = |refusal: &Refusal| match refusal {
             Refusal::UnknownPath => 0,
             Refusal::Method => 1,
@@ -417,6 +429,9 @@ mod tests {
             Refusal::Draining => 16,
             Refusal::TooManyFailures { .. } => 17,
             Refusal::Origin => 18,
+            Refusal::Held(Held::Events) => 19,
+            Refusal::Held(Held::Partners) => 20,
+            Refusal::Held(Held::Disk) => 21,
         };
         for route in [Route::Webhook, Route::Tracking] {
             let every = Refusal::every(route, &Config::default());

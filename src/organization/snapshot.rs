@@ -1,10 +1,10 @@
 //! The snapshot: every organization, findable by name and by source key.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Config, Defaults, Organization};
+use super::{Config, Defaults, Organization, Partner, ProfileName};
 use crate::secret::{KeyHash, Secret};
 use crate::translate::{Layer, Mapping, Mistake, Options, Profile};
 use crate::wigzo::Address;
@@ -19,13 +19,27 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Every organization of one configuration. It never changes: a reload builds another one.
+/// Every organization of one configuration. It never changes: a reload builds another one. (What it says of partners
+/// does not change either; that it remembers them saves the work of making them again.)
 #[derive(Debug, Default)]
 pub struct Organizations {
     by_name: BTreeMap<String, Arc<Organization>>,
     by_source_key: HashMap<KeyHash, Arc<Organization>>,
+    org_tokens: HashSet<KeyHash>,
     most_shared_secrets: usize,
+    defaults: Defaults,
+    tables: Tables,
+    /// Partners by their stored form.
+    partners: Mutex<HashMap<KeyHash, Arc<Organization>>>,
+    /// The names of partners whose calls Wigzo has taken.
+    proven: Mutex<HashSet<Arc<str>>>,
 }
+
+/// Partners that are kept ready. Past it all are let go, and those that are needed made again.
+const MAX_PARTNERS: usize = 1_024;
+
+/// Proven partners that are remembered. Strangers do not get here; past it all are forgotten and soon proven anew.
+const MAX_PROVEN: usize = 100_000;
 
 impl Organizations {
     /// Builds the snapshot. Files have been read: what their `*_file` keys name stands in the keys beside them.
@@ -33,12 +47,19 @@ impl Organizations {
     /// # Errors
     /// Every problem of every organization.
     pub fn build(defaults: &Defaults, configs: &BTreeMap<String, Config>) -> Result<Self, Vec<Problem>> {
-        let mut built = Self::default();
+        let tables = Tables::new(&defaults.mapping);
+        let mut built = Self { defaults: defaults.clone(), tables, ..Self::default() };
         let mut problems = Problems::default();
-        let mut tables = Tables { defaults, built: HashMap::new() };
+        // Partners may be all that comes, and they come later.
+        if let Err((layer, mistakes)) = built.tables.table_of(&defaults.profile, &Mapping::default()) {
+            problems.add_mistakes(layer, "", mistakes);
+        }
         for (name, config) in configs {
-            let Some(organization) = one(name, config, &mut tables, &mut problems) else { continue };
+            let Some(organization) = one(name, config, defaults, &built.tables, &mut problems) else {
+                continue;
+            };
             built.most_shared_secrets = built.most_shared_secrets.max(organization.shared_secrets.len());
+            built.org_tokens.insert(KeyHash::of(&organization.translation.namespace));
             built.by_name.insert(name.clone(), Arc::new(organization));
         }
         built.distribute_source_keys(configs, &mut problems);
@@ -80,7 +101,59 @@ impl Organizations {
         self.by_source_key.get(&KeyHash::of(key))
     }
 
-    /// Every organization, by name.
+    /// Whether a configured organization has this organization token.
+    pub fn has_org_token(&self, token: &Secret) -> bool {
+        self.org_tokens.contains(&KeyHash::of(token.expose()))
+    }
+
+    /// The partner with this stored form ([`Partner::to_stored`]), as `[organization_defaults]` and its own choices make
+    /// it; `None` if the text is no such form, or if the changes in the defaults do not fit the profile of its choice.
+    pub fn partner(&self, stored: &str) -> Option<Arc<Organization>> {
+        let hash = KeyHash::of(stored);
+        if let Some(known) = lock(&self.partners).get(&hash) {
+            return Some(Arc::clone(known));
+        }
+        let partner = Partner::from_stored(stored)?;
+        let name = partner.name();
+        let token = partner.org_token().clone();
+        let config = partner.config();
+        let chosen = config.profile.as_ref().unwrap_or(&self.defaults.profile);
+        let profile = self.tables.table_of(chosen, &config.mapping).ok()?;
+        let organization = Organization {
+            settings: Some(stored.into()),
+            ..assemble(&name, &token, profile, &config, &self.defaults)
+        };
+        let organization = Arc::new(organization);
+        let mut partners = lock(&self.partners);
+        if partners.len() >= MAX_PARTNERS {
+            partners.clear();
+        }
+        partners.insert(hash, Arc::clone(&organization));
+        Some(organization)
+    }
+
+    /// Remembers that Wigzo has taken a call of this partner: its token is no invention.
+    pub fn note_proven_partner(&self, name: &Arc<str>) {
+        let mut proven = lock(&self.proven);
+        if !proven.contains(name) {
+            if proven.len() >= MAX_PROVEN {
+                proven.clear();
+            }
+            proven.insert(Arc::clone(name));
+        }
+    }
+
+    /// Whether Wigzo has taken a call of this partner since the start.
+    pub fn is_proven_partner(&self, name: &str) -> bool {
+        lock(&self.proven).contains(name)
+    }
+
+    /// How many calls a partner may have open at one time.
+    pub fn partner_max_in_flight(&self) -> usize {
+        self.defaults.max_in_flight
+    }
+
+    /// Every configured organization, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Organization>> {
         self.by_name.values()
     }
@@ -90,7 +163,7 @@ impl Organizations {
         self.most_shared_secrets
     }
 
-    /// How many organizations there are.
+    /// How many are configured.
     pub fn len(&self) -> usize {
         self.by_name.len()
     }
@@ -99,6 +172,11 @@ impl Organizations {
     pub fn is_empty(&self) -> bool {
         self.by_name.is_empty()
     }
+}
+
+/// Both sets are whole between any two statements, so a panic elsewhere cannot have left one half done.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The findings so far.
@@ -112,11 +190,14 @@ impl Problems {
         self.0.push(Problem { key, message: message.to_string() });
     }
 
-    /// Mistakes in the changes to a profile. Those of the defaults may be found again in another profile.
-    fn add_mistakes(&mut self, section: &str, mistakes: Vec<Mistake>) {
+    /// Mistakes in the changes to a profile. Those of the defaults are found again for every organization.
+    fn add_mistakes(&mut self, layer: Layer, organization: &str, mistakes: Vec<Mistake>) {
         for mistake in mistakes {
-            let key = format!("{section}.{}", mistake.key());
-            let problem = Problem { key, message: mistake.message };
+            let section = match layer {
+                Layer::Profile | Layer::Organization => format!("organizations.{organization}"),
+                Layer::Defaults => "organization_defaults".to_owned(),
+            };
+            let problem = Problem { key: format!("{section}.{}", mistake.key()), message: mistake.message };
             if !self.0.contains(&problem) {
                 self.0.push(problem);
             }
@@ -124,27 +205,32 @@ impl Problems {
     }
 }
 
-/// The translation tables. Organizations that change nothing share one.
-struct Tables<'d> {
-    defaults: &'d Defaults,
-    /// The built-in profiles with the changes of the defaults, as far as they were asked for; `None` after a problem.
-    built: HashMap<String, Option<Arc<Profile>>>,
+/// The built-in profiles with the changes of `[organization_defaults]`. Organizations that change nothing share one.
+#[derive(Debug)]
+struct Tables(HashMap<&'static str, Result<Arc<Profile>, Vec<Mistake>>>);
+
+impl Tables {
+    fn new(changes: &Mapping) -> Self {
+        let builtin = |name: &&'static str| Some((*name, Profile::builtin(name)?));
+        let changed = |(name, profile)| (name, changed(profile, changes, Layer::Defaults));
+        Self(Profile::BUILTIN.iter().filter_map(builtin).map(changed).collect())
+    }
+
+    /// A profile with the changes of the defaults, and an organization's own over those; or what does not fit in which.
+    fn table_of(
+        &self,
+        profile: &ProfileName,
+        changes: &Mapping,
+    ) -> Result<Arc<Profile>, (Layer, Vec<Mistake>)> {
+        let base = self.0.get(profile.as_str()).expect("BUG: a profile's name is a built-in one's");
+        let base = base.as_ref().map_err(|mistakes| (Layer::Defaults, mistakes.clone()))?;
+        changed(base, changes, Layer::Organization).map_err(|mistakes| (Layer::Organization, mistakes))
+    }
 }
 
-impl Tables<'_> {
-    /// An organization's table: the profile with the changes of the defaults, and its own over those.
-    fn table_of(&mut self, name: &str, config: &Config, problems: &mut Problems) -> Option<Arc<Profile>> {
-        let chosen = config.profile.as_ref().unwrap_or(&self.defaults.profile);
-        let Some(builtin) = Profile::builtin(chosen.as_str()) else {
-            problems.add(name, "profile", super::UnknownProfile);
-            return None;
-        };
-        let base = self.built.entry(chosen.as_str().to_owned()).or_insert_with(|| {
-            let changed = changed(builtin, &self.defaults.mapping, Layer::Defaults);
-            changed.map_err(|mistakes| problems.add_mistakes("organization_defaults", mistakes)).ok()
-        });
-        let changed = changed(base.as_ref()?, &config.mapping, Layer::Organization);
-        changed.map_err(|mistakes| problems.add_mistakes(&format!("organizations.{name}"), mistakes)).ok()
+impl Default for Tables {
+    fn default() -> Self {
+        Self::new(&Mapping::default())
     }
 }
 
@@ -160,10 +246,10 @@ fn changed(profile: &Arc<Profile>, changes: &Mapping, layer: Layer) -> Result<Ar
 fn one(
     name: &str,
     config: &Config,
-    tables: &mut Tables<'_>,
+    defaults: &Defaults,
+    tables: &Tables,
     problems: &mut Problems,
 ) -> Option<Organization> {
-    let defaults = tables.defaults;
     let before = problems.0.len();
     if !is_name(name) {
         problems.add(
@@ -180,13 +266,28 @@ fn one(
             problems.add(name, &format!("shared_secrets[{index}]"), "a shared secret must not be empty");
         }
     }
-    let profile = tables.table_of(name, config, problems);
+    let chosen = config.profile.as_ref().unwrap_or(&defaults.profile);
+    let profile = tables
+        .table_of(chosen, &config.mapping)
+        .map_err(|(layer, mistakes)| problems.add_mistakes(layer, name, mistakes))
+        .ok();
     let (Some(org_token), Some(profile)) = (org_token, profile) else { return None };
     if problems.0.len() > before {
         return None;
     }
+    Some(assemble(name, org_token, profile, config, defaults))
+}
+
+/// An organization of parts that have been found good.
+fn assemble(
+    name: &str,
+    org_token: &Secret,
+    profile: Arc<Profile>,
+    config: &Config,
+    defaults: &Defaults,
+) -> Organization {
     let base = config.base_url.as_ref().unwrap_or(&defaults.base_url).url().clone();
-    Some(Organization {
+    Organization {
         name: name.to_owned(),
         address: Address::new(base, org_token.inner(), config.token.as_ref().map(Secret::inner)),
         profile,
@@ -201,7 +302,8 @@ fn one(
         cors_origins: config.cors_origins.as_ref().unwrap_or(&defaults.cors_origins).clone(),
         max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
         source_keys: !config.source_keys.is_empty(),
-    })
+        settings: None,
+    }
 }
 
 /// `[a-z0-9][a-z0-9_-]{0,62}`: a name is also a path segment, a label and part of an environment variable.
@@ -212,7 +314,7 @@ fn is_name(name: &str) -> bool {
         && name.bytes().all(|b| plain(b) || b == b'-' || b == b'_')
 }
 
-/// The organization token, if it is there and looks like one (wigzo.md 1.2; no tighter than Wigzo's own check).
+/// The organization token, if it is there and looks like one.
 fn org_token<'a>(name: &str, config: &'a Config, problems: &mut Problems) -> Option<&'a Secret> {
     let Some(token) = &config.org_token else {
         match config.org_token_file {
@@ -226,13 +328,17 @@ fn org_token<'a>(name: &str, config: &'a Config, problems: &mut Problems) -> Opt
         return None;
     };
     let text = token.expose();
-    let fits = (10..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if !fits {
+    if !is_org_token(text) {
         problems.add(name, "org_token", "an organization token is 10 to 64 letters, digits, `-` and `_`");
         return None;
     }
     Some(token)
+}
+
+/// Whether a text looks like an organization token (wigzo.md 1.2; no tighter than Wigzo's own check).
+pub(super) fn is_org_token(text: &str) -> bool {
+    (10..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
 /// Wigzo publishes no format for the second token, so only what cannot be one is refused.
@@ -361,6 +467,71 @@ mod tests {
                     .to_owned(),
             ]
         );
+    }
+
+    #[test]
+    fn a_partner_is_made_of_the_defaults_and_its_own_choices() {
+        let defaults: Defaults =
+            toml::from_str("link_anonymous = false\nmax_in_flight = 8\nidentity = \"anonymous_first\"")
+                .unwrap();
+        let built =
+            Organizations::build(&defaults, &configs(&format!("[acme]\norg_token = \"{TOKEN}\""))).unwrap();
+        let stored = r#"{"orgToken":"partner-org-token","identity":"raw"}"#;
+        let partner = built.partner(stored).unwrap();
+        assert_eq!(partner.translation.identity, crate::translate::Identity::Raw);
+        assert!(!partner.profile.switches().link_anonymous && !partner.open && !partner.has_source_keys());
+        assert_eq!((partner.max_in_flight, built.partner_max_in_flight()), (8, 8));
+        assert_eq!(partner.translation.namespace, "partner-org-token");
+        assert_eq!(partner.settings.as_deref(), Some(stored));
+        assert!(Arc::ptr_eq(&partner, &built.partner(stored).unwrap()), "made once");
+        let other = built.partner(r#"{"orgToken":"partner-org-token"}"#).unwrap();
+        assert_eq!(other.translation.identity, crate::translate::Identity::AnonymousFirst);
+        assert_eq!(other.name, partner.name, "the token is the organization");
+        assert!(built.partner("{}").is_none());
+        assert!(built.by_name(&partner.name).is_none() && built.len() == 1, "nothing is registered");
+        assert!(
+            built.has_org_token(&Secret::new(TOKEN))
+                && !built.has_org_token(&Secret::new("partner-org-token"))
+        );
+    }
+
+    /// A change of the defaults may fit one profile and not another: it is told if anybody uses that one.
+    #[test]
+    fn changes_that_do_not_fit_a_profile_are_told_to_those_who_use_it() {
+        let defaults: Defaults =
+            toml::from_str("[events.\"Order Completed\"]\ndrop = [\"coupons\"]").unwrap();
+        let acme = |profile| configs(&format!("[acme]\norg_token = \"{TOKEN}\"\nprofile = \"{profile}\""));
+        let built = Organizations::build(&defaults, &acme("guide")).unwrap();
+        assert!(built.partner(r#"{"orgToken":"partner-org-token"}"#).is_some());
+        assert!(built.partner(r#"{"orgToken":"partner-org-token","profile":"classic"}"#).is_none());
+        let problems = Organizations::build(&defaults, &acme("classic")).unwrap_err();
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["organization_defaults.events.Order Completed.drop"]);
+        let defaults: Defaults = toml::from_str("[page]\ncalls = [{}]").unwrap();
+        assert_eq!(Organizations::build(&defaults, &BTreeMap::new()).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn organizations_without_changes_share_one_table() {
+        let configs = configs(&format!(
+            "[a]\norg_token = \"{TOKEN}\"\n[b]\norg_token = \"{TOKEN}\"\n[c]\norg_token = \"{TOKEN}\"\nsource = \"app\""
+        ));
+        let built = Organizations::build(&Defaults::default(), &configs).unwrap();
+        let table = |name| &built.by_name(name).unwrap().profile;
+        assert!(Arc::ptr_eq(table("a"), table("b")) && !Arc::ptr_eq(table("a"), table("c")));
+    }
+
+    #[test]
+    fn strangers_do_not_fill_the_memory() {
+        let built = Organizations::default();
+        for number in 0..5_000 {
+            built.partner(&format!(r#"{{"orgToken":"made-up-{number:04}"}}"#)).unwrap();
+            assert!(lock(&built.partners).len() <= MAX_PARTNERS);
+        }
+        let name: Arc<str> = Arc::from("partner.1");
+        assert!(!built.is_proven_partner(&name));
+        built.note_proven_partner(&name);
+        assert!(built.is_proven_partner(&name));
     }
 
     #[test]

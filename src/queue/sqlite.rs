@@ -259,6 +259,10 @@ impl Engine for Sqlite {
         self.shared.stats().clone()
     }
 
+    fn look(&self, look: &mut dyn FnMut(&Stats)) {
+        look(&self.shared.stats());
+    }
+
     fn fresh(&self) -> &Fresh {
         &self.shared.fresh
     }

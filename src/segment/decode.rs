@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, V
 use serde_json::value::RawValue;
 
 use super::Kind;
-use super::value::{JsonType, members_of, string_of};
+use super::value::{JsonType, members_of, string_of, with_member};
 
 /// Which of the four accepted shapes a body has (segment.md 0, rule 1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,8 @@ pub struct Surroundings<'a> {
     pub integrations: Option<&'a RawValue>,
     /// The envelope's `sentAt`, as text.
     pub sent_at: Option<Cow<'a, str>>,
+    /// What the sender's settings say, in a form that is the ingress's affair. It may hold a token.
+    pub settings: Option<&'a RawValue>,
 }
 
 impl<'a> Surroundings<'a> {
@@ -70,6 +72,7 @@ impl<'a> Surroundings<'a> {
             self.sent_at
                 .as_deref()
                 .map(|sent_at| format!(r#""sentAt":{}"#, serde_json::Value::from(sent_at))),
+            self.settings.map(|settings| format!(r#""{SETTINGS}":{}"#, settings.get())),
         ];
         let members = members.into_iter().flatten().collect::<Vec<_>>().join(",");
         if members.is_empty() { members } else { format!("{{{members}}}") }
@@ -88,12 +91,22 @@ impl<'a> Surroundings<'a> {
                 "context" => surroundings.context = Some(only_object(member.value)?),
                 "integrations" => surroundings.integrations = Some(only_object(member.value)?),
                 "sentAt" => surroundings.sent_at = Some(string_of(member.value)?),
+                SETTINGS => surroundings.settings = Some(only_object(member.value)?),
                 _ => {}
             }
         }
         Some(surroundings)
     }
+
+    /// The stored form as it may be shown: the token in the settings is replaced by `"***"`.
+    pub fn shown(stored: &RawValue) -> Cow<'_, str> {
+        let hide = |settings| with_member(settings, "orgToken", |_| Cow::Borrowed(r#""***""#));
+        with_member(stored, SETTINGS, hide)
+    }
 }
+
+/// The member that holds the settings.
+const SETTINGS: &str = "settings";
 
 /// Why a whole body cannot be taken: nothing in it is an event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -416,21 +429,34 @@ mod tests {
             context: raw(r#"{"a" : 1.00,"a":"\ud800"}"#),
             integrations: raw(r#"{"All":false}"#),
             sent_at: Some(Cow::Borrowed("\"odd\"\n")),
+            settings: raw(r#"{"orgToken":"hush"}"#),
         };
         let stored = surroundings.to_stored();
-        let expected = r#"{"kind":"track","context":{"a" : 1.00,"a":"\ud800"},"integrations":{"All":false},"sentAt":"\"odd\"\n"}"#;
+        let expected = r#"{"kind":"track","context":{"a" : 1.00,"a":"\ud800"},"integrations":{"All":false},"sentAt":"\"odd\"\n","settings":{"orgToken":"hush"}}"#;
         assert_eq!(stored, expected);
         let back = Surroundings::from_stored(&stored).unwrap();
         assert_eq!(back.to_stored(), stored);
         assert_eq!(back.kind, Some(Kind::Track));
         assert_eq!(back.sent_at.as_deref(), Some("\"odd\"\n"));
+        let shown = Surroundings::shown(raw(expected).unwrap());
+        assert_eq!(shown, expected.replace("hush", "***"));
+        let plain = raw(r#"{"context":{"settings":1,"orgToken":"theirs"},"orgToken":2}"#).unwrap();
+        assert_eq!(Surroundings::shown(plain), plain.get(), "only our own token is hidden");
+        let odd = raw(r#"{"settings":7}"#).unwrap();
+        assert_eq!(Surroundings::shown(odd), odd.get());
 
         assert_eq!(Surroundings::default().to_stored(), "");
         assert_eq!(Surroundings::from_stored("").unwrap().to_stored(), "");
         assert!(Surroundings::from_stored(r#"{"later":1}"#).is_some(), "a newer version's member");
-        for text in
-            ["x", "[]", r#"{"kind":"Track"}"#, r#"{"kind":1}"#, r#"{"context":[]}"#, r#"{"sentAt":1}"#]
-        {
+        for text in [
+            "x",
+            "[]",
+            r#"{"settings":[]}"#,
+            r#"{"kind":"Track"}"#,
+            r#"{"kind":1}"#,
+            r#"{"context":[]}"#,
+            r#"{"sentAt":1}"#,
+        ] {
             assert!(Surroundings::from_stored(text).is_none(), "{text}");
         }
     }

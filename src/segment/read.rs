@@ -629,6 +629,7 @@ mod tests {
             integrations: Some(raw(r#"{"All":false}"#)),
             sent_at: Some(Cow::Borrowed("envelope")),
             kind: None,
+            settings: None,
         };
         let text = of("page", r#""context":{"ip":"203.0.113.9"},"integrations":{"Wigzo":true}"#);
         let event = read(raw(&text), &surroundings).unwrap();

@@ -99,22 +99,32 @@ pub(super) fn members_of(raw: &RawValue) -> Option<Vec<Member<'_>>> {
 /// An event's bytes as they may be shown: a `writeKey` in it, which lets whoever reads it send events, is replaced by
 /// `"***"`. Everything else is as it was.
 pub fn without_key(event: &RawValue) -> Cow<'_, str> {
-    let text = event.get();
-    let keys = members_of(event).into_iter().flatten();
-    let keys = keys.filter(|member| string_of(member.key).as_deref() == Some("writeKey"));
-    let (mut shown, mut copied) = (String::new(), 0);
-    for key in keys {
+    with_member(event, "writeKey", |_| Cow::Borrowed(r#""***""#))
+}
+
+/// An object's text with the value of each member of this name replaced. Everything else is as it was, and so is what is
+/// no object.
+pub(super) fn with_member<'a>(
+    object: &'a RawValue,
+    name: &str,
+    replace: impl Fn(&'a RawValue) -> Cow<'a, str>,
+) -> Cow<'a, str> {
+    let text = object.get();
+    let members = members_of(object).into_iter().flatten();
+    let members = members.filter(|member| string_of(member.key).as_deref() == Some(name));
+    let (mut replaced, mut copied) = (String::new(), 0);
+    for Member { value, .. } in members {
         // The members are slices of the text: where one begins is a matter of counting.
-        let began = key.value.get().as_ptr() as usize - text.as_ptr() as usize;
-        shown.push_str(text.get(copied..began).unwrap_or_default());
-        shown.push_str(r#""***""#);
-        copied = began + key.value.get().len();
+        let began = value.get().as_ptr() as usize - text.as_ptr() as usize;
+        replaced.push_str(text.get(copied..began).unwrap_or_default());
+        replaced.push_str(&replace(value));
+        copied = began + value.get().len();
     }
     if copied == 0 {
         return Cow::Borrowed(text);
     }
-    shown.push_str(text.get(copied..).unwrap_or_default());
-    Cow::Owned(shown)
+    replaced.push_str(text.get(copied..).unwrap_or_default());
+    Cow::Owned(replaced)
 }
 
 /// Whether arrays and objects are nested deeper than `limit` levels (a scalar has none).

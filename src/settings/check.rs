@@ -43,7 +43,7 @@ pub struct Checked {
 
 impl Settings {
     /// Checks what keys mean together and reads the secret files. With `sandbox`, a configuration without any
-    /// organization gets one: `default`, with a made-up token and the sandbox's address (the one that
+    /// organization gets one, unless partner mode needs none: `default`, with a made-up token and the sandbox's address (the one that
     /// [`Settings::redirect_to`] was given, else `sandbox.listen`).
     ///
     /// # Errors
@@ -53,7 +53,7 @@ impl Settings {
         findings.check_ranges();
         let admin_token = findings.admin_token();
         let mut problems = findings.problems;
-        if self.organizations.is_empty() && sandbox {
+        if self.organizations.is_empty() && sandbox && !self.ingress.partner_mode {
             self.organizations.insert("default".to_owned(), self.sandbox_organization());
         }
         let mut findings = Findings { settings: &self, problems: Vec::new() };
@@ -142,6 +142,7 @@ impl Findings<'_> {
             ("delivery.connect_timeout", delivery.connect_timeout),
             ("delivery.timeout", delivery.timeout),
             ("delivery.probe_base", delivery.probe_base),
+            ("delivery.unproven_partner_max_age", delivery.unproven_partner_max_age),
         ] {
             if span.0.is_zero() {
                 self.add(key, "expected a duration longer than nothing, such as \"1s\"");
@@ -183,7 +184,7 @@ impl Findings<'_> {
     /// The organizations, with what their files hold.
     fn organizations(&mut self) -> Option<Organizations> {
         let settings = self.settings;
-        if settings.organizations.is_empty() {
+        if settings.organizations.is_empty() && !settings.ingress.partner_mode {
             self.add("organizations", "there is none; set WIGZO_ORG_TOKEN or add [organizations.NAME]");
             return None;
         }

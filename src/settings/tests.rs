@@ -277,6 +277,23 @@ fn changes_to_a_profile_are_layered() {
     assert_eq!(row.layer(), crate::translate::Layer::Organization);
 }
 
+/// What is printed is a configuration again, and the same one.
+#[test]
+fn changes_to_a_profile_are_printed_as_they_are_read() {
+    let text = "[organization_defaults]\nidentify_fields = [\"email\"]\nsource = \"app\"\n\
+        [organization_defaults.page]\ncalls = []\n\
+        [organizations.acme]\norg_token_file = \"org\"\nevent_names = \"snake\"\n\
+        [organizations.acme.otherwise]\nkeep = [\"a\"]\n\
+        [organizations.acme.events.\"A.b [C]\"]\nalso = [\"D\"]\nset = { \"e f\" = 1.5 }\n\
+        calls = [{ event = \"x\", when = { \"properties.a\" = [1, true, \"b\"] } }, { endpoint = \"shipment\", status = \"s\" }]\n";
+    let settings = Bench::new().file("a.toml", text).settings();
+    let printed = print_config(&settings);
+    let again = Bench::new().file("b.toml", &printed).settings();
+    assert_eq!(again.organizations["acme"].mapping, settings.organizations["acme"].mapping);
+    assert_eq!(again.organization_defaults.mapping, settings.organization_defaults.mapping);
+    assert_eq!(print_config(&again), printed);
+}
+
 #[test]
 fn a_profile_that_is_not_built_in_is_refused_with_those_that_are() {
     let messages = Bench::new().file("a.toml", "[organization_defaults]\nprofile = \"gide\"").messages();
@@ -432,6 +449,10 @@ fn contradictions_are_refused() {
         Bench::new().messages(),
         ["organizations: there is none; set WIGZO_ORG_TOKEN or add [organizations.NAME]"]
     );
+    let partners = Bench::new().var("WIGZO__INGRESS__PARTNER_MODE", "true");
+    assert_eq!(partners.messages(), [""; 0], "partners need no configuration");
+    let hasty = partners.var("WIGZO__DELIVERY__UNPROVEN_PARTNER_MAX_AGE", "0s");
+    assert_eq!(hasty.messages().len(), 1, "nothing would be delivered");
 }
 
 #[test]

@@ -60,6 +60,14 @@ async fn a_good_configuration_is_said_to_be_good() {
         let good = "The configuration is good: 1 organization(s).\n";
         assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), good, ""), "{arguments:?}");
     }
+    let said = bench.run(&["check"], &[("WIGZO__INGRESS__PARTNER_MODE", "true")]).await;
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(
+        said.out.starts_with("The configuration is good: 0 organization(s).\nPartner mode is on"),
+        "{}",
+        said.out
+    );
+    assert!(said.out.contains("Anybody who knows one can send in its name"), "{}", said.out);
     assert_eq!(std::fs::read_dir(bench.0.path()).unwrap().count(), 0, "a check leaves nothing behind");
 }
 

@@ -26,6 +26,7 @@ mod first_event;
 mod form;
 mod limits;
 mod openapi;
+mod partner;
 mod pixel;
 mod probes;
 mod profiles;

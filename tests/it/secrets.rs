@@ -2,6 +2,8 @@
 //! metrics, however bad the day and however much is logged.
 
 use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::service::{Reply, Service};
@@ -201,6 +203,78 @@ async fn a_noisy_day_tells_no_secrets() {
     for record in shown {
         for canary in SECRETS.iter().chain(&["canary%2Fsecond", "canary/second", r"canary\/second"]) {
             assert!(!record.contains(canary), "a record tells {canary}: {record}");
+        }
+    }
+}
+
+/// A partner's token comes with every request and lies beside every event.
+#[tokio::test]
+async fn a_partners_token_is_told_nowhere() {
+    const PARTNER: &str = "canary-partner-token-4717";
+    const OTHER: &str = "canary-other-token-4718";
+    let config = "[ingress]\npartner_mode = true\nkey_header = \"x-source-key\"\nunproven_partners = 1\n\
+        partner_waiting_events = 8\n[delivery]\nprobe_base = \"50ms\"\nprobe_cap = \"100ms\"\n\
+        [delivery.retry]\nbase = \"10ms\"\ncap = \"50ms\"\nsoft_failures = 1\n\
+        [organizations.acme]\norg_token = \"canary-acme-token-4719\"\nsource_keys = [\"canary-source-key\"]";
+    let service = Service::sandbox().config(config).env("WIGZO__TELEMETRY__LOG", "trace").start().await;
+    let echo = json!({ "message": format!("{PARTNER} ?org_token={PARTNER}") }).to_string();
+    let faults = json!([
+        { "event_name": "Refused", "status": 400, "body": echo },
+        { "event_name": "Soft", "status": 200, "body": json!({ "status": "error", "message": PARTNER }).to_string() },
+        { "event_name": "Suspended", "status": 401, "body": echo },
+    ]);
+    service.faults(&faults).await;
+    let mut noise = Noise { service, said: Vec::new() };
+    let settings = |json: &Value| STANDARD.encode(json.to_string());
+    let token = json!({ "OrgToken": PARTNER, "identity": "raw", "canary-setting": OTHER });
+    for (user, settings, event, status) in [
+        (PARTNER, settings(&token), track("1", "Refused"), 200),
+        (PARTNER, settings(&token), track("2", "Soft"), 200),
+        (PARTNER, settings(&json!({ "canary-setting": OTHER })), track("3", "Taken"), 200),
+        ("", settings(&token), track("4", "Taken"), 200),
+        (PARTNER, settings(&token), track("5", "Suspended"), 200),
+        (PARTNER, settings(&json!({ "orgToken": OTHER })), track("6", "Taken"), 401),
+        (PARTNER, settings(&json!({ "orgToken": PARTNER, "identity": OTHER })), track("7", "Taken"), 401),
+        (PARTNER, PARTNER.to_owned(), track("8", "Taken"), 401),
+        ("canary-acme-token-4719", settings(&json!({})), track("9", "Taken"), 401),
+        (PARTNER, settings(&token), json!({ "type": "track", "userId": USER_ID }), 400),
+    ] {
+        let request = noise.service.client().post(format!("{}/webhook", noise.service.public));
+        let request = request.basic_auth(user, Some("")).header("x-segment-settings", settings);
+        let reply = noise.send(request.body(event.to_string())).await;
+        assert_eq!(reply.status, status, "{event} {reply:?}");
+    }
+    noise.service.until("/api/stats", |stats| stats["waiting_total"] == 1).await;
+    noise.service.until("/api/events/5", |record| record["state"] == "retrying").await;
+    // So much waits that one more is refused.
+    let many = (0..8).map(|number| track(&format!("many-{number}"), "Taken")).collect::<Value>();
+    let request = noise.service.client().post(format!("{}/webhook", noise.service.public));
+    let refused = noise.send(request.basic_auth(PARTNER, Some("")).body(many.to_string())).await;
+    assert_eq!((refused.status, &refused.json()["code"]), (429, &json!("partner_events_waiting")));
+
+    let mut texts = vec![("the openapi document", noise.service.get("/openapi.json").await.body)];
+    for path in ["/metrics", "/api/stats", "/api/events"] {
+        texts.push((path, noise.service.private(path).await.body));
+    }
+    for number in 1..=5 {
+        let record = noise.service.private(&format!("/api/events/{number}")).await;
+        assert_eq!(record.json()["surroundings"]["settings"]["orgToken"], "***", "{record:?}");
+        assert!(record.json()["organization"].as_str().unwrap().starts_with("partner."), "{record:?}");
+        texts.push(("a record", record.body));
+    }
+    let Noise { mut service, said } = noise;
+    service.signal("INT");
+    assert_eq!(service.ended().await.code(), Some(0));
+    let log = service.log();
+    assert!(log.contains("TRACE") && log.contains("\"partner."), "nothing was traced");
+    texts.push(("the log", log));
+    texts.extend(said.into_iter().map(|reply| ("a reply", reply)));
+    let secrets =
+        [PARTNER, OTHER, "canary-acme-token"].map(|secret| [secret.to_owned(), STANDARD.encode(secret)]);
+    for (what, text) in texts {
+        for canary in secrets.iter().flatten() {
+            let line = text.lines().find(|line| line.contains(canary.as_str()));
+            assert!(line.is_none(), "{what} tells {canary}: {line:?}");
         }
     }
 }

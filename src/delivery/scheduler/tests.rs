@@ -215,6 +215,62 @@ fn unknown_organizations_are_left_in_the_queue() {
 // === pauses ===
 
 #[test]
+fn an_organization_that_is_retired_is_let_go_when_nothing_of_it_is_left() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 10), ("guest", 10)]);
+    let is_known = |desk: &Desk| desk.scheduler.names.contains_key("guest");
+    desk.offer("guest", 1, "asha");
+    desk.scheduler.retire("guest");
+    desk.scheduler.retire("nobody");
+    assert_eq!(desk.start(), [1], "what is held is worked");
+    desk.again(1, "asha", at(10), Health::Unknown);
+    assert!(is_known(&desk), "it waits for another try");
+    desk.now = at(10);
+    assert_eq!(desk.start(), [1]);
+    desk.offer("guest", 2, "ravi");
+    desk.end(1, Health::Pause(at(60)));
+    assert_eq!(desk.start(), NOTHING);
+    desk.now = at(60);
+    assert_eq!(desk.start(), [2], "what is offered until then is worked too");
+    desk.end(2, Health::Pause(at(90)));
+    assert!(is_known(&desk), "a pause ends at its time");
+    desk.scheduler.note("guest", Seq(3));
+    desk.now = at(90);
+    assert_eq!(desk.start(), NOTHING);
+    assert!(is_known(&desk), "something is to be read");
+    desk.read(&[(3, "asha")]);
+    assert_eq!(desk.start(), [3]);
+    desk.end(3, Health::Suspend(at(90)));
+    assert!(!is_known(&desk), "nobody is left to probe");
+    assert_eq!(desk.gate(), Gate::Open);
+    desk.offer("guest", 4, "asha");
+    assert_eq!(desk.start(), NOTHING, "nobody's event stays in the queue");
+
+    // The next one takes its place, and nothing else of it: not its gate, not its numbers, not its timers.
+    desk.scheduler.serve(&Arc::from("other"), 1);
+    assert_eq!(desk.scheduler.organizations.len(), 2);
+    desk.read(&[(4, "asha"), (5, "asha"), (6, "ravi")]);
+    assert_eq!(desk.start(), [4]);
+    desk.now = at(10_000);
+    assert_eq!(desk.start(), NOTHING, "its own limit holds");
+    for (ended, next) in [(4, 6), (6, 5)] {
+        desk.end(ended, Health::Good);
+        assert_eq!(desk.start(), [next]);
+    }
+}
+
+#[test]
+fn an_organization_that_is_served_again_stays() {
+    let mut desk = Desk::new(LIMITS, &[("guest", 10)]);
+    desk.offer("guest", 1, "asha");
+    desk.scheduler.retire("guest");
+    desk.scheduler.serve(&Arc::from("guest"), 10);
+    assert_eq!(desk.start(), [1]);
+    desk.end(1, Health::Good);
+    desk.offer("guest", 2, "asha");
+    assert_eq!(desk.start(), [2]);
+}
+
+#[test]
 fn a_pause_holds_one_organization_until_its_end() {
     let mut desk = Desk::new(LIMITS, &[("acme", 10), ("other", 10)]);
     desk.offer("acme", 1, "ann");

@@ -267,6 +267,7 @@ impl Writer {
             duplicates: self.duplicates,
             waiting: std::mem::take(&mut stats.waiting),
             disk_bytes: self.disk_bytes,
+            disk_limit: self.config.max_disk.as_u64(),
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
             commands: self.commands,
@@ -323,10 +324,8 @@ impl Writer {
         }
         let forgotten = forget::step(&mut self.connection, now, &mut self.totals)?;
         self.forgetting = forgotten.more;
-        if let Some((organization, count)) = forgotten.ended
-            && let Some(waiting) = self.shared.stats().waiting.get_mut(&*organization)
-        {
-            *waiting = waiting.saturating_sub(count);
+        if let Some((organization, count)) = forgotten.ended {
+            count_down(&mut self.shared.stats().waiting, &organization, count);
         }
         Ok(())
     }
@@ -338,8 +337,16 @@ fn count_waiting(waiting: &mut BTreeMap<Arc<str>, u64>, fresh: &[Envelope], ende
         *waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
     }
     for organization in ended {
-        if let Some(count) = waiting.get_mut(organization) {
-            *count = count.saturating_sub(1);
-        }
+        count_down(waiting, organization, 1);
+    }
+}
+
+/// Takes envelopes off an organization's count. One without any is let go: names come and go, and there may be more of
+/// them over time than memory should hold.
+fn count_down(waiting: &mut BTreeMap<Arc<str>, u64>, organization: &str, by: u64) {
+    let Some(count) = waiting.get_mut(organization) else { return };
+    *count = count.saturating_sub(by);
+    if *count == 0 {
+        waiting.remove(organization);
     }
 }

@@ -1,0 +1,299 @@
+//! The scenarios: what is sent, what is looked at, and the tables that come of it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::Run;
+use crate::load::{self, Plan, Sent};
+use crate::program::{Program, Running};
+use crate::stand_in;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// Delivered events per second, one event a request.
+    Single,
+    /// Delivered events per second, 50 events a request.
+    Batch,
+    /// Time until the reply at half of the bare program's load, with a Wigzo that answers at once, after 500 ms, never.
+    Latency,
+    /// Delivered events per second when Wigzo takes 50 ms, 200 ms and 1 s.
+    SlowWigzo,
+    /// 1 000 organizations with skewed traffic, beside one.
+    Organizations,
+    /// A million waiting events: memory, disk, start, and how fast they drain.
+    Backlog,
+}
+
+impl Scenario {
+    const ALL: [Self; 6] =
+        [Self::Single, Self::Batch, Self::Latency, Self::SlowWigzo, Self::Organizations, Self::Backlog];
+}
+
+const PROGRAMS: [Program; 5] =
+    [Program::Ours, Program::Bare, Program::Fastify, Program::Bullmq, Program::Nginx];
+
+/// How long a backlog may take to drain before the round counts as failed.
+const DRAIN: Duration = Duration::from_secs(300);
+
+/// One program in one round.
+struct Figures {
+    /// Delivered events per second, from the first request until the last call was answered.
+    delivered: f64,
+    /// Accepted events per second while load was sent.
+    accepted: f64,
+    /// Microseconds of CPU for each delivered event.
+    cpu: f64,
+    /// Bytes.
+    peak_memory: u64,
+    sent: Sent,
+}
+
+pub async fn run(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
+    machine();
+    let scenarios = if run.scenarios.is_empty() { &Scenario::ALL[..] } else { &run.scenarios };
+    for scenario in scenarios {
+        match scenario {
+            Scenario::Single => throughput(run, 1).await?,
+            Scenario::Batch => throughput(run, 50).await?,
+            Scenario::Latency => latency(run).await?,
+            Scenario::SlowWigzo => slow_wigzo(run).await?,
+            Scenario::Organizations => organizations(run).await?,
+            Scenario::Backlog => backlog(run).await?,
+        }
+    }
+    Ok(())
+}
+
+impl Run {
+    fn wants(&self, program: Program) -> bool {
+        self.programs.is_empty() || self.programs.contains(&program)
+    }
+
+    fn plan(&self, per_request: usize) -> Plan {
+        Plan {
+            connections: self.connections,
+            per_request,
+            lasting: Duration::from_secs(self.seconds),
+            rate: None,
+            events: u64::MAX,
+            organizations: 1,
+        }
+    }
+
+    async fn measure(
+        &self,
+        program: Program,
+        plan: Plan,
+        delay: Duration,
+    ) -> Result<Figures, Box<dyn std::error::Error>> {
+        let stand_in = Running::stand_in(delay)?;
+        let running = Running::start(program, &self.binary, stand_in.address, plan.organizations)?;
+        // Connections, caches and the allocator are warm when it counts.
+        let warm_up = Plan { lasting: Duration::from_secs(1), ..plan };
+        let warm = load::send(running.address, warm_up).await?;
+        drained(stand_in.address, warm.accepted, program).await?;
+        let (cpu, began) = (running.cpu(), Instant::now());
+        let sent = load::send(running.address, plan).await?;
+        let accepting = began.elapsed();
+        drained(stand_in.address, warm.accepted + sent.accepted, program).await?;
+        let (took, cpu) = (began.elapsed(), running.cpu() - cpu);
+        let events = sent.accepted as f64;
+        Ok(Figures {
+            delivered: events / took.as_secs_f64(),
+            accepted: events / accepting.as_secs_f64(),
+            cpu: cpu.as_secs_f64() * 1e6 / events,
+            peak_memory: running.peak_memory(),
+            sent,
+        })
+    }
+}
+
+/// Waits until the stand-in has answered so many calls.
+async fn drained(
+    stand_in: SocketAddr,
+    expected: u64,
+    program: Program,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let deadline = Instant::now() + DRAIN;
+    loop {
+        let count = stand_in::count(stand_in).await?;
+        if count >= expected {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{} delivered {count} of {expected} events", program.name()).into());
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn throughput(run: &Run, per_request: usize) -> Result<(), Box<dyn std::error::Error>> {
+    let programs: Vec<_> = PROGRAMS
+        .into_iter()
+        .filter(|program| run.wants(*program) && (per_request == 1 || program.takes_batches()))
+        .collect();
+    let mut rounds: Vec<Vec<Figures>> = programs.iter().map(|_| Vec::new()).collect();
+    for round in 1..=run.rounds {
+        for (program, figures) in programs.iter().zip(&mut rounds) {
+            eprintln!("round {round} of {}: {}", run.rounds, program.name());
+            figures.push(run.measure(*program, run.plan(per_request), Duration::ZERO).await?);
+        }
+    }
+    println!(
+        "\n## {per_request} event(s) a request, {} connections, medians of {}\n",
+        run.connections, run.rounds
+    );
+    println!(
+        "| program | on disk before 200 | delivered/s | accepted/s | CPU µs/event | p50 ms | p99 ms | peak MB | refused |"
+    );
+    println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
+    for (program, figures) in programs.iter().zip(&rounds) {
+        println!(
+            "| {} | {} | {:.0} | {:.0} | {:.1} | {:.2} | {:.2} | {:.0} | {} |",
+            program.name(),
+            if program.is_durable() { "yes" } else { "no" },
+            median(figures, |it| it.delivered),
+            median(figures, |it| it.accepted),
+            median(figures, |it| it.cpu),
+            median(figures, |it| millis(&it.sent, 0.5)),
+            median(figures, |it| millis(&it.sent, 0.99)),
+            median(figures, |it| it.peak_memory as f64 / 1e6),
+            figures.iter().map(|it| it.sent.refused).sum::<u64>(),
+        );
+    }
+    Ok(())
+}
+
+/// At half of what the service delivers at most, requests are sent at a fixed rate, whatever the answers do.
+async fn latency(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
+    let most = run.measure(Program::Ours, run.plan(1), Duration::ZERO).await?.delivered;
+    println!(
+        "\n## Time until the reply at half of the greatest load ({:.0} requests/s), medians of {}\n",
+        most / 2.0,
+        run.rounds
+    );
+    println!("| Wigzo answers | p50 ms | p99 ms | p99.9 ms | refused |");
+    println!("| --- | --- | --- | --- | --- |");
+    for (name, delay) in [("at once", 0), ("after 500 ms", 500), ("not within the time-out", 3_600_000)] {
+        let mut rounds = Vec::new();
+        for round in 1..=run.rounds {
+            eprintln!("round {round} of {}: {name}", run.rounds);
+            let stand_in = Running::stand_in(Duration::from_millis(delay))?;
+            let running = Running::start(Program::Ours, &run.binary, stand_in.address, 1)?;
+            let plan = Plan { rate: Some(most / 2.0), ..run.plan(1) };
+            load::send(running.address, Plan { lasting: Duration::from_secs(1), ..plan }).await?;
+            rounds.push(load::send(running.address, plan).await?);
+        }
+        println!(
+            "| {name} | {:.2} | {:.2} | {:.2} | {} |",
+            median(&rounds, |it| millis(it, 0.5)),
+            median(&rounds, |it| millis(it, 0.99)),
+            median(&rounds, |it| millis(it, 0.999)),
+            rounds.iter().map(|it| it.refused).sum::<u64>(),
+        );
+    }
+    Ok(())
+}
+
+async fn slow_wigzo(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
+    println!("\n## A slow Wigzo, {} connections, medians of {}\n", run.connections, run.rounds);
+    println!("| Wigzo answers after | accepted/s | delivered/s | CPU µs/event |");
+    println!("| --- | --- | --- | --- |");
+    for delay in [50, 200, 1_000] {
+        let mut rounds = Vec::new();
+        for round in 1..=run.rounds {
+            eprintln!("round {round} of {}: {delay} ms", run.rounds);
+            // A backlog that any sane concurrency drains within the round's patience.
+            let plan = Plan { rate: Some(2_000.0), ..run.plan(1) };
+            rounds.push(run.measure(Program::Ours, plan, Duration::from_millis(delay)).await?);
+        }
+        println!(
+            "| {delay} ms | {:.0} | {:.0} | {:.1} |",
+            median(&rounds, |it| it.accepted),
+            median(&rounds, |it| it.delivered),
+            median(&rounds, |it| it.cpu)
+        );
+    }
+    Ok(())
+}
+
+async fn organizations(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
+    println!("\n## Many organizations, {} connections, medians of {}\n", run.connections, run.rounds);
+    println!("| organizations | delivered/s | CPU µs/event |");
+    println!("| --- | --- | --- |");
+    let mut rounds = [Vec::new(), Vec::new()];
+    let counts = [1, 1_000];
+    for round in 1..=run.rounds {
+        for (count, rounds) in counts.iter().zip(&mut rounds) {
+            eprintln!("round {round} of {}: {count} organizations", run.rounds);
+            let plan = Plan { organizations: *count, ..run.plan(1) };
+            rounds.push(run.measure(Program::Ours, plan, Duration::ZERO).await?);
+        }
+    }
+    for (count, rounds) in counts.iter().zip(&rounds) {
+        println!(
+            "| {count} | {:.0} | {:.1} |",
+            median(rounds, |it| it.delivered),
+            median(rounds, |it| it.cpu)
+        );
+    }
+    Ok(())
+}
+
+async fn backlog(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
+    let silent = Running::stand_in(Duration::from_secs(3_600))?;
+    let mut running = Running::start(Program::Ours, &run.binary, silent.address, 1)?;
+    let (ready_empty, idle) = (running.ready_after, running.memory());
+    eprintln!("filling a backlog of {} events", run.backlog);
+    let plan = Plan { lasting: Duration::from_secs(600), events: run.backlog, ..run.plan(50) };
+    let sent = load::send(running.address, plan).await?;
+    let (filled, on_disk) = (running.memory(), running.disk()?);
+    let awake = Running::stand_in(Duration::ZERO)?;
+    running.restart_ours(&run.binary, awake.address)?;
+    let (ready_filled, began) = (running.ready_after, Instant::now());
+    eprintln!("draining it");
+    drained(awake.address, sent.accepted, Program::Ours).await?;
+    let (rate, peak) = (sent.accepted as f64 / began.elapsed().as_secs_f64(), running.peak_memory());
+    // Space is given back when there is nothing else to do.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (raw, mb) = (sent.accepted as f64 * 1_024.0, |bytes: u64| bytes as f64 / 1e6);
+    println!("\n## A backlog of {} events\n", sent.accepted);
+    println!("| figure | |\n| --- | --- |");
+    println!("| ready after start, empty | {:.0} ms |", ready_empty.as_secs_f64() * 1e3);
+    println!("| ready after a kill, with the backlog | {:.0} ms |", ready_filled.as_secs_f64() * 1e3);
+    println!("| memory idle | {:.0} MB |", mb(idle));
+    println!("| memory with the backlog | {:.0} MB |", mb(filled));
+    println!("| greatest memory while it drains | {:.0} MB |", mb(peak));
+    println!(
+        "| disk with the backlog | {:.0} MB, {:.2} × the events' bytes |",
+        mb(on_disk),
+        on_disk as f64 / raw
+    );
+    println!("| disk 10 s after it is gone | {:.0} MB |", mb(running.disk()?));
+    println!("| drained | {rate:.0} events/s |");
+    Ok(())
+}
+
+fn millis(sent: &Sent, quantile: f64) -> f64 {
+    sent.latency.value_at_quantile(quantile) as f64 / 1e3
+}
+
+fn median<T>(all: &[T], figure: impl Fn(&T) -> f64) -> f64 {
+    let mut figures: Vec<f64> = all.iter().map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The facts without which a figure says nothing.
+fn machine() {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown", |it| it.1);
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory: u64 = memory.split_whitespace().nth(1).and_then(|it| it.parse().ok()).unwrap_or(0);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    println!("{cores} × {model}, {} GiB, Linux {}", memory >> 20, kernel.trim());
+}
