@@ -8,7 +8,7 @@
 //! second over the first, row by row, and each row remembers the [`Layer`] that touched it last. [`translate`] answers
 //! with a [`Translation`]: every call with its [`Cause`], which names the row and the rule, and every call that was not
 //! made with the reason ([`Skip`]), so that explaining needs no second way through. Shapes and fields are code, in
-//! [`field`] the one door to the event: what is read there carries its [`Place`], and a [`Recorder`] is told which field
+//! `field` the one door to the event: what is read there carries its [`Place`], and a [`Recorder`] is told which field
 //! it filled.
 //!
 //! Pure and total: every valid event becomes calls or a reason why there are none, and the same input always becomes the

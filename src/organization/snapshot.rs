@@ -211,9 +211,9 @@ struct Tables(HashMap<&'static str, Result<Arc<Profile>, Vec<Mistake>>>);
 
 impl Tables {
     fn new(changes: &Mapping) -> Self {
-        let builtin = |name: &&'static str| Some((*name, Profile::builtin(name)?));
-        let changed = |(name, profile)| (name, changed(profile, changes, Layer::Defaults));
-        Self(Profile::BUILTIN.iter().filter_map(builtin).map(changed).collect())
+        let table =
+            |name: &&'static str| Some((*name, changed(Profile::builtin(name)?, changes, Layer::Defaults)));
+        Self(Profile::BUILTIN.iter().filter_map(table).collect())
     }
 
     /// A profile with the changes of the defaults, and an organization's own over those; or what does not fit in which.

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use crate::segment::Surroundings;
 
-    /// userId | anonymousId | learnerId | user_first | anonymous_first | raw; the table above is the same
+    /// The two ids and the option | the learner with each way of choosing; the table above is the same
     #[test]
     fn the_learner_is_who_the_table_says() {
         const USER: &str = "62f13329-c49e-4051-a157-94f621f8af13";

@@ -24,7 +24,7 @@ pub struct BadCountry;
 
 impl PhoneCountry {
     /// The number in its one form, or as it was sent.
-    pub(super) fn format<'e>(self, number: Cow<'e, str>) -> Cow<'e, str> {
+    pub(super) fn format(self, number: Cow<'_, str>) -> Cow<'_, str> {
         let Some(country) = self.0 else { return number };
         match phonenumber::parse(Some(country), &*number) {
             Ok(parsed) if parsed.is_valid() => parsed.format().mode(Mode::E164).to_string().into(),

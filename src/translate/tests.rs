@@ -352,6 +352,9 @@ fn assert_complete(call: &Call) {
     }
 }
 
+/// A property that no shape reads.
+const UNKNOWN: &str = "zz unknown 7";
+
 proptest! {
     #[test]
     fn any_event_is_translated_and_always_alike(
@@ -402,7 +405,6 @@ proptest! {
         profile in prop::sample::select(Profile::BUILTIN), head in any_head(), members in any_members(), value in any_value(),
     ) {
         let setup = with_changes(profile, &Mapping::default());
-        const UNKNOWN: &str = "zz unknown 7";
         let before = written(&translated(&event(&head, &members), &setup));
         let mut more = members.clone();
         more.push((UNKNOWN.to_owned(), value.clone()));
