@@ -178,7 +178,7 @@ pub fn translate_with<'p>(
     let event_too = profile.switches.engage_track != EngageTrack::Identify;
     if computed.is_none()
         && let Some((row, stating)) = found
-        && profile::rules_of(stating).is_empty()
+        && stating.rules().is_empty()
     {
         let dropped =
             if event.kind == Kind::Track { Filtered::DroppedByProfile } else { Filtered::TypeNotMapped };
@@ -237,9 +237,9 @@ impl<'p> Translation<'p> {
 
     /// Follows the rules of a row; `stating` is the row that has them.
     fn follow(&mut self, scene: &Scene<'_>, row: &'p Row, stating: &'p Row, profile: &'p Profile) {
-        for rule in profile::rules_of(stating) {
+        for rule in stating.rules() {
             let cause = Cause::Rule(row, rule);
-            match rule.make(scene, profile::filter_of(row, stating), profile) {
+            match rule.make(scene, row.filter(stating), profile) {
                 Ok(call) => self.made.push(Made { call, cause }),
                 Err(why) => self.skipped.push(Skipped { cause, why }),
             }

@@ -10,12 +10,11 @@ use std::sync::{Arc, LazyLock};
 
 use toml::de::{DeTable, DeValue};
 
-use super::filter::Filter;
 use super::mapping::{
     ExtraTraits, IdentifyValues, Mapping, Mistake, NameStyle, NestedTraits, SourceRule, Step,
 };
 use super::phone::PhoneCountry;
-use super::row::{CallRule, Layer, Row, canonical, way};
+use super::row::{Layer, Row, canonical, way};
 use super::{Contactless, EngageTrack};
 use crate::segment::EventName;
 use crate::wigzo::PersonField;
@@ -129,7 +128,7 @@ impl Profile {
                 let message = "only the rows of `events` have names".to_owned();
                 mistakes.push(Mistake { path, message });
             }
-            row.check_filter(row.calls().unwrap_or_default(), &at, &mut mistakes);
+            row.check_filter(row.rules(), &at, &mut mistakes);
         }
         profile.change_events(changes, layer, &mut mistakes);
         if mistakes.is_empty() { Ok(profile) } else { Err(mistakes) }
@@ -304,14 +303,4 @@ fn place_of(text: &str, path: &[Step]) -> usize {
         value = Some(inner.get_ref());
     }
     place
-}
-
-/// What a filter that follows another one's calls changes.
-pub(super) fn filter_of<'p>(row: &'p Row, stating: &'p Row) -> &'p Filter {
-    if row.filter.is_empty() { &stating.filter } else { &row.filter }
-}
-
-/// The rules of a row.
-pub(super) fn rules_of(row: &Row) -> &[CallRule] {
-    row.calls().unwrap_or_default()
 }

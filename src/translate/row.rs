@@ -35,7 +35,7 @@ pub enum Layer {
 pub struct Row {
     names: Vec<String>,
     calls: Option<Vec<CallRule>>,
-    pub(super) filter: Filter,
+    filter: Filter,
     layer: Layer,
 }
 
@@ -114,6 +114,16 @@ impl Row {
     /// The calls that the row states; `None` if it makes those of the row for all other events.
     pub fn calls(&self) -> Option<&[CallRule]> {
         self.calls.as_deref()
+    }
+
+    /// The calls that the row states; none if it states none.
+    pub(super) fn rules(&self) -> &[CallRule] {
+        self.calls().unwrap_or_default()
+    }
+
+    /// What the row changes in the values: what it says itself, else what the row says whose calls it makes.
+    pub(super) fn filter<'p>(&'p self, stating: &'p Self) -> &'p Filter {
+        if self.filter.is_empty() { &stating.filter } else { &self.filter }
     }
 
     /// Members that are taken out of the values; any spelling is meant.
