@@ -8,7 +8,7 @@
 //! second over the first, row by row, and each row remembers the [`Layer`] that touched it last. [`translate`] answers
 //! with a [`Translation`]: every call with its [`Cause`], which names the row and the rule, and every call that was not
 //! made with the reason ([`Skip`]), so that explaining needs no second way through. Shapes and fields are code, in
-//! [`field`] the one door to the event: what is read there carries its [`Place`], and a [`Recorder`] is told which field
+//! `field` the one door to the event: what is read there carries its [`Place`], and a [`Recorder`] is told which field
 //! it filled.
 //!
 //! Pure and total: every valid event becomes calls or a reason why there are none, and the same input always becomes the
@@ -25,11 +25,14 @@ mod identify;
 mod identity;
 mod mapping;
 mod person;
+mod phone;
 mod profile;
 mod row;
 mod shape;
 #[cfg(test)]
 mod tests;
+
+use std::fmt;
 
 use crate::segment::{Arrival, Event, Kind};
 use crate::wigzo::Call;
@@ -42,9 +45,10 @@ pub use explain::{
 pub use field::{Place, Recorder};
 pub use identity::Identity;
 pub use mapping::{
-    CallText, Constant, ExtraTraits, Mapping, Mistake, NameStyle, NestedTraits, OneOf, OtherEndpoint,
-    RowText, SourceRule, Step,
+    CallText, Constant, ExtraTraits, IdentifyValues, Mapping, Mistake, NameStyle, NestedTraits, OneOf,
+    OtherEndpoint, RowText, SourceRule, Step,
 };
+pub use phone::{BadCountry, PhoneCountry};
 pub use profile::{Profile, ProfileError, Switches};
 pub use row::{CallRule, Layer, Row};
 pub use shape::Shape;
@@ -203,7 +207,7 @@ pub fn translate_with<'p>(
     let event_too = profile.switches.engage_track != EngageTrack::Identify;
     if computed.is_none()
         && let Some((row, stating)) = found
-        && profile::rules_of(stating).is_empty()
+        && stating.rules().is_empty()
     {
         let dropped =
             if event.kind == Kind::Track { Filtered::DroppedByProfile } else { Filtered::TypeNotMapped };
@@ -212,7 +216,7 @@ pub fn translate_with<'p>(
     let Some(learner) = identity::learner(event, options) else {
         return Translation::nothing(row, Filtered::NoLearnerId);
     };
-    let scene = Scene::new(event, &learner, arrival, recorder);
+    let scene = Scene::new(event, &learner, arrival, profile.switches.phone_country, recorder);
     let mut translation = Translation { row, made: Vec::new(), skipped: Vec::new(), filtered: None };
     match (&computed, found) {
         (_, None) => {
@@ -265,9 +269,9 @@ impl<'p> Translation<'p> {
 
     /// Follows the rules of a row; `stating` is the row that has them.
     fn follow(&mut self, scene: &Scene<'_>, row: &'p Row, stating: &'p Row, profile: &'p Profile) {
-        for rule in profile::rules_of(stating) {
+        for rule in stating.rules() {
             let cause = Cause::Rule(row, rule);
-            let made = rule.make(scene, profile::filter_of(row, stating), profile);
+            let made = rule.make(scene, row.filter(stating), profile);
             scene.recorder.ended(cause, made.is_ok());
             match made {
                 Ok(call) => self.made.push(Made { call, cause }),
@@ -291,6 +295,29 @@ impl<'p> Translation<'p> {
             None => Filtered::DroppedByProfile,
         });
         self
+    }
+}
+
+// === impl Skipped ===
+
+/// One line for a person: `event "order" lacks order_id`.
+impl fmt::Display for Skipped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cause {
+            Cause::Rule(_, rule) => match (rule.event(), rule.endpoint()) {
+                (Some(name), _) => write!(f, "event {name:?} "),
+                (None, Some(OtherEndpoint::Product)) => f.write_str("product "),
+                (None, Some(OtherEndpoint::Shipment) | None) => f.write_str("shipment "),
+            },
+            Cause::Identify | Cause::EarlierLearner | Cause::ExtraTraits | Cause::Computed => {
+                f.write_str("identify ")
+            }
+        }?;
+        match self.why {
+            Skip::Missing(field) => write!(f, "lacks {field}"),
+            Skip::Condition(field) => write!(f, "is made for other values of {field}"),
+            Skip::NoContact => f.write_str("lacks an e-mail or phone"),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Config, Defaults, Organization, Partner};
+use super::{Config, Defaults, Organization, Partner, ProfileName};
 use crate::secret::{KeyHash, Secret};
 use crate::translate::{Layer, Mapping, Mistake, Options, Profile};
 use crate::wigzo::Address;
@@ -28,6 +28,7 @@ pub struct Organizations {
     org_tokens: HashSet<KeyHash>,
     most_shared_secrets: usize,
     defaults: Defaults,
+    tables: Tables,
     /// Partners by their stored form.
     partners: Mutex<HashMap<KeyHash, Arc<Organization>>>,
     /// The names of partners whose calls Wigzo has taken.
@@ -46,10 +47,17 @@ impl Organizations {
     /// # Errors
     /// Every problem of every organization.
     pub fn build(defaults: &Defaults, configs: &BTreeMap<String, Config>) -> Result<Self, Vec<Problem>> {
-        let mut built = Self { defaults: defaults.clone(), ..Self::default() };
+        let tables = Tables::new(&defaults.mapping);
+        let mut built = Self { defaults: defaults.clone(), tables, ..Self::default() };
         let mut problems = Problems::default();
+        // Partners may be all that comes, and they come later.
+        if let Err((layer, mistakes)) = built.tables.table_of(&defaults.profile, &Mapping::default()) {
+            problems.add_mistakes(layer, "", mistakes);
+        }
         for (name, config) in configs {
-            let Some(organization) = one(name, config, defaults, &mut problems) else { continue };
+            let Some(organization) = one(name, config, defaults, &built.tables, &mut problems) else {
+                continue;
+            };
             built.most_shared_secrets = built.most_shared_secrets.max(organization.shared_secrets.len());
             built.org_tokens.insert(KeyHash::of(&organization.translation.namespace));
             built.by_name.insert(name.clone(), Arc::new(organization));
@@ -110,7 +118,8 @@ impl Organizations {
         let name = partner.name();
         let token = partner.org_token().clone();
         let config = partner.config();
-        let profile = profile(&name, &config, &self.defaults, &mut Problems::default())?;
+        let chosen = config.profile.as_ref().unwrap_or(&self.defaults.profile);
+        let profile = self.tables.table_of(chosen, &config.mapping).ok()?;
         let organization = Organization {
             settings: Some(stored.into()),
             ..assemble(&name, &token, profile, &config, &self.defaults)
@@ -198,23 +207,66 @@ impl Problems {
         self.0.push(Problem { key, message: message.to_string() });
     }
 
-    /// A mistake in the changes to a profile. Those of the defaults are found again for every organization.
-    fn add_mistake(&mut self, organization: &str, layer: Layer, mistake: &Mistake) {
-        match layer {
-            Layer::Profile | Layer::Organization => self.add(organization, &mistake.key(), &mistake.message),
-            Layer::Defaults => {
-                let key = format!("organization_defaults.{}", mistake.key());
-                let problem = Problem { key, message: mistake.message.clone() };
-                if !self.0.contains(&problem) {
-                    self.0.push(problem);
-                }
+    /// Mistakes in the changes to a profile. Those of the defaults are found again for every organization.
+    fn add_mistakes(&mut self, layer: Layer, organization: &str, mistakes: Vec<Mistake>) {
+        for mistake in mistakes {
+            let section = match layer {
+                Layer::Profile | Layer::Organization => format!("organizations.{organization}"),
+                Layer::Defaults => "organization_defaults".to_owned(),
+            };
+            let problem = Problem { key: format!("{section}.{}", mistake.key()), message: mistake.message };
+            if !self.0.contains(&problem) {
+                self.0.push(problem);
             }
         }
     }
 }
 
+/// The built-in profiles with the changes of `[organization_defaults]`. Organizations that change nothing share one.
+#[derive(Debug)]
+struct Tables(HashMap<&'static str, Result<Arc<Profile>, Vec<Mistake>>>);
+
+impl Tables {
+    fn new(changes: &Mapping) -> Self {
+        let table =
+            |name: &&'static str| Some((*name, changed(Profile::builtin(name)?, changes, Layer::Defaults)));
+        Self(Profile::BUILTIN.iter().filter_map(table).collect())
+    }
+
+    /// A profile with the changes of the defaults, and an organization's own over those; or what does not fit in which.
+    fn table_of(
+        &self,
+        profile: &ProfileName,
+        changes: &Mapping,
+    ) -> Result<Arc<Profile>, (Layer, Vec<Mistake>)> {
+        let base = self.0.get(profile.as_str()).expect("BUG: a profile's name is a built-in one's");
+        let base = base.as_ref().map_err(|mistakes| (Layer::Defaults, mistakes.clone()))?;
+        changed(base, changes, Layer::Organization).map_err(|mistakes| (Layer::Organization, mistakes))
+    }
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self::new(&Mapping::default())
+    }
+}
+
+/// A table with changes, or the same one if there are none.
+fn changed(profile: &Arc<Profile>, changes: &Mapping, layer: Layer) -> Result<Arc<Profile>, Vec<Mistake>> {
+    if *changes == Mapping::default() {
+        return Ok(Arc::clone(profile));
+    }
+    profile.changed(changes, layer).map(Arc::new)
+}
+
 /// One organization, or `None` with at least one problem added.
-fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems) -> Option<Organization> {
+fn one(
+    name: &str,
+    config: &Config,
+    defaults: &Defaults,
+    tables: &Tables,
+    problems: &mut Problems,
+) -> Option<Organization> {
     let before = problems.0.len();
     if !is_name(name) {
         problems.add(
@@ -231,7 +283,11 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
             problems.add(name, &format!("shared_secrets[{index}]"), "a shared secret must not be empty");
         }
     }
-    let profile = profile(name, config, defaults, problems);
+    let chosen = config.profile.as_ref().unwrap_or(&defaults.profile);
+    let profile = tables
+        .table_of(chosen, &config.mapping)
+        .map_err(|(layer, mistakes)| problems.add_mistakes(layer, name, mistakes))
+        .ok();
     let (Some(org_token), Some(profile)) = (org_token, profile) else { return None };
     if problems.0.len() > before {
         return None;
@@ -265,36 +321,6 @@ fn assemble(
         source_keys: !config.source_keys.is_empty(),
         settings: None,
     }
-}
-
-/// The organization's table: the built-in profile, the changes of the defaults over it, its own over those.
-fn profile(
-    name: &str,
-    config: &Config,
-    defaults: &Defaults,
-    problems: &mut Problems,
-) -> Option<Arc<Profile>> {
-    let chosen = config.profile.as_ref().unwrap_or(&defaults.profile);
-    let Some(builtin) = Profile::builtin(chosen.as_str()) else {
-        problems.add(name, "profile", super::UnknownProfile);
-        return None;
-    };
-    let mut profile = Arc::clone(builtin);
-    for (changes, layer) in [(&defaults.mapping, Layer::Defaults), (&config.mapping, Layer::Organization)] {
-        if *changes == Mapping::default() {
-            continue;
-        }
-        match profile.changed(changes, layer) {
-            Ok(changed) => profile = Arc::new(changed),
-            Err(mistakes) => {
-                for mistake in mistakes {
-                    problems.add_mistake(name, layer, &mistake);
-                }
-                return None;
-            }
-        }
-    }
-    Some(profile)
 }
 
 /// `[a-z0-9][a-z0-9_-]{0,62}`: a name is also a path segment, a label and part of an environment variable.
@@ -484,6 +510,32 @@ mod tests {
             built.has_org_token(&Secret::new(TOKEN))
                 && !built.has_org_token(&Secret::new("partner-org-token"))
         );
+    }
+
+    /// A change of the defaults may fit one profile and not another: it is told if anybody uses that one.
+    #[test]
+    fn changes_that_do_not_fit_a_profile_are_told_to_those_who_use_it() {
+        let defaults: Defaults =
+            toml::from_str("[events.\"Order Completed\"]\ndrop = [\"coupons\"]").unwrap();
+        let acme = |profile| configs(&format!("[acme]\norg_token = \"{TOKEN}\"\nprofile = \"{profile}\""));
+        let built = Organizations::build(&defaults, &acme("guide")).unwrap();
+        assert!(built.partner(r#"{"orgToken":"partner-org-token"}"#).is_some());
+        assert!(built.partner(r#"{"orgToken":"partner-org-token","profile":"classic"}"#).is_none());
+        let problems = Organizations::build(&defaults, &acme("classic")).unwrap_err();
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["organization_defaults.events.Order Completed.drop"]);
+        let defaults: Defaults = toml::from_str("[page]\ncalls = [{}]").unwrap();
+        assert_eq!(Organizations::build(&defaults, &BTreeMap::new()).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn organizations_without_changes_share_one_table() {
+        let configs = configs(&format!(
+            "[a]\norg_token = \"{TOKEN}\"\n[b]\norg_token = \"{TOKEN}\"\n[c]\norg_token = \"{TOKEN}\"\nsource = \"app\""
+        ));
+        let built = Organizations::build(&Defaults::default(), &configs).unwrap();
+        let table = |name| &built.by_name(name).unwrap().profile;
+        assert!(Arc::ptr_eq(table("a"), table("b")) && !Arc::ptr_eq(table("a"), table("c")));
     }
 
     #[test]

@@ -153,9 +153,9 @@ fn a_bad_organization_is_refused_with_line_key_and_what_would_be_right() {
         (
             "[organization_defaults]\norg_token = \"hush-hush-hush\"",
             "2: organization_defaults.org_token: unknown key; known here: alias, base_url, contactless, \
-             cors_origins, engage_track, event_names, events, extra_traits, group, identify_fields, identity, \
-             link_anonymous, max_in_flight, nested_traits, obey_integrations, otherwise, page, profile, \
-             report_rejections, screen, source",
+             cors_origins, engage_track, event_names, events, extra_traits, group, identify_fields, identify_values, \
+             identity, link_anonymous, max_in_flight, nested_traits, obey_integrations, otherwise, page, phone_country, \
+             profile, report_rejections, screen, source",
         ),
         (
             "[organizations.acme]\nmax_in_flight = 10001",
@@ -234,8 +234,8 @@ fn a_bad_change_to_a_profile_is_refused_with_line_key_and_what_would_be_right() 
         (
             "[organizations.default.events.A]\ncalls = [{ event = \"e\", requires = [\n\"url\",\n\"sku\"] }]",
             "4: organizations.default.events.A.calls[0].requires[1]: unknown field; expected `product_id`, `order_id`, \
-             `checkout_id`, `products` (at least one that has an id), `url`, or a path that begins with `properties.`, \
-             `traits.` or `context.`",
+             `checkout_id`, `products` (at least one that has an id), `url`, `name`, `price`, or a path that begins with \
+             `properties.`, `traits.` or `context.`",
         ),
         (
             "[organizations.default.events.\"a.b [c]\"]\ncalls = []\n[organizations.default.events.\"A.B [C]\"]",
@@ -243,7 +243,14 @@ fn a_bad_change_to_a_profile_is_refused_with_line_key_and_what_would_be_right() 
         ),
         (
             "[organizations.default]\nidentify_fields = [\"mail\"]",
-            "2: organizations.default.identify_fields: expected a list, as in [\"one\", \"two\"]",
+            "2: organizations.default.identify_fields: expected a list of any of \"email\", \"phone\", \"fullName\", \
+             \"firstName\", \"lastName\", \"customer_id\", \"city\", \"state\", \"country\", \"country_code\", \
+             \"postal_code\", \"language\", \"createdAt\", \"updatedAt\"",
+        ),
+        (
+            "[organizations.default]\nphone_country = \"hush-hush-hush\"",
+            "2: organizations.default.phone_country: expected the two letters of a country in ISO 3166, such as \"IN\", or \
+             \"\" for numbers as they were sent",
         ),
     ] {
         let messages = Bench::with_organization().file("a.toml", text).messages();
@@ -268,6 +275,23 @@ fn changes_to_a_profile_are_layered() {
     let constants: Vec<_> = constants.map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(constants, [("D e", "1.5"), ("F", "2"), ("g", "true")]);
     assert_eq!(row.layer(), crate::translate::Layer::Organization);
+}
+
+/// What is printed is a configuration again, and the same one.
+#[test]
+fn changes_to_a_profile_are_printed_as_they_are_read() {
+    let text = "[organization_defaults]\nidentify_fields = [\"email\"]\nsource = \"app\"\n\
+        [organization_defaults.page]\ncalls = []\n\
+        [organizations.acme]\norg_token_file = \"org\"\nevent_names = \"snake\"\n\
+        [organizations.acme.otherwise]\nkeep = [\"a\"]\n\
+        [organizations.acme.events.\"A.b [C]\"]\nalso = [\"D\"]\nset = { \"e f\" = 1.5 }\n\
+        calls = [{ event = \"x\", when = { \"properties.a\" = [1, true, \"b\"] } }, { endpoint = \"shipment\", status = \"s\" }]\n";
+    let settings = Bench::new().file("a.toml", text).settings();
+    let printed = print_config(&settings);
+    let again = Bench::new().file("b.toml", &printed).settings();
+    assert_eq!(again.organizations["acme"].mapping, settings.organizations["acme"].mapping);
+    assert_eq!(again.organization_defaults.mapping, settings.organization_defaults.mapping);
+    assert_eq!(print_config(&again), printed);
 }
 
 #[test]

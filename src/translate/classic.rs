@@ -22,9 +22,10 @@ pub(super) fn page(scene: &Scene<'_>) -> Json {
 }
 
 /// `index({…})`: the price is one text with its currency before it.
-pub(super) fn index(scene: &Scene<'_>) -> Json {
+pub(super) fn index(scene: &Scene<'_>) -> Result<Json, Lacking> {
     const DEFAULT_CURRENCY: &str = "USD";
     let product = scene.properties();
+    let id = id(product.object).ok_or("product_id")?;
     let option = |name| {
         let value = scene.event.option(name)?;
         Some(Found::new(value, "integrations.Wigzo", name))
@@ -35,7 +36,7 @@ pub(super) fn index(scene: &Scene<'_>) -> Json {
     });
 
     let mut out = scene.draft();
-    out.raw("productId", id(product.object).map(|id| Found::new(id, "properties", "product_id")).as_ref());
+    out.raw("productId", Some(&Found::new(id, "properties", "product_id")));
     out.raw("title", product.raw("name").as_ref());
     out.json("price", price.as_ref());
     out.raw("category", product.raw("category").as_ref());
@@ -43,7 +44,7 @@ pub(super) fn index(scene: &Scene<'_>) -> Json {
     out.raw("image", option("imageUrl").as_ref());
     out.raw("description", option("description").as_ref());
     out.raw("language", option("language").as_ref());
-    out.finish()
+    Ok(out.finish())
 }
 
 /// A product's id as it came.

@@ -77,6 +77,37 @@ pub(super) fn checkout(scene: &Scene<'_>) -> Json {
     out.finish()
 }
 
+/// The checkout as Wigzo's newest tag tells it: the amount is text.
+pub(super) fn checkout_summary(scene: &Scene<'_>) -> Json {
+    let mut out = scene.draft();
+    out.text("pageUrl", scene.page().text("url").as_ref());
+    out.text("totalOrderValue", scene.properties().first(&["value", "total", "revenue"]).as_ref());
+    let mut items = Vec::new();
+    for product in &scene.products() {
+        let Some(id) = product_id(Part::new(ITEM, product)) else { continue };
+        let mut item = scene.draft();
+        item.text("productId", Some(&id));
+        item.json("quantity", Some(&amount::quantity(product)));
+        items.push(item.finish());
+    }
+    let count = Json::number(&items.len().to_string());
+    out.json("itemCount", count.map(|count| Found::new(count, "the number of items", "")).as_ref());
+    out.list("items", items);
+    out.finish()
+}
+
+/// A product list as the guide for templates tells it.
+pub(super) fn list_summary(scene: &Scene<'_>) -> Json {
+    let list = scene.properties();
+    let url = scene.url();
+    let mut out = scene.draft();
+    out.text("canonicalURL", url.as_ref());
+    out.text("categoryUrl", url.as_ref());
+    out.text("image", list.text("image_url").as_ref());
+    out.text("title", list.first(&["category", "list_id"]).as_ref());
+    out.finish()
+}
+
 /// The order object: amounts are numbers.
 pub(super) fn order(scene: &Scene<'_>) -> Json {
     let order = scene.properties();
@@ -118,7 +149,8 @@ fn buyer(out: &mut Draft<'_>, scene: &Scene<'_>) {
     let order = Traits::new(scene.properties(), None);
     let email = traits.text("email").or_else(|| order.email()).or_else(|| buyer.email());
     out.text("email", email.as_ref());
-    out.text("phone", buyer.phone().or_else(|| order.phone()).as_ref());
+    let phone = buyer.phone().or_else(|| order.phone()).map(|phone| scene.phone(phone));
+    out.text("phone", phone.as_ref());
     out.text("fullName", buyer.full_name().as_ref());
     out.text("city", buyer.address("city").as_ref());
     out.text("state", buyer.address("state").as_ref());
@@ -179,7 +211,8 @@ pub(super) fn shipment(scene: &Scene<'_>, status: &Text<'_>) -> Json {
     out.text("shipment_status", Some(status));
     out.text("current_status_id", Some(&constant));
     out.text("shipment_status_id", Some(&constant));
-    out.text("phone", buyer.phone().or_else(|| order.phone()).as_ref());
+    let phone = buyer.phone().or_else(|| order.phone()).map(|phone| scene.phone(phone));
+    out.text("phone", phone.as_ref());
     out.text("email", traits.text("email").or_else(|| order.email()).or_else(|| buyer.email()).as_ref());
     out.text("name", buyer.full_name().as_ref());
     out.finish()

@@ -15,7 +15,7 @@ use super::field::Place;
 use super::identify::TRAITS_EVENT;
 use super::row::Row;
 use super::{Cause, Filtered, Made, Options, Profile, Recorder, Skip, Skipped, Translation};
-use super::{identity, profile, translate_with};
+use super::{identity, translate_with};
 use crate::segment::{Arrival, Event, Kind, Rejection, Route, Surroundings};
 use crate::wigzo::{Address, Call};
 
@@ -257,7 +257,7 @@ impl Explanation {
 impl RowFound {
     fn of(row: &Row, event: &Event<'_>, table: &Profile) -> Self {
         let stating = if event.kind == Kind::Track { table.track(&event.event).1 } else { row };
-        let filter = profile::filter_of(row, stating);
+        let filter = row.filter(stating);
         let name = match row.names().first() {
             Some(name) => name,
             None if event.kind == Kind::Track => "otherwise",

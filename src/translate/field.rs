@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 
 use super::Cause;
 use super::mapping::SourceRule;
+use super::phone::PhoneCountry;
 use crate::segment::{Arrival, Event, JsonType, Object, items_of, present, text_of};
 use crate::wigzo::{Json, JsonArray, JsonObject, LearnerId, Source};
 
@@ -25,6 +26,8 @@ pub(super) struct Scene<'e> {
     pub(super) learner: &'e LearnerId,
     /// How and when it arrived: what its time is corrected by.
     pub(super) arrival: Arrival,
+    /// How phone numbers are written.
+    phone_country: PhoneCountry,
     /// Who is told where values came from.
     pub(super) recorder: &'e dyn Recorder,
     /// `context.page` and `context.traits`: looked for once, and only if something asks.
@@ -132,9 +135,11 @@ impl<'e> Scene<'e> {
         event: &'e Event<'e>,
         learner: &'e LearnerId,
         arrival: Arrival,
+        phone_country: PhoneCountry,
         recorder: &'e dyn Recorder,
     ) -> Self {
-        Self { event, learner, arrival, recorder, page: OnceCell::new(), traits: OnceCell::new() }
+        let (page, traits) = (OnceCell::new(), OnceCell::new());
+        Self { event, learner, arrival, phone_country, recorder, page, traits }
     }
 
     /// The event's properties.
@@ -183,6 +188,11 @@ impl<'e> Scene<'e> {
         list.into_iter().filter_map(Object::parse).collect()
     }
 
+    /// A phone number in the form that the organization wants.
+    pub(super) fn phone<'t>(&self, found: Text<'t>) -> Text<'t> {
+        found.map(|number| self.phone_country.format(number))
+    }
+
     /// The language of the content: the part of `context.locale` before the region (`en` of `en-IN`).
     pub(super) fn language(&self) -> Option<Text<'e>> {
         let locale = Part::new("context", &self.event.context).text("locale")?;
@@ -227,6 +237,8 @@ enum FieldKind {
     CheckoutId,
     Products,
     Url,
+    Name,
+    Price,
     Path(Root, Vec<String>),
 }
 
@@ -240,7 +252,7 @@ enum Root {
 impl Field {
     /// What may be written, for messages.
     pub(super) const CHOICES: &'static str = "`product_id`, `order_id`, `checkout_id`, `products` (at least one that has \
-         an id), `url`, or a path that begins with `properties.`, `traits.` or `context.`";
+         an id), `url`, `name`, `price`, or a path that begins with `properties.`, `traits.` or `context.`";
 
     /// Reads a field's name; the error is the message.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
@@ -250,6 +262,8 @@ impl Field {
             "checkout_id" => FieldKind::CheckoutId,
             "products" => FieldKind::Products,
             "url" => FieldKind::Url,
+            "name" => FieldKind::Name,
+            "price" => FieldKind::Price,
             path => {
                 let mut steps = path.split('.');
                 let root = match steps.next() {
@@ -273,38 +287,48 @@ impl Field {
         &self.text
     }
 
+    /// Whether it can have a text to compare with.
+    pub(super) fn has_text(&self) -> bool {
+        self.kind != FieldKind::Products
+    }
+
     /// Whether the event has it: anything but null and the empty text.
     pub(super) fn is_present(&self, scene: &Scene<'_>) -> bool {
         match &self.kind {
-            FieldKind::ProductId => product_id(scene.properties()).is_some(),
-            FieldKind::OrderId => scene.order_id().is_some(),
-            FieldKind::CheckoutId => scene.checkout_id().is_some(),
             FieldKind::Products => {
                 scene.products().iter().any(|product| product_id(Part::new(ITEM, product)).is_some())
             }
-            FieldKind::Url => scene.url().is_some(),
             FieldKind::Path(root, steps) => {
                 at(scene.event, *root, steps).is_some_and(|value| value.get() != "\"\"")
             }
+            FieldKind::ProductId
+            | FieldKind::OrderId
+            | FieldKind::CheckoutId
+            | FieldKind::Url
+            | FieldKind::Name
+            | FieldKind::Price => self.text(scene).is_some(),
         }
     }
 
     /// The field as text to compare with: also a boolean has one.
     pub(super) fn text<'e>(&self, scene: &Scene<'e>) -> Option<Cow<'e, str>> {
-        match &self.kind {
-            FieldKind::ProductId => product_id(scene.properties()).map(|found| found.value),
-            FieldKind::OrderId => scene.order_id().map(|found| found.value),
-            FieldKind::CheckoutId => scene.checkout_id().map(|found| found.value),
-            FieldKind::Url => scene.url().map(|found| found.value),
+        let found = match &self.kind {
+            FieldKind::ProductId => product_id(scene.properties()),
+            FieldKind::OrderId => scene.order_id(),
+            FieldKind::CheckoutId => scene.checkout_id(),
+            FieldKind::Url => scene.url(),
+            FieldKind::Name => scene.properties().text("name"),
+            FieldKind::Price => scene.properties().text("price"),
             FieldKind::Products => None,
             FieldKind::Path(root, steps) => {
                 let value = at(scene.event, *root, steps)?;
-                match JsonType::of(value) {
+                return match JsonType::of(value) {
                     JsonType::Boolean => Some(Cow::Borrowed(value.get())),
                     _ => text_of(value),
-                }
+                };
             }
-        }
+        };
+        found.map(|found| found.value)
     }
 }
 

@@ -13,11 +13,11 @@ use std::collections::HashSet;
 use serde_json::value::RawValue;
 
 use super::field::{Found, Part, Place, Scene, Text, source};
-use super::mapping::{ExtraTraits, NestedTraits};
+use super::mapping::{ExtraTraits, IdentifyValues, NestedTraits};
 use super::person::Traits;
 use super::profile::{Profile, Switches};
 use super::{Cause, Contactless, Made, Options, Skip, identity};
-use crate::segment::{Event, JsonType, Object, text_of};
+use crate::segment::{JsonType, Object, text_of};
 use crate::wigzo::{Call, Json, JsonObject, LearnerId, Person, PersonField};
 
 /// The event that carries the other traits, if they do not stand in the identify.
@@ -113,12 +113,17 @@ fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches:
     let mut known = Person::default();
     let event = scene.event;
     {
-        let contact = Traits::new(contact, event.user_id.as_deref());
-        let traits = Traits::new(all, None);
+        let of_contact = Traits::new(contact, event.user_id.as_deref());
+        let of_all = Traits::new(all, None);
         for field in &switches.identify_fields {
-            let Some(found) = read(*field, event, &contact, &traits) else { continue };
+            let Some(found) = read(*field, scene, &of_contact, &of_all) else { continue };
             scene.recorder.took(field.as_str(), found.place);
-            known.fields.push((*field, Json::text(&found.value)));
+            let sent = || [contact, all].into_iter().find_map(|part| as_sent(part, &found));
+            let value = match switches.identify_values {
+                IdentifyValues::Text => None,
+                IdentifyValues::Sent => sent(),
+            };
+            known.fields.push((*field, value.unwrap_or_else(|| Json::text(&found.value))));
         }
     }
     let extra = match switches.extra_traits {
@@ -126,7 +131,7 @@ fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches:
         ExtraTraits::Inline | ExtraTraits::Event => others(all.object, switches),
     };
     if switches.extra_traits == ExtraTraits::Inline {
-        known.others = extra.into_iter().filter_map(beside).collect();
+        known.others = beside(extra);
         return Told { known, apart: None };
     }
     let mut apart = JsonObject::new();
@@ -140,18 +145,19 @@ fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches:
 /// What one of Wigzo's fields is filled from (segment.md 3.6).
 fn read<'e>(
     field: PersonField,
-    event: &'e Event<'_>,
+    scene: &'e Scene<'_>,
     contact: &Traits<'_, 'e>,
     traits: &Traits<'_, 'e>,
 ) -> Option<Text<'e>> {
     match field {
         PersonField::Email => contact.email(),
-        PersonField::Phone => contact.phone(),
+        PersonField::Phone => contact.phone().map(|phone| scene.phone(phone)),
         PersonField::FullName => traits.full_name(),
         PersonField::FirstName => traits.first_name(),
         PersonField::LastName => traits.last_name(),
         PersonField::CustomerId => {
-            event.user_id.as_deref().map(|id| Found::new(Cow::Borrowed(id), "", "userId"))
+            let id = scene.event.user_id.as_deref();
+            id.map(|id| Found::new(Cow::Borrowed(id), "", "userId"))
         }
         PersonField::City => traits.address("city"),
         PersonField::State => traits.address("state"),
@@ -164,13 +170,31 @@ fn read<'e>(
     }
 }
 
-/// A trait as it may stand beside Wigzo's fields; one of their names that has nothing to say is left out.
-fn beside((name, value): (String, Json)) -> Option<(String, Json)> {
-    if !Person::reserves(&name) {
-        return Some((name, value));
+/// The very value that a text was read from, if nothing was done to it on the way.
+fn as_sent(part: Part<'_, '_>, found: &Text<'_>) -> Option<Json> {
+    let sent = part.raw(found.place.key).filter(|_| found.place.part == part.name)?;
+    (text_of(sent.value)? == found.value).then(|| Json::raw(sent.value))
+}
+
+/// The traits as they may stand beside Wigzo's fields. Those that have one of their names get another, which no trait has;
+/// but one that has nothing to say is left out.
+fn beside(traits: Vec<(String, Json)>) -> Vec<(String, Json)> {
+    if !traits.iter().any(|(name, _)| Person::reserves(name)) {
+        return traits;
     }
-    let says_nothing = matches!(value.as_str(), "null" | "\"\"");
-    (!says_nothing).then(|| (format!("{RESERVED_PREFIX}{name}"), value))
+    let taken: HashSet<String> = traits.iter().map(|(name, _)| name.clone()).collect();
+    let rename = |(mut name, value): (String, Json)| {
+        if Person::reserves(&name) {
+            if matches!(value.as_str(), "null" | "\"\"") {
+                return None;
+            }
+            while taken.contains(&name) {
+                name.insert_str(0, RESERVED_PREFIX);
+            }
+        }
+        Some((name, value))
+    };
+    traits.into_iter().filter_map(rename).collect()
 }
 
 /// The traits that no field of Wigzo's is filled from, in their order.

@@ -12,6 +12,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::phone::PhoneCountry;
 use super::shape::Shape;
 use super::{Contactless, EngageTrack};
 use crate::wigzo::{Json, PersonField};
@@ -33,6 +34,15 @@ pub struct Mapping {
     #[schemars(extend("examples" = [["email", "phone", "fullName", "customer_id"]]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identify_fields: Option<Vec<PersonField>>,
+    /// The JSON type of what those fields only carry, such as a phone that came as a number. Unset: what the profile says.
+    #[schemars(extend("examples" = ["text"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identify_values: Option<IdentifyValues>,
+    /// The country, as in ISO 3166 (`IN`), in which phone numbers without `+` are dialled: valid ones are then sent in the
+    /// form of E.164. Empty: as they were sent. Unset: what the profile says.
+    #[schemars(extend("examples" = ["IN"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phone_country: Option<PhoneCountry>,
     /// What happens to every trait that no field of Wigzo's is filled from. Unset: what the profile says.
     #[schemars(extend("examples" = ["inline"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +184,16 @@ pub enum OneOf {
     One(Constant),
     /// Any of these.
     Any(Vec<Constant>),
+}
+
+/// The JSON type of what an identify only carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentifyValues {
+    /// Text, as Wigzo's guide has it.
+    Text,
+    /// As it was sent.
+    Sent,
 }
 
 /// What happens to traits that no field of Wigzo's is filled from.

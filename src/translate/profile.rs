@@ -10,9 +10,11 @@ use std::sync::{Arc, LazyLock};
 
 use toml::de::{DeTable, DeValue};
 
-use super::filter::Filter;
-use super::mapping::{ExtraTraits, Mapping, Mistake, NameStyle, NestedTraits, SourceRule, Step};
-use super::row::{CallRule, Layer, Row, canonical, way};
+use super::mapping::{
+    ExtraTraits, IdentifyValues, Mapping, Mistake, NameStyle, NestedTraits, SourceRule, Step,
+};
+use super::phone::PhoneCountry;
+use super::row::{Layer, Row, canonical, way};
 use super::{Contactless, EngageTrack};
 use crate::segment::EventName;
 use crate::wigzo::PersonField;
@@ -59,6 +61,8 @@ pub struct Switches {
     pub link_anonymous: bool,
     pub contactless: Contactless,
     pub identify_fields: Vec<PersonField>,
+    pub identify_values: IdentifyValues,
+    pub phone_country: PhoneCountry,
     pub extra_traits: ExtraTraits,
     pub nested_traits: NestedTraits,
     pub engage_track: EngageTrack,
@@ -136,7 +140,7 @@ impl Profile {
                 let message = "only the rows of `events` have names".to_owned();
                 mistakes.push(Mistake { path, message });
             }
-            row.check_filter(row.calls().unwrap_or_default(), &at, &mut mistakes);
+            row.check_filter(row.rules(), &at, &mut mistakes);
         }
         profile.change_events(changes, layer, &mut mistakes);
         if mistakes.is_empty() { Ok(profile) } else { Err(mistakes) }
@@ -200,6 +204,8 @@ impl Profile {
                 link_anonymous: mapping.link_anonymous.ok_or_else(|| missing("link_anonymous"))?,
                 contactless: mapping.contactless.ok_or_else(|| missing("contactless"))?,
                 identify_fields: mapping.identify_fields.clone().ok_or_else(|| missing("identify_fields"))?,
+                identify_values: mapping.identify_values.ok_or_else(|| missing("identify_values"))?,
+                phone_country: mapping.phone_country.ok_or_else(|| missing("phone_country"))?,
                 extra_traits: mapping.extra_traits.ok_or_else(|| missing("extra_traits"))?,
                 nested_traits: mapping.nested_traits.ok_or_else(|| missing("nested_traits"))?,
                 engage_track: mapping.engage_track.ok_or_else(|| missing("engage_track"))?,
@@ -275,6 +281,8 @@ impl Switches {
         over(&mut self.link_anonymous, changes.link_anonymous.as_ref());
         over(&mut self.contactless, changes.contactless.as_ref());
         over(&mut self.identify_fields, changes.identify_fields.as_ref());
+        over(&mut self.identify_values, changes.identify_values.as_ref());
+        over(&mut self.phone_country, changes.phone_country.as_ref());
         over(&mut self.extra_traits, changes.extra_traits.as_ref());
         over(&mut self.nested_traits, changes.nested_traits.as_ref());
         over(&mut self.engage_track, changes.engage_track.as_ref());
@@ -307,14 +315,4 @@ fn place_of(text: &str, path: &[Step]) -> usize {
         value = Some(inner.get_ref());
     }
     place
-}
-
-/// What a filter that follows another one's calls changes.
-pub(super) fn filter_of<'p>(row: &'p Row, stating: &'p Row) -> &'p Filter {
-    if row.filter.is_empty() { &stating.filter } else { &row.filter }
-}
-
-/// The rules of a row.
-pub(super) fn rules_of(row: &Row) -> &[CallRule] {
-    row.calls().unwrap_or_default()
 }

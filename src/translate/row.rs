@@ -35,7 +35,7 @@ pub enum Layer {
 pub struct Row {
     names: Vec<String>,
     calls: Option<Vec<CallRule>>,
-    pub(super) filter: Filter,
+    filter: Filter,
     layer: Layer,
 }
 
@@ -121,6 +121,16 @@ impl Row {
     /// The calls that the row states; `None` if it makes those of the row for all other events.
     pub fn calls(&self) -> Option<&[CallRule]> {
         self.calls.as_deref()
+    }
+
+    /// The calls that the row states; none if it states none.
+    pub(super) fn rules(&self) -> &[CallRule] {
+        self.calls().unwrap_or_default()
+    }
+
+    /// What the row changes in the values: what it says itself, else what the row says whose calls it makes.
+    pub(super) fn filter<'p>(&'p self, stating: &'p Self) -> &'p Filter {
+        if self.filter.is_empty() { &stating.filter } else { &self.filter }
     }
 
     /// Members that are taken out of the values; any spelling is meant.
@@ -307,6 +317,12 @@ impl CallRule {
             match Field::parse(text) {
                 Ok(_) if values.is_empty() => {
                     mistake(&[key("when"), key(text)], "expected a value, or a list of some".to_owned());
+                }
+                Ok(field) if !field.has_text() => {
+                    mistake(
+                        &[key("when"), key(text)],
+                        "a list has no value to compare; use `requires`".to_owned(),
+                    );
                 }
                 Ok(field) => when.push(Condition { field, values }),
                 Err(message) => mistake(&[key("when"), key(text)], message),

@@ -48,8 +48,11 @@ shapes! {
     ListUrl = "list_url", "The product list's URL, else its category, else its id.";
     Url = "url", "The URL that the event is about, else that of the page it was sent from.";
     Query = "query", "The search query: its text, or the object that it is.";
+    QueryObject = "query_object", "`query`: the search query as it came.";
+    ListSummary = "list_summary", "`canonicalURL`, `categoryUrl`, `image` and `title` of the product list.";
     Product = "product", "The product object; amounts are text.";
     Checkout = "checkout", "The checkout object; amounts are text.";
+    CheckoutSummary = "checkout_summary", "`pageUrl`, `totalOrderValue`, `itemCount` and `items` of the checkout.";
     Order = "order", "The order object; amounts are numbers.";
     Nothing = "nothing", "`{}`: the name says it all.";
     ClassicPage = "classic_page", "`canonicalUrl` and `title` of a page as Segment's own integration sent them.";
@@ -87,12 +90,15 @@ impl Shape {
             ),
             Self::Url => text(scene.url(), "url"),
             Self::Query => query(scene),
+            Self::QueryObject => query_object(scene),
+            Self::ListSummary => Ok(commerce::list_summary(scene)),
             Self::Product => Ok(commerce::product(scene)),
             Self::Checkout => Ok(commerce::checkout(scene)),
+            Self::CheckoutSummary => Ok(commerce::checkout_summary(scene)),
             Self::Order => Ok(commerce::order(scene)),
             Self::Nothing => Ok(JsonObject::new().finish()),
             Self::ClassicPage => Ok(classic::page(scene)),
-            Self::ClassicIndex => Ok(classic::index(scene)),
+            Self::ClassicIndex => classic::index(scene),
             Self::ClassicProductId => classic::product_id(scene),
             Self::ClassicProductIds => classic::product_ids(event),
             Self::ClassicQuery => classic::query(event),
@@ -105,8 +111,11 @@ impl Shape {
             Self::Properties
             | Self::Page
             | Self::PageSummary
+            | Self::QueryObject
+            | Self::ListSummary
             | Self::Product
             | Self::Checkout
+            | Self::CheckoutSummary
             | Self::Order
             | Self::Nothing
             | Self::ClassicPage
@@ -162,6 +171,7 @@ fn page_title<'e>(scene: &Scene<'e>) -> Option<Found<std::borrow::Cow<'e, str>>>
 /// replaced where it stands; it is never there twice.
 fn page(scene: &Scene<'_>) -> Json {
     let event = scene.event;
+    scene.recorder.took(VALUE, super::field::Place::new("properties", ""));
     let ours = [("title", page_title(scene)), ("canonicalUrl", scene.url())];
     for (field, found) in &ours {
         if let Some(found) = found {
@@ -210,6 +220,13 @@ fn product_ids(scene: &Scene<'_>) -> Result<Json, Lacking> {
         }
     }
     if out.is_empty() { Err("products") } else { Ok(out.finish()) }
+}
+
+fn query_object(scene: &Scene<'_>) -> Result<Json, Lacking> {
+    let found = scene.properties().raw("query").ok_or("query")?;
+    let mut out = scene.draft();
+    out.raw("query", Some(&found));
+    Ok(out.finish())
 }
 
 /// The spec allows a text and an object (segment.md 3.7).

@@ -29,6 +29,7 @@ mod openapi;
 mod partner;
 mod pixel;
 mod probes;
+mod profiles;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]

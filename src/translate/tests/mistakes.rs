@@ -7,6 +7,8 @@ fn broken(good: &str, bad: &str) -> String {
     const SMALL: &str = r#"link_anonymous = true
 contactless = "send"
 identify_fields = ["email"]
+identify_values = "text"
+phone_country = ""
 extra_traits = "inline"
 nested_traits = "keep"
 engage_track = "both"
@@ -42,41 +44,42 @@ fn a_profile_is_refused_with_line_and_remedy() {
         ("contactless = \"send\"", "contactless = \"maybe\"", 2, &["maybe", "`send`", "`skip`"][..]),
         ("[\"email\"]", "[\"mail\"]", 3, &["mail", "`email`", "`fullName`", "`postal_code`"]),
         ("extra_traits = \"inline\"\n", "", 1, &["missing key `extra_traits`"]),
-        ("value = \"page\"", "value = \"pages\"", 10, &["pages", "`properties`", "`list_url`", "`order`"]),
-        ("event = \"view\"", "event = \"{event}\"", 10, &["page.calls[0].event", "only a track event"]),
-        ("event = \"view\"", "event = \" \"", 10, &["must not be empty"]),
-        ("event = \"view\", value", "value", 10, &["page.calls[0]", "`event`", "`endpoint`"]),
-        ("event = \"{event}\"", "event = \"x {event}\"", 18, &["placeholder", "{event}"]),
+        ("value = \"page\"", "value = \"pages\"", 12, &["pages", "`properties`", "`list_url`", "`order`"]),
+        ("event = \"view\"", "event = \"{event}\"", 12, &["page.calls[0].event", "only a track event"]),
+        ("event = \"view\"", "event = \" \"", 12, &["must not be empty"]),
+        ("event = \"view\", value", "value", 12, &["page.calls[0]", "`event`", "`endpoint`"]),
+        ("event = \"{event}\"", "event = \"x {event}\"", 20, &["placeholder", "{event}"]),
         (
             "[\"product_id\"]",
             "[\"sku\"]",
-            22,
+            24,
             &["requires[0]", "`product_id`", "`order_id`", "`properties.`"],
         ),
-        ("[\"product_id\"]", "[\"properties.\"]", 22, &["path"]),
-        ("requires", "needs", 22, &["needs", "`requires`"]),
-        ("requires = [\"product_id\"]", "when = { sku = 1 }", 22, &["when.sku", "`product_id`"]),
-        ("requires = [\"product_id\"]", "when = { url = [] }", 22, &["when.url", "a value"]),
-        ("requires = [\"product_id\"]", "status = \"x\"", 22, &["status", "only a shipment call"]),
-        ("requires = [\"product_id\"]", "endpoint = \"product\"", 22, &["endpoint", "one of the two"]),
+        ("[\"product_id\"]", "[\"properties.\"]", 24, &["path"]),
+        ("requires", "needs", 24, &["needs", "`requires`"]),
+        ("requires = [\"product_id\"]", "when = { sku = 1 }", 24, &["when.sku", "`product_id`"]),
+        ("requires = [\"product_id\"]", "when = { url = [] }", 24, &["when.url", "a value"]),
+        ("requires = [\"product_id\"]", "when = { products = 1 }", 24, &["when.products", "`requires`"]),
+        ("requires = [\"product_id\"]", "status = \"x\"", 24, &["status", "only a shipment call"]),
+        ("requires = [\"product_id\"]", "endpoint = \"product\"", 24, &["endpoint", "one of the two"]),
         (
             "event = \"product_view\", value = \"product\"",
             "endpoint = \"shipment\"",
-            22,
+            24,
             &["status", "{status}"],
         ),
-        ("event = \"product_view\"", "endpoint = \"product\"", 22, &["value", "only an event"]),
-        ("event = \"product_view\"", "endpoint = \"feed\"", 22, &["feed", "`product`", "`shipment`"]),
-        ("[events.Noise]", "[events.viewed_product]", 25, &["\"Product Viewed\"", "one row"]),
-        ("[\"Viewed Product\"]", "[\"noise\"]", 20, &["also[0]", "already"]),
-        ("[\"Viewed Product\"]", "[\" \"]", 20, &["must not be empty"]),
-        ("[events.Noise]", "[events.\" \"]", 25, &["must not be empty"]),
-        ("also = [\"Viewed Product\"]", "drop = [\"product_id\"]", 20, &["drop", "`productId`", "mandatory"]),
-        ("also = [\"Viewed Product\"]", "keep = [\"title\"]", 20, &["keep", "`productId`", "mandatory"]),
-        ("  { event = \"product_view\", value = \"product\", requires = [\"product_id\"] },\n", "", 22, &[]),
+        ("event = \"product_view\"", "endpoint = \"product\"", 24, &["value", "only an event"]),
+        ("event = \"product_view\"", "endpoint = \"feed\"", 24, &["feed", "`product`", "`shipment`"]),
+        ("[events.Noise]", "[events.viewed_product]", 27, &["\"Product Viewed\"", "one row"]),
+        ("[\"Viewed Product\"]", "[\"noise\"]", 22, &["also[0]", "already"]),
+        ("[\"Viewed Product\"]", "[\" \"]", 22, &["must not be empty"]),
+        ("[events.Noise]", "[events.\" \"]", 27, &["must not be empty"]),
+        ("also = [\"Viewed Product\"]", "drop = [\"product_id\"]", 22, &["drop", "`productId`", "mandatory"]),
+        ("also = [\"Viewed Product\"]", "keep = [\"title\"]", 22, &["keep", "`productId`", "mandatory"]),
+        ("  { event = \"product_view\", value = \"product\", requires = [\"product_id\"] },\n", "", 24, &[]),
         ("[group]\ncalls = []\n", "", 1, &["missing key `group.calls`"]),
-        ("[group]", "[groups]", 13, &["groups", "`group`"]),
-        ("[group]", "[group", 13, &[]),
+        ("[group]", "[groups]", 15, &["groups", "`group`"]),
+        ("[group]", "[group", 15, &[]),
     ] {
         let text = broken(good, bad);
         let Err(error) = Profile::parse("mine", &text) else {

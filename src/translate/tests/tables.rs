@@ -79,7 +79,7 @@ fn in_every_profile(explained: impl Fn(&Profile) -> Explanation) -> String {
     for (names, lines) in groups {
         let names = if names.len() == Profile::BUILTIN.len() { "all".to_owned() } else { names.join("+") };
         for line in lines {
-            writeln!(out, "{names:<9}{}{line}", if names.len() < 9 { "" } else { " " }).unwrap();
+            writeln!(out, "{names:<17}{line}").unwrap();
         }
     }
     out
