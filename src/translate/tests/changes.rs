@@ -139,17 +139,46 @@ fn a_call_that_is_not_made_says_what_it_lacks() {
     let event = Event::read(raw, &Surroundings::default()).unwrap();
     let translation = translate(&event, arrival(Route::Webhook), &setup.profile, &setup.options);
     assert_eq!(translation.filtered(), Some(Filtered::RequiredFieldMissing));
-    let skipped: Vec<_> = translation
-        .skipped
-        .iter()
-        .map(|skipped| match (skipped.cause, skipped.why) {
-            (super::super::Cause::Rule(row, rule), super::super::Skip::Missing(field)) => {
-                format!("{}: {:?} lacks {field}", row.names()[0], rule.event())
-            }
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(skipped, [r#"Order Completed: Some("order_completed") lacks products"#]);
+    let skipped: Vec<_> = translation.skipped.iter().map(ToString::to_string).collect();
+    assert_eq!(skipped, [r#"event "order_completed" lacks products"#]);
+    assert_eq!(translation.row.unwrap().names()[0], "Order Completed");
+}
+
+/// Notes what it is told.
+#[derive(Default)]
+struct Notes(std::cell::RefCell<Vec<String>>);
+
+impl super::super::Recorder for Notes {
+    fn took(&self, field: &str, place: super::super::Place) {
+        self.0.borrow_mut().push(format!("{field} <- {place}"));
+    }
+}
+
+#[test]
+fn a_recorder_is_told_where_fields_came_from() {
+    let setup = with_changes("guide", &Mapping::default());
+    let json = r#"{"type":"track","event":"Order Completed","userId":"u","timestamp":"2026-01-02T03:04:05Z","properties":{"id":"o","products":[{"productId":7,"price":2}]},"context":{"traits":{"address":{"city":"Pune"}}}}"#;
+    let raw: &RawValue = serde_json::from_str(json).unwrap();
+    let event = Event::read(raw, &Surroundings::default()).unwrap();
+    let notes = Notes::default();
+    let at = arrival(Route::Webhook);
+    super::super::translate_with(&event, at, &setup.profile, &setup.options, &notes).into_calls().unwrap();
+    assert_eq!(
+        notes.0.into_inner(),
+        [
+            "orderId <- properties.id",
+            "customer_id <- userId",
+            "total_line_items_price <- the sum of price × quantity",
+            "created_at <- timestamp",
+            "updated_at <- timestamp",
+            "city <- context.traits.address.city",
+            "line_item_id <- its place in the list",
+            "variant_id <- properties.products[].product_id",
+            "product_id <- properties.products[].product_id",
+            "price <- properties.products[].price",
+            "quantity <- by default",
+        ]
+    );
 }
 
 #[test]
