@@ -11,6 +11,9 @@ use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::segment::{RejectionCode, Warning};
 use wigzo_destination::settings::{Problems, Settings};
 
+#[path = "docs/mapping.rs"]
+mod mapping;
+
 /// Rooms whose configuration has a section of its name; `section.key` in a document is a key of theirs.
 const SECTIONS: [&str; 8] = [
     "ingress",
@@ -155,7 +158,9 @@ fn every_command_in_the_documents_exists() {
         for line in shell.chain(inline_code(&text)).flat_map(|code| lines(&code)) {
             let Some(arguments) = arguments(&line) else { continue };
             let command = arguments.iter().find(|word| !word.starts_with('-')).cloned().unwrap_or_default();
-            let help = help(&[&command]);
+            // A command of commands: its own stands behind it.
+            let inner = arguments.get(1).filter(|_| command == "profiles").map(String::as_str);
+            let help = help(&[&*command].into_iter().chain(inner).collect::<Vec<_>>());
             assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");
             let help = help.unwrap_or_default();
             for flag in arguments.iter().filter(|word| word.starts_with("--")) {
@@ -167,7 +172,7 @@ fn every_command_in_the_documents_exists() {
             found.insert(command);
         }
     }
-    for command in ["serve", "check", "print-config", "health"] {
+    for command in ["serve", "check", "print-config", "health", "translate", "profiles"] {
         assert!(found.contains(command), "the documents show no {command}; found {found:?}");
     }
     assert!(root().join("tests/run").is_file());

@@ -41,14 +41,14 @@ pub trait Recorder {
     fn took(&self, field: &str, place: Place);
 
     /// What was taken since the last `ended` was for this cause, whose calls have been `made` or not.
-    fn ended(&self, cause: Cause<'_>, made: bool);
+    fn ended(&self, cause: Cause<'_>, made: bool) {
+        let _ = (cause, made);
+    }
 }
 
 /// Delivery wants the calls and nothing else.
 impl Recorder for () {
     fn took(&self, _: &str, _: Place) {}
-
-    fn ended(&self, _: Cause<'_>, _: bool) {}
 }
 
 /// Where a value stood: `properties.product_id`. The key is the one that was asked for; the sender may have spelled it

@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 mod changes;
 mod classic;
+mod laws;
 mod mistakes;
 mod people;
 mod rows;
