@@ -1,7 +1,7 @@
 //! `docs/mapping.md` says what the profiles do: its tables are made from them, its configurations are checked, its code
 //! is run, its example is what the program prints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -67,11 +67,10 @@ fn event_table() -> String {
         line(&mut out, kind, profiles.iter().map(|profile| row(profile)));
     }
     let mut as_they_are = Vec::new();
-    let standard = profiles.first().expect("there is one").rows();
-    let mut rows: Vec<&Row> = standard.iter().collect();
-    rows.sort_by_key(|row| row.names().first());
-    for row in rows {
-        let name = row.names().first().expect("a track event's row has a name");
+    // A name may have a row of its own in one profile, and be one of several of a row in another.
+    let rows = profiles.iter().flat_map(|profile| profile.rows());
+    let names: BTreeSet<&String> = rows.filter_map(|row| row.names().first()).collect();
+    for name in names {
         let found = || profiles.iter().map(|profile| profile.track(name).0);
         if found().all(|row| row.calls().is_none()) {
             as_they_are.push(format!("`{name}`"));
@@ -219,7 +218,10 @@ fn its_code_derives_the_learner_ids_of_its_table() {
         let found = blocks(&read(DOCUMENT)).into_iter().find(|(known, _)| known == language);
         let (_, mut code) = found.unwrap_or_else(|| panic!("{DOCUMENT} shows {language}"));
         for (token, id) in LEARNERS {
-            let call = call.replace("TOKEN", &format!("{token:?}")).replace("ID)", &format!("{id:?})"));
+            let call = call
+                // A JSON text is a literal of both.
+                .replace("TOKEN", &serde_json::to_string(token).expect("text"))
+                .replace("ID)", &format!("{})", serde_json::to_string(id).expect("text")));
             let _ = writeln!(code, "\n{call}");
         }
         let flag = if language == "js" { "-e" } else { "-c" };

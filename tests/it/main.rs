@@ -35,4 +35,5 @@ mod service;
 #[path = "../support/skipped.rs"]
 mod skipped;
 mod stand_in;
+mod translate;
 mod wire;
