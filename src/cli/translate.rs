@@ -79,19 +79,14 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
 }
 
 fn read(file: Option<&PathBuf>) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    match file.filter(|file| file.as_os_str() != "-") {
-        Some(file) => {
-            body = std::fs::read(file)
-                .map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-        }
-        None => {
-            if std::io::stdin().is_terminal() {
-                complain("Type or paste events; Ctrl-D ends them.");
-            }
-            std::io::stdin().read_to_end(&mut body).map_err(Failure::running)?;
-        }
+    if let Some(file) = file.filter(|file| file.as_os_str() != "-") {
+        return std::fs::read(file).map_err(|error| Failure::usage(format!("{}: {error}", file.display())));
     }
+    if std::io::stdin().is_terminal() {
+        complain("Type or paste events; Ctrl-D ends them.");
+    }
+    let mut body = Vec::new();
+    std::io::stdin().read_to_end(&mut body).map_err(Failure::running)?;
     Ok(body)
 }
 
