@@ -7,9 +7,9 @@
 
 use serde_json::value::RawValue;
 
-use super::field::{Found, Place, Scene};
+use super::field::{Found, ITEM, Place, Scene};
 use super::shape::{Lacking, VALUE};
-use crate::segment::{Event, JsonType, Object, items_of, present, text_of};
+use crate::segment::{JsonType, Object, items_of, present, text_of};
 use crate::wigzo::{Json, JsonArray};
 
 /// `track('view', {canonicalUrl, title})`: the property `url` and the name of the call, and nothing in their stead.
@@ -55,11 +55,12 @@ pub(super) fn product_id(scene: &Scene<'_>) -> Result<Json, Lacking> {
 }
 
 /// The ids of the listed products as they came; products without one are left out.
-pub(super) fn product_ids(event: &Event<'_>) -> Result<Json, Lacking> {
-    let list = event.properties.get_like("products").and_then(items_of).unwrap_or_default();
+pub(super) fn product_ids(scene: &Scene<'_>) -> Result<Json, Lacking> {
+    let list = scene.event.properties.get_like("products").and_then(items_of).unwrap_or_default();
     let mut out = JsonArray::new();
     for product in list.into_iter().filter_map(Object::parse) {
         if let Some(id) = id(&product) {
+            scene.recorder.took(VALUE, Place::new(ITEM, "product_id"));
             out.item(&Json::raw(id));
         }
     }
@@ -67,8 +68,10 @@ pub(super) fn product_ids(event: &Event<'_>) -> Result<Json, Lacking> {
 }
 
 /// The query as it came.
-pub(super) fn query(event: &Event<'_>) -> Result<Json, Lacking> {
-    event.properties.get_like("query").and_then(truthy).map(Json::raw).ok_or("query")
+pub(super) fn query(scene: &Scene<'_>) -> Result<Json, Lacking> {
+    let query = scene.event.properties.get_like("query").and_then(truthy).ok_or("query")?;
+    scene.recorder.took(VALUE, Place::new("properties", "query"));
+    Ok(Json::raw(query))
 }
 
 /// `product_id` in any spelling. The first version of the spec called it `id`, which that integration did not read.

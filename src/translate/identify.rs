@@ -1,7 +1,8 @@
 //! An identify: Wigzo's own fields read from the traits, and what becomes of every other trait (design.md 6).
 //!
 //! Invariants:
-//! * Each trait leaves at most once: what one of Wigzo's fields was filled from is not repeated under its own name.
+//! * Each trait leaves at most once: what one of Wigzo's fields was filled from is not repeated under its own name. One
+//!   that was passed over, such as `fullName` beside `name`, is an other trait.
 //! * Every other trait leaves with its exact raw value, if it leaves at all: Engage sends computed traits and audiences
 //!   this way, and a boolean must stay one.
 //! * No trait takes the place of one of Wigzo's fields: beside them, a trait called `source` leaves as `trait_source`.
@@ -25,29 +26,6 @@ pub(super) const TRAITS_EVENT: &str = "identify_traits";
 
 /// What one of the other traits is called that has the name of a field of Wigzo's.
 const RESERVED_PREFIX: &str = "trait_";
-
-/// The parts of an address that Wigzo's fields are filled from, folded as [`folded`] does.
-const OF_ADDRESS: [(&str, PersonField); 6] = [
-    ("city", PersonField::City),
-    ("state", PersonField::State),
-    ("country", PersonField::Country),
-    ("countrycode", PersonField::CountryCode),
-    ("postalcode", PersonField::PostalCode),
-    ("zip", PersonField::PostalCode),
-];
-
-/// The other traits that Wigzo's fields are filled from.
-const OF_TRAITS: [(&str, &[PersonField]); 9] = [
-    ("email", &[PersonField::Email]),
-    ("phone", &[PersonField::Phone]),
-    ("name", &[PersonField::FullName, PersonField::FirstName, PersonField::LastName]),
-    ("fullname", &[PersonField::FullName]),
-    ("firstname", &[PersonField::FirstName, PersonField::FullName]),
-    ("lastname", &[PersonField::LastName, PersonField::FullName]),
-    ("language", &[PersonField::Language]),
-    ("createdat", &[PersonField::CreatedAt]),
-    ("updatedat", &[PersonField::UpdatedAt]),
-];
 
 /// The calls of an identify: the person's, and where their earlier browsing has a learner of its own, that one's.
 pub(super) fn calls<'p>(
@@ -111,24 +89,25 @@ struct Told {
 /// Who the event is about: e-mail and phone from `contact`, everything else from `all`.
 fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches: &Switches) -> Told {
     let mut known = Person::default();
-    let event = scene.event;
-    {
-        let of_contact = Traits::new(contact, event.user_id.as_deref());
-        let of_all = Traits::new(all, None);
-        for field in &switches.identify_fields {
-            let Some(found) = read(*field, scene, &of_contact, &of_all) else { continue };
-            scene.recorder.took(field.as_str(), found.place);
-            let sent = || [contact, all].into_iter().find_map(|part| as_sent(part, &found));
-            let value = match switches.identify_values {
-                IdentifyValues::Text => None,
-                IdentifyValues::Sent => sent(),
-            };
-            known.fields.push((*field, value.unwrap_or_else(|| Json::text(&found.value))));
+    let of_contact = Traits::new(contact, scene.event.user_id.as_deref());
+    let of_all = Traits::new(all, None);
+    let mut used = Vec::new();
+    for field in &switches.identify_fields {
+        let Some(found) = read(*field, scene, &of_contact, &of_all) else { continue };
+        scene.recorder.took(field.as_str(), found.place);
+        used.push(found.place);
+        if (*field, found.place.key) == (PersonField::FullName, "firstName") {
+            used.push(Place::new(found.place.part, "lastName"));
         }
+        let sent = match switches.identify_values {
+            IdentifyValues::Text => None,
+            IdentifyValues::Sent => [contact, all].into_iter().find_map(|part| as_sent(part, &found)),
+        };
+        known.fields.push((*field, sent.unwrap_or_else(|| Json::text(&found.value))));
     }
     let extra = match switches.extra_traits {
         ExtraTraits::Drop => return Told { known, apart: None },
-        ExtraTraits::Inline | ExtraTraits::Event => others(all.object, switches),
+        ExtraTraits::Inline | ExtraTraits::Event => others(all, &used, switches),
     };
     if switches.extra_traits == ExtraTraits::Inline {
         known.others = beside(extra);
@@ -197,20 +176,23 @@ fn beside(traits: Vec<(String, Json)>) -> Vec<(String, Json)> {
     traits.into_iter().filter_map(rename).collect()
 }
 
-/// The traits that no field of Wigzo's is filled from, in their order.
-fn others(traits: &Object<'_>, switches: &Switches) -> Vec<(String, Json)> {
-    let filled = |field: &PersonField| switches.identify_fields.contains(field);
-    let of_address = |name: &str| OF_ADDRESS.iter().any(|(key, field)| *key == name && filled(field));
-    let of_traits =
-        |name: &str| OF_TRAITS.iter().any(|(key, fields)| *key == name && fields.iter().any(filled));
+/// The traits that no field of Wigzo's is filled from, in their order. Of two that might have filled one, the other one
+/// is among them.
+fn others(all: Part<'_, '_>, used: &[Place], switches: &Switches) -> Vec<(String, Json)> {
+    let address = format!("{}.address", all.name);
+    let used_in = |part: &str| -> HashSet<String> {
+        used.iter().filter(|place| place.part == part).map(|place| folded(place.key)).collect()
+    };
+    let (of_traits, of_address) = (used_in(all.name), used_in(&address));
+    let traits = all.object;
     let mut others = Others { flatten: switches.nested_traits == NestedTraits::Flatten, ..Others::default() };
     if others.flatten {
         others.taken = traits.iter().map(|(key, _)| key.to_owned()).collect();
     }
     for (key, value) in traits.iter() {
         let name = folded(key);
-        // A value that is no text was read by nobody, so it is still to be sent.
-        if (of_traits(&name) || of_address(&name)) && text_of(value).is_some() {
+        // A list that a text was taken from holds more than it.
+        if of_traits.contains(&name) && text_of(value).is_some() {
             continue;
         }
         match Object::parse(value).filter(|_| name == "address") {
@@ -218,7 +200,7 @@ fn others(traits: &Object<'_>, switches: &Switches) -> Vec<(String, Json)> {
             Some(address) => {
                 let mut rest = JsonObject::new();
                 for (key, value) in address.iter() {
-                    if !(of_address(&folded(key)) && text_of(value).is_some()) {
+                    if !(of_address.contains(&folded(key)) && text_of(value).is_some()) {
                         rest.raw(key, value);
                     }
                 }

@@ -73,7 +73,6 @@ impl Shape {
             scene.recorder.took(VALUE, found.place);
             Ok(Json::text(&found.value))
         };
-        let event = scene.event;
         match self {
             Self::Properties => Ok(properties(scene)),
             Self::Page => Ok(page(scene)),
@@ -100,8 +99,8 @@ impl Shape {
             Self::ClassicPage => Ok(classic::page(scene)),
             Self::ClassicIndex => classic::index(scene),
             Self::ClassicProductId => classic::product_id(scene),
-            Self::ClassicProductIds => classic::product_ids(event),
-            Self::ClassicQuery => classic::query(event),
+            Self::ClassicProductIds => classic::product_ids(scene),
+            Self::ClassicQuery => classic::query(scene),
         }
     }
 
