@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 in order; 1 something failed while running; 2 the command line or the configuration is wrong.
 
+mod dead_letters;
+
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -65,6 +67,7 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    DeadLetters(Box<dead_letters::DeadLetters>),
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
             files.load().map(|settings| say(&settings::print_config(&settings)))
         }
         Command::Health { files, url } => health(&files, url),
+        Command::DeadLetters(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
