@@ -1,7 +1,7 @@
 # One door for every habit. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format doc deny bench fuzz image ci
+.PHONY: help run test crash lint format doc deny bench fuzz image ci
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -11,6 +11,10 @@ run: ## The service with its stand-in for Wigzo, nothing to configure
 
 test: ## All tests
 	tests/run
+
+crash: ## A hundred kills and a hundred power cuts under load, and the books compared
+	scripts/crash.sh 100
+	scripts/crash.sh 100 "" power
 
 lint: ## Format and clippy, as CI checks them
 	cargo fmt --all --check

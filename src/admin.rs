@@ -1,10 +1,16 @@
-//! Private HTTP: metrics, and what became of each event.
+//! Private HTTP: metrics, what became of each event, and what a person decides about dead letters.
 //!
 //! Everything here may show personal data (an event's payload is one), so on any address but loopback each request
-//! needs the token. Nothing here changes anything.
+//! needs the token. What changes something is a POST, and leaves a line in
+//! the log.
+
+mod dead_letters;
+mod export;
+mod filter;
 
 use std::borrow::Cow;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -14,18 +20,20 @@ use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
+use http::{HeaderMap, Method, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::organization::Partner;
+use crate::organization::{Organizations, Partner};
 use crate::outcome::Ledger;
-use crate::queue::{Lookup, Place, Queue, QueueError, Record, Seq, Stats};
+use crate::queue::{Lookup, Page, Queue, QueueError, Record, Refusal, Seq, Stats};
 use crate::secret::Secret;
 use crate::segment::{self, Surroundings};
 use crate::telemetry::{Metrics, gauge};
+pub use filter::WrittenFilter;
+use filter::{Asked, Parameters};
 
 /// `[admin]`: the private side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +56,8 @@ impl Default for Config {
 pub struct Admin {
     /// The queue.
     pub queue: Queue,
+    /// The organizations that are served.
+    pub organizations: Arc<Organizations>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The token that is asked for.
@@ -66,8 +76,13 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/stats", get(stats))
         .route("/api/events", get(events))
         .route("/api/events/{number}", get(event))
+        .route("/api/rejected", get(rejected))
+        .merge(dead_letters::routes())
         .fallback(async || {
-            problem(StatusCode::NOT_FOUND, "There is nothing here. Try /metrics, /api/stats, /api/events.")
+            problem(
+                StatusCode::NOT_FOUND,
+                "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters, /api/rejected.",
+            )
         })
         .layer(middleware::from_fn_with_state(Arc::clone(&admin), authenticate))
         .with_state(admin)
@@ -79,8 +94,25 @@ async fn authenticate(State(admin): State<Arc<Admin>>, request: Request, next: N
             StatusCode::UNAUTHORIZED,
             "This needs `Authorization: Bearer` with the token of admin.token_file.",
         ),
+        token if request.method() == Method::POST && from_a_page(&request, token.is_none()) => problem(
+            StatusCode::FORBIDDEN,
+            "A page of another origin may change nothing here. Without a token, use an IP address or localhost.",
+        ),
         _ => next.run(request).await,
     }
+}
+
+/// Whether a page elsewhere may have made a browser on this machine send this: without a token there is nothing else to
+/// stop it. A page says its origin, which then is not ours; one that has made its own name lead here is known by that.
+fn from_a_page(request: &Request, is_open: bool) -> bool {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let uri = request.uri().authority().map(http::uri::Authority::as_str);
+    let Some(host) = uri.or_else(|| header(HOST)) else { return is_open };
+    let origin = request.headers().get(ORIGIN).map(|_| header(ORIGIN).unwrap_or_default());
+    let foreign = origin.is_some_and(|origin| origin.split_once("://").is_none_or(|(_, it)| it != host));
+    let name = host.parse::<http::uri::Authority>().map(|it| it.host().trim_matches(['[', ']']).to_owned());
+    let known = name.is_ok_and(|name| name == "localhost" || name.parse::<IpAddr>().is_ok());
+    foreign || (is_open && !known)
 }
 
 fn bears(headers: &HeaderMap, token: &Secret) -> bool {
@@ -103,13 +135,10 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         ("dead", dead),
         ("waiting", stats.ledger.waiting()),
     ]);
-    // Partners are not named here: anybody can make up as many as there are tokens. `/api/stats` names them.
-    let (partners, configured): (Vec<_>, Vec<_>) =
-        stats.waiting.iter().partition(|(organization, _)| Partner::is_name(organization));
-    let partners =
-        (!partners.is_empty()).then(|| ("(partners)", partners.iter().map(|(_, count)| *count).sum()));
-    let configured = configured.into_iter().map(|(organization, count)| (&**organization, *count));
-    metrics.show_waiting(configured.chain(partners));
+    metrics.show_waiting(named(&stats.waiting).into_iter());
+    metrics.show_parked(named(&stats.parked).into_iter());
+    metrics.show_dead_letters(named(&stats.dead_letters).into_iter());
+    metrics.dropped.set(gauge(stats.dropped));
     metrics.queue_bytes.set(gauge(stats.disk_bytes));
     metrics.history_bytes.set(gauge(stats.history_bytes));
     metrics.commits.set(gauge(stats.commits));
@@ -118,6 +147,17 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, format);
     response
+}
+
+/// Counts by organization for the metrics. Partners are not named there: anybody can make up as many as there are tokens.
+/// `/api/stats` names them.
+fn named(counts: &BTreeMap<Arc<str>, u64>) -> Vec<(&str, u64)> {
+    let (partners, configured): (Vec<_>, Vec<_>) =
+        counts.iter().partition(|(organization, _)| Partner::is_name(organization));
+    let partners =
+        (!partners.is_empty()).then(|| ("(partners)", partners.iter().map(|(_, count)| *count).sum()));
+    let configured = configured.into_iter().map(|(organization, count)| (&**organization, *count));
+    configured.chain(partners).collect()
 }
 
 async fn stats(State(admin): State<Arc<Admin>>) -> Response {
@@ -131,61 +171,54 @@ async fn stats(State(admin): State<Arc<Admin>>) -> Response {
     json(StatusCode::OK, &Body { waiting_total: stats.ledger.waiting(), stats })
 }
 
-/// What `/api/events` can be asked for.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question {
-    organization: Option<String>,
-    message_id: Option<String>,
-    person: Option<String>,
-    place: Option<Place>,
-    before: Option<u64>,
-    limit: Option<usize>,
-}
-
-async fn events(
-    State(admin): State<Arc<Admin>>,
-    question: Result<Query<Question>, axum::extract::rejection::QueryRejection>,
-) -> Response {
+async fn events(State(admin): State<Arc<Admin>>, Query(parameters): Query<Parameters>) -> Response {
     #[derive(Serialize)]
-    struct Page {
+    struct Body {
         events: Vec<Record>,
         /// Ask again with `before` set to this for older events.
         before: Option<Seq>,
     }
-    let Ok(Query(question)) = question else {
-        return problem(
-            StatusCode::BAD_REQUEST,
-            "Known here: organization, message_id, person, place (waiting, settled, dead), before, limit.",
-        );
+    let lookup = Asked::read(parameters, &["place", "before", "limit"]).and_then(|mut asked| {
+        Ok(Lookup {
+            state: asked.parse("place")?,
+            beyond: asked.parse("before")?.map(Seq),
+            limit: asked.parse("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1),
+            filter: asked.filter,
+            ..Lookup::default()
+        })
+    });
+    match lookup {
+        Ok(lookup) => answer(admin.queue.find(lookup).await, |page| {
+            json(StatusCode::OK, &Body { events: page.records, before: page.next })
+        }),
+        Err(misfit) => problem(StatusCode::BAD_REQUEST, &misfit.0),
+    }
+}
+
+async fn rejected(State(admin): State<Arc<Admin>>, Query(mut parameters): Query<Parameters>) -> Response {
+    #[derive(Serialize)]
+    struct Body {
+        rejected: Vec<Refusal>,
+    }
+    let organization = parameters.remove("organization");
+    let message_id = parameters.remove("message_id");
+    let limit = parameters.remove("limit").map_or(Ok(PAGE.0), |limit| limit.parse());
+    let (Ok(limit), true) = (limit, parameters.is_empty()) else {
+        return problem(StatusCode::BAD_REQUEST, "Known here: organization, message_id, limit (a number).");
     };
-    let limit = question.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
-    let lookup = Lookup {
-        seq: None,
-        organization: question.organization.map(Into::into),
-        message_id: question.message_id,
-        lane: question.person,
-        state: question.place,
-        before: question.before.map(Seq),
-        limit,
-        in_full: false,
-    };
-    answer(admin.queue.find(lookup).await, |events| {
-        let before = (events.len() == limit).then(|| events.last().map(|event| event.number)).flatten();
-        json(StatusCode::OK, &Page { events, before })
-    })
+    let rejected =
+        admin.queue.refusals().find(organization.as_deref(), message_id.as_deref(), limit.clamp(1, PAGE.1));
+    json(StatusCode::OK, &Body { rejected })
 }
 
 async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> Response {
     let Ok(number) = number.parse() else {
         return problem(StatusCode::BAD_REQUEST, "An event's number has digits only.");
     };
-    let lookup = Lookup { seq: Some(Seq(number)), limit: 1, in_full: true, ..Lookup::default() };
-    answer(admin.queue.find(lookup).await, |mut events| match events.first_mut() {
+    let lookup = Lookup { numbers: vec![Seq(number)], limit: 1, in_full: true, ..Lookup::default() };
+    answer(admin.queue.find(lookup).await, |mut page| match page.records.first_mut() {
         Some(event) => {
-            event.payload = event.payload.take().map(|payload| showable(payload, segment::without_key));
-            let surroundings = event.surroundings.take();
-            event.surroundings = surroundings.map(|stored| showable(stored, Surroundings::shown));
+            show_safely(event);
             json(StatusCode::OK, event)
         }
         None => problem(
@@ -193,6 +226,12 @@ async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> R
             "No such event: it was never accepted, or its record is older than queue.history_retention.",
         ),
     })
+}
+
+/// Takes out of a record what would let its reader send events.
+fn show_safely(record: &mut Record) {
+    record.payload = record.payload.take().map(|payload| showable(payload, segment::without_key));
+    record.surroundings = record.surroundings.take().map(|stored| showable(stored, Surroundings::shown));
 }
 
 /// What was stored, without what would let its reader send events.
@@ -205,7 +244,7 @@ fn showable(stored: Box<RawValue>, hide: impl Fn(&RawValue) -> Cow<'_, str>) -> 
     }
 }
 
-fn answer(found: Result<Vec<Record>, QueueError>, show: impl FnOnce(Vec<Record>) -> Response) -> Response {
+fn answer(found: Result<Page, QueueError>, show: impl FnOnce(Page) -> Response) -> Response {
     found.map_or_else(
         |error| {
             tracing::error!(%error, "the queue could not be searched");

@@ -116,7 +116,7 @@ impl App {
             settings.delivery.clone(),
             Arc::clone(&queue),
             Arc::clone(&organizations),
-            clock.clone(),
+            clock.for_waits(),
             Arc::clone(&metrics),
             shutdown.clone(),
         )?;
@@ -128,8 +128,13 @@ impl App {
             clock,
             Arc::clone(&readiness),
         );
-        let admin =
-            Admin { queue: Arc::clone(&queue), metrics, token: admin_token, printing: Mutex::default() };
+        let admin = Admin {
+            queue: Arc::clone(&queue),
+            organizations: Arc::clone(&organizations),
+            metrics,
+            token: admin_token,
+            printing: Mutex::default(),
+        };
 
         let stop_accepting = CancellationToken::new();
         let limits = Limits {

@@ -7,6 +7,8 @@ mod choice;
 mod profiles;
 mod translate;
 
+mod dead_letters;
+
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -77,6 +79,7 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    DeadLetters(Box<dead_letters::DeadLetters>),
 }
 
 #[derive(Debug, Args)]
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Translate(command) => translate::run(&command),
         Command::Profiles(command) => profiles::run(&command),
         Command::Health { files, url } => health(&files, url),
+        Command::DeadLetters(command) => command.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

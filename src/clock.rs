@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -36,6 +36,23 @@ impl fmt::Display for UnixMillis {
     }
 }
 
+/// What a time should have looked like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a time has a date, a time of day and a zone: \"2026-01-02T03:04:05Z\", \"2026-01-02T08:34:05+05:30\""
+)]
+pub struct BadTime;
+
+/// RFC 3339 with any offset; what is finer than a millisecond is cut off.
+impl FromStr for UnixMillis {
+    type Err = BadTime;
+
+    fn from_str(text: &str) -> Result<Self, BadTime> {
+        let time: jiff::Timestamp = text.parse().map_err(|_| BadTime)?;
+        u64::try_from(time.as_millisecond()).map(Self).map_err(|_| BadTime)
+    }
+}
+
 impl Serialize for UnixMillis {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -49,8 +66,21 @@ pub struct Clock(Source);
 #[derive(Debug, Clone)]
 enum Source {
     System,
+    Steady(Arc<Mutex<Steady>>),
     Manual(Arc<AtomicU64>),
 }
+
+/// A clock that a jump of the wall clock does not carry along: it follows by going a little faster or slower.
+#[derive(Debug)]
+struct Steady {
+    /// What it showed when it was last looked at, since 1970.
+    shown: Duration,
+    /// When that was, by the clock that never jumps.
+    at: Instant,
+}
+
+/// A steady clock gains or loses at most one part in so many while it follows the wall clock: an hour's jump takes 16.
+const SLEW: u32 = 16;
 
 impl Clock {
     /// The machine's clock.
@@ -63,24 +93,65 @@ impl Clock {
         Self(Source::Manual(Arc::new(AtomicU64::new(start.0))))
     }
 
+    /// A clock for waits that starts at this one's time: it never goes back, and passes at the machine's own pace (give
+    /// or take a sixteenth) whatever is done to the wall clock meanwhile. It follows the wall clock slowly, so that what
+    /// it shows can be stored and read again by another process. A manual clock is one already.
+    #[must_use]
+    pub fn for_waits(&self) -> Self {
+        match &self.0 {
+            Source::System => {
+                Self(Source::Steady(Arc::new(Mutex::new(Steady { shown: wall(), at: Instant::now() }))))
+            }
+            Source::Steady(_) | Source::Manual(_) => self.clone(),
+        }
+    }
+
     /// The time now. A machine clock before 1970 reads as 1970.
     pub fn now(&self) -> UnixMillis {
         match &self.0 {
-            Source::System => {
-                #[expect(clippy::disallowed_methods, reason = "this is the one door to the wall clock")]
-                let now = std::time::SystemTime::now();
-                UnixMillis(0).plus(now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
+            Source::System => UnixMillis(0).plus(wall()),
+            Source::Steady(steady) => {
+                let mut steady = steady.lock().unwrap_or_else(PoisonError::into_inner);
+                UnixMillis(0).plus(steady.look(wall(), Instant::now()))
             }
             Source::Manual(now) => UnixMillis(now.load(Ordering::Relaxed)),
         }
     }
 
-    /// Moves a manual clock forward; the machine's clock is left alone.
+    /// How long ago something was that the machine's clock has stamped. Where a clock for waits and the machine's differ,
+    /// the one counts by which less time has passed: a jump makes nothing older than it is.
+    pub fn age(&self, stamped: UnixMillis) -> Duration {
+        let age = self.now().since(stamped);
+        match &self.0 {
+            Source::Steady(_) => age.min(UnixMillis(0).plus(wall()).since(stamped)),
+            Source::System | Source::Manual(_) => age,
+        }
+    }
+
+    /// Moves a manual clock forward; the machine's clocks are left alone.
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(now) = &self.0 {
             now.store(self.now().plus(by).0, Ordering::Relaxed);
         }
     }
+}
+
+impl Steady {
+    /// What it shows at a moment at which the wall clock shows something, too.
+    fn look(&mut self, wall: Duration, at: Instant) -> Duration {
+        let passed = at.saturating_duration_since(self.at);
+        let even = self.shown + passed;
+        self.shown = wall.clamp(even.saturating_sub(passed / SLEW), even + passed / SLEW);
+        self.at = at;
+        self.shown
+    }
+}
+
+/// The wall clock: time since 1970.
+fn wall() -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "this is the one door to the wall clock")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// A duration as configuration writes it: `250ms`, `1s`, `10m`, `24h`, `7d`.
@@ -165,6 +236,23 @@ mod tests {
         assert_eq!("90 s".parse::<Span>().unwrap().to_string(), "90s");
         for text in ["", "5", "s", "-1s", "1.5s", "1 year", "99999999999999999999s", "99999999999999999d"] {
             assert_eq!(text.parse::<Span>(), Err(BadSpan), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_steady_clock_never_jumps_and_follows_in_the_end() {
+        let (start, began) = (Duration::from_hours(500_000), Instant::now());
+        for jumped in [Duration::from_hours(500_003), Duration::from_hours(499_997)] {
+            let mut steady = Steady { shown: start, at: began };
+            let mut look = |passed| steady.look(jumped + passed, began + passed);
+            assert_eq!(look(Duration::ZERO), start, "no time has passed");
+            for passed in (1..100).map(Duration::from_secs) {
+                let (shown, slew) = (look(passed), passed / SLEW);
+                assert!(shown + slew >= start + passed && shown <= start + passed + slew, "{shown:?}");
+            }
+            let three_days = Duration::from_hours(72);
+            assert_eq!(look(three_days), jumped + three_days);
+            assert_eq!(steady.look(jumped, began), jumped + three_days, "it never goes back");
         }
     }
 

@@ -340,7 +340,12 @@ impl Delivery {
                 // worked; the queue ends it.
                 let kept = |envelope: &Envelope| !self.forgotten.iter().any(|it| it.covers(envelope));
                 let all_gone = !found.is_empty() && !found.iter().any(kept);
-                let found: Vec<_> = found.into_iter().filter(kept).map(item).collect();
+                let (retry, now) = (self.workshop.config.retry, self.clock.now());
+                let counted = |mut envelope: Envelope| {
+                    envelope.due = envelope.due.map(|due| retry.due(due, now));
+                    envelope
+                };
+                let found: Vec<_> = found.into_iter().filter(kept).map(counted).map(item).collect();
                 if all_gone {
                     self.scheduler.read_failed(&read);
                 } else {

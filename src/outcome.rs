@@ -93,6 +93,8 @@ closed! {
         Wigzo5xx = "wigzo_5xx", "Wigzo failed with another 5xx.";
         WigzoOther = "wigzo_other", "Wigzo answered with a status that HTTP does not define.";
         Unreadable = "unreadable", "The stored bytes cannot be read as an event any more.";
+        Discarded = "discarded", "A person discarded this dead letter; `detail` says why.";
+        Dropped = "dropped", "This dead letter was among the oldest when there were more than `queue.max_dead_letters`.";
         Internal = "internal", "A bug of this program lost hold of the event; please report it.";
     }
 }
@@ -188,6 +190,11 @@ impl Ledger {
         self.accepted.checked_sub(ended).expect("BUG: more outcomes than accepted events")
     }
 
+    /// Takes a dead letter's outcome back: it waits again.
+    pub fn revived(&mut self) {
+        self.dead = self.dead.checked_sub(1).expect("BUG: a dead letter was never counted as one");
+    }
+
     /// Counts one outcome.
     pub fn count(&mut self, outcome: Outcome) {
         match outcome {
@@ -260,5 +267,7 @@ mod tests {
             ledger.count(*outcome);
         }
         assert_eq!(ledger.waiting(), 1);
+        ledger.revived();
+        assert_eq!((ledger.dead, ledger.waiting()), (0, 2));
     }
 }

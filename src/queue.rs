@@ -5,17 +5,21 @@
 //!
 //! Invariants of every engine:
 //! * [`Engine::append`] answers with success only after the envelopes are on disk, and is all or nothing.
-//! * An envelope is in exactly one place: waiting, settled, or dead. [`Stats::ledger`] counts all three in the same
+//! * An envelope is in exactly one place: waiting (parked or not), settled, or dead. [`Stats::ledger`] counts all three in the same
 //!   transaction that moves an envelope, so the counts balance at any moment and after any crash.
 //! * Sequence numbers are given in commit order, never reused; per organization and lane they are the arrival order.
 //! * Claiming writes nothing. One process owns the directory, so what is in flight is known in memory only; a crash
 //!   means that at most the calls then in flight are made twice.
 
+mod counts;
 mod envelope;
 mod fresh;
 mod history;
+mod record;
+mod refusals;
 pub mod sqlite;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -29,11 +33,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Span, UnixMillis};
 use crate::outcome::Ledger;
 
-pub use envelope::{
-    Attempt, Claim, DedupKey, Envelope, Lookup, NewEnvelope, Place, Progress, Record, Resolution, Seq,
-    Settlement, State,
-};
+pub use envelope::{Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement};
 pub use fresh::{Arrivals, Forgotten, Fresh};
+pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};
+pub use refusals::{Refusal, Refusals};
 
 /// `[queue]`: where events are kept and how much of the disk they may take.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +61,9 @@ pub struct Config {
     /// `max_disk`.
     #[schemars(with = "String")]
     pub history_size: ByteSize,
+    /// How many dead letters are kept at most; above it the oldest go, each with an alarm in the log and a count in the
+    /// metrics. 0: all are kept until a person decides.
+    pub max_dead_letters: u64,
     /// How many delivered events per second and organization are recorded in full (payload, calls, answers). Above
     /// it a record is one line: ids, name, time, outcome.
     pub history_full_per_second: u32,
@@ -81,6 +87,7 @@ impl Default for Config {
             dedup_entries: 20_000_000,
             history_retention: Span::secs(7 * 24 * 3_600),
             history_size: ByteSize::gib(1),
+            max_dead_letters: 0,
             history_full_per_second: 50,
         }
     }
@@ -102,13 +109,17 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
         patience: Duration,
     ) -> Pending<'_, Result<Appended, AppendError>>;
 
-    /// Reads waiting envelopes of an organization after a sequence number, in order. It reserves nothing.
+    /// Reads waiting envelopes of an organization after a sequence number, in order, parked ones left out. It reserves
+    /// nothing.
     fn claim(
         &self,
         organization: Arc<str>,
         after: Seq,
         limit: usize,
     ) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
+
+    /// Reads the parked envelopes of an organization, due or not, earliest due first. It reserves nothing.
+    fn parked(&self, organization: Arc<str>, limit: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
 
     /// Records how one round of work on an envelope ended; returns when that is on disk. It waits as long as the
     /// disk refuses, because an outcome that is known must not get lost.
@@ -118,14 +129,22 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// on disk. Made between the calls of one event, so that a crash repeats at most the call that was in flight.
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()>;
 
-    /// Looks up events, newest first.
-    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>>;
+    /// Looks up events.
+    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>>;
+
+    /// Does with dead letters, named by their [`Record::seq`], what a person has decided; how many there were. Others
+    /// are passed over: nothing is replayed twice. It happens in small transactions, each of which holds whatever comes
+    /// after it; the answer comes when all is on disk.
+    fn decide(&self, letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>>;
 
     /// The queue's state as of the last commit.
     fn stats(&self) -> Stats;
 
     /// Shows the same state where it stands: nothing is copied, and a commit that wants to change it waits meanwhile.
     fn look(&self, look: &mut dyn FnMut(&Stats));
+
+    /// Where refused events are remembered for a while, so that they can be asked for.
+    fn refusals(&self) -> &Refusals;
 
     /// Where freshly committed envelopes are handed to delivery without being read back.
     fn fresh(&self) -> &Fresh;
@@ -183,6 +202,16 @@ pub enum QueueError {
         /// The operating system's word.
         error: std::io::Error,
     },
+    /// The database cannot be opened: not a database, damaged, or its disk has no room or no sense.
+    #[error(
+        "{path} cannot be opened as a queue: {error}: check `queue.path`, and that its disk works and has room"
+    )]
+    Database {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's word.
+        error: rusqlite::Error,
+    },
     /// SQLite failed.
     #[error("the queue's database failed: {0}")]
     Sqlite(#[from] rusqlite::Error),
@@ -198,8 +227,14 @@ pub struct Stats {
     pub ledger: Ledger,
     /// Envelopes that were left out as duplicates since the process started.
     pub duplicates: u64,
-    /// Waiting envelopes per organization that has any.
-    pub waiting: std::collections::BTreeMap<Arc<str>, u64>,
+    /// Waiting envelopes per organization that has any, parked ones included.
+    pub waiting: BTreeMap<Arc<str>, u64>,
+    /// Parked envelopes per organization.
+    pub parked: BTreeMap<Arc<str>, u64>,
+    /// Dead letters per organization that nobody has decided about yet.
+    pub dead_letters: BTreeMap<Arc<str>, u64>,
+    /// Dead letters that `queue.max_dead_letters` has cost since the process started.
+    pub dropped: u64,
     /// Bytes of disk in use, without space that is free for reuse.
     pub disk_bytes: u64,
     /// What `disk_bytes` may grow to (`queue.max_disk`).

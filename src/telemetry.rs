@@ -107,6 +107,10 @@ pub struct Metrics {
     pub in_flight: Gauge,
     ledger: Family<TermLabels, Gauge>,
     waiting: Family<OrganizationLabels, Gauge>,
+    parked: Family<OrganizationLabels, Gauge>,
+    dead_letters: Family<OrganizationLabels, Gauge>,
+    /// Dead letters that `queue.max_dead_letters` has cost.
+    pub dropped: Gauge,
     /// Bytes of disk that the queue uses.
     pub queue_bytes: Gauge,
     /// Bytes of that which are records of ended events.
@@ -182,6 +186,9 @@ impl Metrics {
             in_flight: Gauge::default(),
             ledger: Family::default(),
             waiting: Family::default(),
+            parked: Family::default(),
+            dead_letters: Family::default(),
+            dropped: Gauge::default(),
             queue_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
             commits: Gauge::default(),
@@ -243,6 +250,21 @@ impl Metrics {
             self.ledger.clone(),
         );
         registry.register("waiting_events", "Waiting events by organization", self.waiting.clone());
+        registry.register(
+            "parked_events",
+            "Waiting events that are tried by themselves, by organization",
+            self.parked.clone(),
+        );
+        registry.register(
+            "dead_letters",
+            "Dead letters that nobody has decided about, by organization",
+            self.dead_letters.clone(),
+        );
+        registry.register(
+            "dead_letters_dropped",
+            "Dead letters that `queue.max_dead_letters` has cost since the start",
+            self.dropped.clone(),
+        );
         registry.register_with_unit(
             "queue_disk",
             "Disk that the queue uses, without free pages",
@@ -305,16 +327,18 @@ impl Metrics {
     }
 
     /// Shows the waiting events of the organizations with the most of them.
-    pub fn show_waiting<'a>(&self, waiting: impl Iterator<Item = (&'a str, u64)>) {
-        let mut waiting: Vec<(&str, u64)> = waiting.collect();
-        waiting.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
-        let rest = waiting.split_off(waiting.len().min(NAMED_ORGANIZATIONS));
-        waiting.push(("(other)", rest.iter().map(|(_, count)| count).sum()));
-        self.waiting.clear();
-        for (organization, count) in waiting {
-            let labels = OrganizationLabels { organization: organization.to_owned() };
-            self.waiting.get_or_create(&labels).set(gauge(count));
-        }
+    pub fn show_waiting<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        show_by_organization(&self.waiting, counts);
+    }
+
+    /// The same of parked events.
+    pub fn show_parked<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        show_by_organization(&self.parked, counts);
+    }
+
+    /// The same of dead letters.
+    pub fn show_dead_letters<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        show_by_organization(&self.dead_letters, counts);
     }
 
     /// The metrics in the `OpenMetrics` text format.
@@ -322,6 +346,21 @@ impl Metrics {
         let mut printed = String::new();
         text::encode(&mut printed, &self.registry).expect("BUG: writing to a String cannot fail");
         printed
+    }
+}
+
+fn show_by_organization<'a>(
+    family: &Family<OrganizationLabels, Gauge>,
+    counts: impl Iterator<Item = (&'a str, u64)>,
+) {
+    let mut counts: Vec<(&str, u64)> = counts.collect();
+    counts.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+    let rest = counts.split_off(counts.len().min(NAMED_ORGANIZATIONS));
+    counts.push(("(other)", rest.iter().map(|(_, count)| count).sum()));
+    family.clear();
+    for (organization, count) in counts {
+        let labels = OrganizationLabels { organization: organization.to_owned() };
+        family.get_or_create(&labels).set(gauge(count));
     }
 }
 

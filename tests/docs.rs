@@ -157,10 +157,12 @@ fn every_command_in_the_documents_exists() {
             blocks(&text).into_iter().filter(|(language, _)| language == "sh").map(|(_, block)| block);
         for line in shell.chain(inline_code(&text)).flat_map(|code| lines(&code)) {
             let Some(arguments) = arguments(&line) else { continue };
-            let command = arguments.iter().find(|word| !word.starts_with('-')).cloned().unwrap_or_default();
-            // A command of commands: its own stands behind it.
-            let inner = arguments.get(1).filter(|_| command == "profiles").map(String::as_str);
-            let help = help(&[&*command].into_iter().chain(inner).collect::<Vec<_>>());
+            let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
+            let command = words.next().unwrap_or_default().to_owned();
+            let help = match (command.as_str(), words.next()) {
+                ("dead-letters" | "profiles", Some(part)) => help(&[&command, part]),
+                _ => help(&[&command]),
+            };
             assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");
             let help = help.unwrap_or_default();
             for flag in arguments.iter().filter(|word| word.starts_with("--")) {

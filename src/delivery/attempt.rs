@@ -103,11 +103,12 @@ impl Workshop {
         organization: &Organization,
     ) -> Result<Vec<Call>, (Outcome, Reason)> {
         let content = &envelope.content;
-        let age = self.clock.now().since(content.received_at);
+        let age = self.clock.age(content.received_at);
         let is_unproven =
             organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
         let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
-        if limits.into_iter().flatten().any(|limit| age > limit.0) {
+        // What a person had replayed is meant to be delivered, however old it is.
+        if envelope.replays == 0 && limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err((Outcome::Expired, Reason::MaxAge));
         }
         let unreadable = (Outcome::Dead, Reason::Unreadable);
@@ -148,7 +149,7 @@ impl Workshop {
                 judgement.attempts.push(self.interrupted(began, &key, call, organization));
                 let reason = Reason::Interrupted;
                 judgement.resolution = match self.config.on_ambiguous {
-                    OnAmbiguous::Retry => Resolution::Later { due: self.clock.now(), reason },
+                    OnAmbiguous::Retry => Resolution::Later { due: self.clock.now(), reason, parked: false },
                     OnAmbiguous::DeadLetter => Resolution::Ended { outcome: Outcome::Dead, reason },
                 };
                 return judgement;
@@ -243,6 +244,7 @@ impl Workshop {
             retry.next(tries, first_failed_at, now, fastrand::f64()).map_or(dead, |due| Resolution::Later {
                 due: not_before.map_or(due, |earliest| due.max(earliest)),
                 reason,
+                parked: false,
             })
         };
         judgement.resolution = match verdict {
@@ -265,7 +267,7 @@ impl Workshop {
                 progress.tries -= 1;
                 progress.first_failed_at = None;
                 judgement.health = Health::Suspend(after.map_or(now, |after| now.plus(retry.pause(after))));
-                Resolution::Later { due: now, reason }
+                Resolution::Later { due: now, reason, parked: false }
             }
             Verdict::Refused { after } => {
                 if let Some(after) = after {
@@ -289,6 +291,7 @@ impl Workshop {
             progress: progress.clone(),
             attempts,
             envelope_size: envelope.content.size(),
+            detail: None,
         };
         self.queue.settle(settlement).await;
         let mut envelope = claim.resolve().envelope;
@@ -305,12 +308,12 @@ impl Workshop {
     /// or screen is called, which may be about a person; the name of a track event is the tracking plan's.
     fn tell(&self, envelope: &Envelope, resolution: Resolution, took: Duration) {
         let (content, tries) = (&envelope.content, envelope.progress.tries);
-        let (number, organization) = (envelope.seq.0, &*content.organization);
+        let (number, organization) = (envelope.number.0, &*content.organization);
         let (kind, title) = (&*content.kind, if content.kind == "track" { &*content.title } else { "" });
         let duration_ms = millis(took);
         match resolution {
             Resolution::Ended { outcome, reason } => {
-                let age = self.clock.now().since(content.received_at);
+                let age = self.clock.age(content.received_at);
                 self.metrics.outcome(outcome, reason, age);
                 match outcome {
                     Outcome::Delivered => tracing::info!(
@@ -331,7 +334,7 @@ impl Workshop {
                     ),
                 }
             }
-            Resolution::Later { due, reason } => tracing::info!(
+            Resolution::Later { due, reason, .. } => tracing::info!(
                 number, organization, kind, title, %reason, tries, retry_at = %due, duration_ms, "waits for another try: {}", reason.meaning()
             ),
         }

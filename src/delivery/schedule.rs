@@ -62,6 +62,12 @@ impl Schedule {
     pub fn pause(&self, asked: Duration) -> Duration {
         asked.min(self.retry_after_cap.0)
     }
+
+    /// A stored time as it counts now. What lies further ahead than any wait may be was stored before the clock was set
+    /// back.
+    pub fn due(&self, stored: UnixMillis, now: UnixMillis) -> UnixMillis {
+        stored.min(now.plus(self.cap.0.max(self.retry_after_cap.0)))
+    }
 }
 
 #[cfg(test)]
@@ -130,6 +136,16 @@ mod tests {
         for no_number in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 2.0] {
             assert!(wait(&small_cap, 1, no_number) <= Duration::from_secs(2), "{no_number}");
         }
+    }
+
+    #[test]
+    fn a_stored_time_is_never_further_ahead_than_a_wait_may_be() {
+        let schedule = Schedule::default();
+        let hour = Duration::from_hours(1);
+        for (ahead, counts) in [(hour / 2, hour / 2), (hour, hour), (3 * hour, hour)] {
+            assert_eq!(schedule.due(START.plus(ahead), START), START.plus(counts), "{ahead:?}");
+        }
+        assert_eq!(schedule.due(START, START.plus(hour)), START, "long due");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::probe::Phase;
 use super::reply::{self, Finding, Refusal, Rejected, Taken, Warned};
 use super::{Ingress, body, cors, partner};
 use crate::organization::Organization;
-use crate::queue::{Appended, DedupKey, NewEnvelope};
+use crate::queue::{self, Appended, DedupKey, NewEnvelope};
 use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
 
 /// How a request came in.
@@ -141,6 +141,7 @@ async fn keep(
     for (_, _, finding) in &found.rejected {
         ingress.metrics.rejected(finding.code());
     }
+    remember(ingress, &found);
     let rejected = report(&found, entry.route)?;
     let size: u64 = found.envelopes.iter().map(|envelope| envelope.size() as u64).sum();
     let limit = ingress.config.max_body.as_u64() * MAX_SPREAD;
@@ -165,6 +166,26 @@ async fn keep(
         ingress.metrics.warned(warned.code);
     }
     Ok((found.organization, Taken { appended, rejected, warned: found.warned }))
+}
+
+/// Remembers the refused events, so that whoever misses one can ask for it. Strangers are not remembered: they could
+/// push everybody else out.
+fn remember(ingress: &Ingress, Found { organization, rejected, .. }: &Found) {
+    if rejected.is_empty()
+        || (organization.is_partner() && !ingress.organizations.is_proven_partner(&organization.name))
+    {
+        return;
+    }
+    let (at, name) = (ingress.clock.now(), Arc::from(organization.name.as_str()));
+    for (_, message_id, finding) in rejected {
+        ingress.queue.refusals().note(queue::Refusal {
+            at,
+            organization: Arc::clone(&name),
+            message_id: message_id.as_deref().map(Into::into),
+            code: finding.code(),
+            pointer: finding.pointer(),
+        });
+    }
 }
 
 /// Decodes, authenticates and validates. In this order: a body that is none is told to everybody, so that a 400 does

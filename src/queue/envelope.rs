@@ -93,8 +93,14 @@ impl NewEnvelope {
 /// An event in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
-    /// Its number.
+    /// Its place in the order of work.
     pub seq: Seq,
+    /// The number it was accepted under and is looked up by: [`Envelope::seq`], unless it was replayed.
+    pub number: Seq,
+    /// How often it was a dead letter and a person had it replayed.
+    pub replays: u32,
+    /// Whether its lane has moved on without it. Once parked, it stays so until it ends.
+    pub parked: bool,
     /// What was stored.
     pub content: NewEnvelope,
     /// Not to be worked before this time.
@@ -189,6 +195,8 @@ pub struct Settlement {
     pub attempts: Vec<Attempt>,
     /// See [`NewEnvelope::size`].
     pub envelope_size: usize,
+    /// What the reason leaves open, in a few words for people: which field was missing. No personal data.
+    pub detail: Option<Box<str>>,
 }
 
 impl Settlement {
@@ -201,6 +209,7 @@ impl Settlement {
             progress: envelope.progress.clone(),
             attempts: Vec::new(),
             envelope_size: envelope.content.size(),
+            detail: None,
         }
     }
 
@@ -227,113 +236,7 @@ pub enum Resolution {
         due: UnixMillis,
         /// Why it waits.
         reason: Reason,
+        /// Whether its lane goes on without it from now on. An envelope that was parked before stays parked.
+        parked: bool,
     },
-}
-
-/// Where a looked-up event stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// Waiting for its turn.
-    Waiting,
-    /// Waiting for another try.
-    Retrying,
-    /// Ended.
-    Delivered,
-    /// Ended.
-    Filtered,
-    /// Ended.
-    Expired,
-    /// A dead letter.
-    Dead,
-}
-
-impl State {
-    /// The state that an outcome leads to.
-    pub fn of(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Delivered => Self::Delivered,
-            Outcome::Filtered => Self::Filtered,
-            Outcome::Expired => Self::Expired,
-            Outcome::Dead => Self::Dead,
-        }
-    }
-}
-
-/// What to look for. Absent fields match everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lookup {
-    /// One event by its number.
-    pub seq: Option<Seq>,
-    /// Of this organization.
-    pub organization: Option<Arc<str>>,
-    /// With this message id.
-    pub message_id: Option<String>,
-    /// Of this person.
-    pub lane: Option<String>,
-    /// In one of these places: waiting, history or dead letters.
-    pub state: Option<Place>,
-    /// Only events before this one (for paging).
-    pub before: Option<Seq>,
-    /// At most this many.
-    pub limit: usize,
-    /// With payload and attempts.
-    pub in_full: bool,
-}
-
-/// The places an envelope can be in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Place {
-    /// Not ended yet.
-    Waiting,
-    /// Ended as delivered, filtered or expired.
-    Settled,
-    /// A dead letter.
-    Dead,
-}
-
-/// What is known about one event.
-#[derive(Debug, Clone, Serialize)]
-pub struct Record {
-    /// Its number.
-    pub number: Seq,
-    /// Its organization.
-    pub organization: String,
-    /// The family of routes it came by.
-    pub route: String,
-    /// Its message id.
-    pub message_id: String,
-    /// The person it is about.
-    pub person: String,
-    /// Its type.
-    pub kind: String,
-    /// Its name.
-    pub title: String,
-    /// When it arrived.
-    pub received_at: UnixMillis,
-    /// Where it stands.
-    pub state: State,
-    /// Why it stands there; absent for an event that was not tried yet.
-    pub reason: Option<Reason>,
-    /// When it is tried again.
-    pub retry_at: Option<UnixMillis>,
-    /// When it ended.
-    pub ended_at: Option<UnixMillis>,
-    /// Failed rounds of work.
-    pub tries: u32,
-    /// Keys of the calls that Wigzo has taken, separated by spaces.
-    pub calls_done: String,
-    /// The event's bytes as they arrived; absent in a one-line record and when not asked for.
-    pub payload: Option<Box<serde_json::value::RawValue>>,
-    /// What stood around it in its request, if anything.
-    pub surroundings: Option<Box<serde_json::value::RawValue>>,
-    /// The newest attempts, oldest first; empty in a one-line record and when not asked for.
-    pub attempts: Vec<Attempt>,
-}
-
-impl Serialize for Reason {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
 }

@@ -11,17 +11,23 @@
 //!
 //! # Layout (`queue.sqlite`)
 //! `waiting` holds envelopes without an outcome, `settled` and `dead` the records of those with one, `attempts` the
-//! tries of all three, `seen` the keys for deduplication in `generations` that are dropped whole, `ledger` the counts.
+//! tries of all three, `seen` the keys for deduplication in `generations` that are dropped whole, `ledger` and `counts`
+//! the counts: nothing is counted by walking through the rows, so opening takes as long with ten million as with none.
 //! `waiting` is small when all is well, and its pages are reused; `settled` only grows at its end and shrinks at its
 //! front. All are rowid tables but `seen`, whose rows are smaller than a pointer to them would be.
 //!
 //! # Who reads and writes
-//! Only the writer's connection writes. A second, read-only connection answers claims and look-ups.
+//! Only the writer's connection writes. A second, read-only connection answers claims and look-ups; those are bounded, so
+//! that whoever searches the history does not hold delivery up.
 //!
 //! # Crashes
-//! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for.
+//! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for. What
+//! a failed sync leaves behind is the business of `log`.
 
+mod dead;
 mod forget;
+mod log;
+mod lookup;
 mod reader;
 mod schema;
 mod store;
@@ -40,11 +46,12 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
-    AppendError, Appended, Config, Engine, Envelope, Fresh, Lookup, NewEnvelope, Pending, QueueError, Record,
-    Refusing, Seq, Settlement, Stats,
+    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Page, Pending,
+    QueueError, Refusals, Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
-use writer::{Change, Command, Writer};
+use log::Log;
+use writer::{Change, Command, Decide, Writer};
 
 /// The database file inside the directory.
 const FILE: &str = "queue.sqlite";
@@ -58,9 +65,10 @@ const MAX_FRESH_BYTES: usize = 16 << 20;
 /// The embedded queue.
 #[derive(Debug)]
 pub struct Sqlite {
+    /// Before `commands`, whose end makes the writer close: it should be the last to do so, and tidy up.
+    reader: Arc<Mutex<Connection>>,
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
-    reader: Arc<Mutex<Connection>>,
 }
 
 /// What the writer's thread and the handle share.
@@ -68,6 +76,7 @@ pub struct Sqlite {
 struct Shared {
     stats: Mutex<Stats>,
     fresh: Fresh,
+    refusals: Refusals,
     pending_bytes: AtomicUsize,
 }
 
@@ -86,17 +95,29 @@ impl Sqlite {
     /// When the directory cannot be created or is in use, or the database cannot be read or is too new.
     pub fn open(config: &Config, clock: Clock) -> Result<(Self, std::thread::JoinHandle<()>), QueueError> {
         let directory = |error| QueueError::Directory { path: config.path.clone(), error };
-        std::fs::create_dir_all(&config.path).map_err(directory)?;
+        create(&config.path).map_err(directory)?;
         let lock = lock(&config.path)?;
         let path = config.path.join(FILE);
-        let connection = schema::open(&path)?;
-        let reader = schema::open_reader(&path)?;
+        log::write_again(&path).map_err(|error| QueueError::Directory { path: path.clone(), error })?;
+        let database = |error| match error {
+            QueueError::Sqlite(error) => QueueError::Database { path: path.clone(), error },
+            other => other,
+        };
+        let connection = schema::open(&path).map_err(database)?;
+        let reader = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
+            refusals: Refusals::default(),
             pending_bytes: AtomicUsize::new(0),
         });
-        let writer = Writer::new(connection, config, clock, Arc::clone(&shared))?;
+        let writer = Writer::new(
+            connection,
+            Log::new(&path, Arc::clone(&reader)),
+            config,
+            clock,
+            Arc::clone(&shared),
+        )?;
         let (commands, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("queue-writer".to_owned())
@@ -105,7 +126,15 @@ impl Sqlite {
                 drop(lock);
             })
             .map_err(directory)?;
-        Ok((Self { commands, shared, reader: Arc::new(Mutex::new(reader)) }, thread))
+        Ok((Self { reader, commands, shared }, thread))
+    }
+
+    /// Sends one step of a decision; how many letters it looked at, and how many of those it moved.
+    async fn decide_step(&self, letters: Arc<[Seq]>, fate: Fate) -> Result<(usize, u64), QueueError> {
+        let (reply, done) = oneshot::channel();
+        let command = Command::Decide(Decide { letters, fate, reply });
+        self.commands.send(command).map_err(|_| QueueError::Closed)?;
+        done.await.map_err(|_| QueueError::Closed)?
     }
 
     /// Runs a query on the reading connection, off the async threads.
@@ -149,6 +178,23 @@ impl Sqlite {
         }
         Ok(())
     }
+}
+
+/// Creates a directory and what is missing above it, so that a power cut does not take it away again: a new name is on
+/// disk once the directory that holds it has been synced.
+fn create(directory: &Path) -> std::io::Result<()> {
+    let missing = directory.ancestors().take_while(|it| !it.as_os_str().is_empty() && !it.exists()).count();
+    std::fs::create_dir_all(directory)?;
+    let directory = directory.canonicalize()?;
+    for (level, above) in directory.ancestors().skip(1).take(missing.max(1)).enumerate() {
+        let synced = File::open(above).and_then(|above| above.sync_all());
+        // What was there may have been made by a start that did not come to this point. It may also be somebody
+        // else's, on a file system that has no syncs.
+        if level < missing {
+            synced?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the directory for this process.
@@ -243,6 +289,10 @@ impl Engine for Sqlite {
         self.read(move |connection| reader::claim(connection, &organization, after, limit))
     }
 
+    fn parked(&self, organization: Arc<str>, limit: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
+        self.read(move |connection| reader::parked(connection, &organization, limit))
+    }
+
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()> {
         self.change(Change::Settle(Box::new(settlement)))
     }
@@ -251,8 +301,23 @@ impl Engine for Sqlite {
         self.change(Change::Progress { seq, done })
     }
 
-    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Vec<Record>, QueueError>> {
-        self.read(move |connection| reader::find(connection, &lookup))
+    fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>> {
+        self.read(move |connection| lookup::find(connection, &lookup))
+    }
+
+    fn decide(&self, mut letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>> {
+        // The order in which they stand is the one in which they are replayed.
+        letters.sort_unstable();
+        letters.dedup();
+        Box::pin(async move {
+            let mut all_moved = 0;
+            while !letters.is_empty() {
+                let (looked_at, moved) = self.decide_step(letters.as_slice().into(), fate.clone()).await?;
+                letters.drain(..looked_at.clamp(1, letters.len()));
+                all_moved += moved;
+            }
+            Ok(all_moved)
+        })
     }
 
     fn stats(&self) -> Stats {
@@ -261,6 +326,10 @@ impl Engine for Sqlite {
 
     fn look(&self, look: &mut dyn FnMut(&Stats)) {
         look(&self.shared.stats());
+    }
+
+    fn refusals(&self) -> &Refusals {
+        &self.shared.refusals
     }
 
     fn fresh(&self) -> &Fresh {

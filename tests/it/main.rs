@@ -14,18 +14,25 @@
 
 mod authentication;
 mod bad_input;
+mod books;
 mod captures;
+mod clock_jumps;
 mod configuration;
 mod conservation;
 mod cors;
 mod crash;
+mod dead_letters;
 mod dedup;
 mod deletion;
 mod delivery;
+mod disk;
+mod disk_full;
+mod failed_sync;
 mod first_event;
 mod form;
 mod limits;
 mod openapi;
+mod opening;
 mod partner;
 mod pixel;
 mod probes;
@@ -35,5 +42,6 @@ mod service;
 #[path = "../support/skipped.rs"]
 mod skipped;
 mod stand_in;
+mod torn_log;
 mod translate;
 mod wire;

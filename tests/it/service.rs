@@ -314,6 +314,14 @@ impl Setup {
         }
     }
 
+    /// Starts the service and kills it after this long, wherever it is by then.
+    pub async fn start_and_kill(self, after: Duration) -> Arc<tempfile::TempDir> {
+        let (mut child, directory, _) = self.spawn();
+        tokio::time::sleep(after).await;
+        child.kill().await.unwrap();
+        directory
+    }
+
     /// Starts a service that is expected to refuse: its exit code and what it said.
     pub async fn refused(self) -> (Option<i32>, String) {
         let (child, _directory, _) = self.spawn();

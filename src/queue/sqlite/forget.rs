@@ -4,11 +4,14 @@
 //! envelopes; the rows themselves are gone through in small steps, so that a long backlog or history holds nobody up.
 //! Where a row was, an anonymous one stays: number, type, times and outcome, without ids, name, payload and attempts.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
-use super::store::{LINE_SIZE, Totals, write_totals};
+use super::store::{LINE_SIZE, Totals, count_out, write_counts, write_totals};
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
+use crate::queue::counts::Tally;
 use crate::queue::{NewEnvelope, Seq};
 
 /// Rows that one step looks at: a few milliseconds of work.
@@ -50,51 +53,45 @@ pub(super) fn note(
     Ok(())
 }
 
-/// What one step did.
-#[derive(Debug, Default)]
-pub(super) struct Forgotten {
-    /// Whether there is more to do.
-    pub(super) more: bool,
-    /// The organization whose waiting envelopes were ended, and how many.
-    pub(super) ended: Option<(String, u64)>,
-}
-
 /// A request that is being carried out.
 struct Request {
-    organization: String,
+    organization: Arc<str>,
     lane: String,
     upto: u64,
     place: usize,
     cursor: u64,
 }
 
-/// Goes through one step's worth of rows for one request.
+/// Goes through one step's worth of rows for one request; what that changed, or `None` if there is no request.
 pub(super) fn step(
     connection: &mut Connection,
     now: UnixMillis,
     totals: &mut Totals,
-) -> rusqlite::Result<Forgotten> {
-    let Some(request) = next(connection)? else { return Ok(Forgotten::default()) };
-    let mut after = totals.clone();
+) -> rusqlite::Result<Option<Tally>> {
+    let Some(request) = next(connection)? else { return Ok(None) };
+    let (mut after, mut tally) = (totals.clone(), Tally::default());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let Some(table) = PLACES.get(request.place) else {
         transaction
             .prepare_cached("DELETE FROM forgotten WHERE organization = ? AND lane = ?")?
-            .execute(params![request.organization, request.lane])?;
+            .execute(params![&*request.organization, request.lane])?;
         transaction.commit()?;
-        return Ok(Forgotten { more: true, ended: None });
+        return Ok(Some(tally));
     };
     let (seen, last, found) = rows(&transaction, table, &request)?;
     for seq in &found {
         transaction.prepare_cached("DELETE FROM attempts WHERE seq = ?")?.execute([seq])?;
         match *table {
             "waiting" => {
+                count_out(&transaction, Seq(*seq), &request.organization, &mut after, &mut tally)?;
                 bury(&transaction, "waiting", *seq, now, Some((Outcome::Filtered, Reason::UserDeleted)))?;
                 after.ledger.count(Outcome::Filtered);
                 after.history_bytes += LINE_SIZE;
             }
             "dead" => {
                 bury(&transaction, "dead", *seq, now, None)?;
+                tally.of(&request.organization).dead -= 1;
+                after.dead_letters -= 1;
                 after.history_bytes += LINE_SIZE;
             }
             _ => {
@@ -103,8 +100,8 @@ pub(super) fn step(
                     .query_row([seq], |row| row.get(0))?;
                 transaction
                     .prepare_cached(
-                        "UPDATE settled SET message_id = '', lane = '', title = '', done = '', surroundings = NULL,
-                             payload = NULL, size = ? WHERE seq = ?",
+                        "UPDATE settled SET message_id = '', lane = '', title = '', done = '', detail = NULL,
+                             surroundings = NULL, payload = NULL, size = ? WHERE seq = ?",
                     )?
                     .execute(params![LINE_SIZE, seq])?;
                 after.history_bytes = (after.history_bytes + LINE_SIZE).saturating_sub(size);
@@ -114,12 +111,12 @@ pub(super) fn step(
     let (place, cursor) = if seen < STEP { (request.place + 1, 0) } else { (request.place, last) };
     transaction
         .prepare_cached("UPDATE forgotten SET place = ?, cursor = ? WHERE organization = ? AND lane = ?")?
-        .execute(params![place as u64, cursor, request.organization, request.lane])?;
+        .execute(params![place as u64, cursor, &*request.organization, request.lane])?;
     write_totals(&transaction, &after)?;
+    write_counts(&transaction, &tally)?;
     transaction.commit()?;
     *totals = after;
-    let ended = (*table == "waiting").then_some((request.organization, found.len() as u64));
-    Ok(Forgotten { more: true, ended })
+    Ok(Some(tally))
 }
 
 fn next(connection: &Connection) -> rusqlite::Result<Option<Request>> {
@@ -147,7 +144,7 @@ fn rows(
         "SELECT seq, organization = ? AND lane = ? FROM {table} WHERE seq > ? AND seq < ? ORDER BY seq LIMIT ?"
     ))?;
     let mut rows =
-        statement.query(params![request.organization, request.lane, request.cursor, request.upto, STEP])?;
+        statement.query(params![&*request.organization, request.lane, request.cursor, request.upto, STEP])?;
     let (mut seen, mut last, mut found) = (0, request.cursor, Vec::new());
     while let Some(row) = rows.next()? {
         (seen, last) = (seen + 1, row.get(0)?);
@@ -173,8 +170,8 @@ fn bury(
     transaction
         .prepare_cached(&format!(
             "INSERT INTO settled (seq, organization, route, message_id, lane, kind, title, received_at, ended_at,
-                 outcome, reason, tries, done, size)
-             SELECT seq, organization, route, '', '', kind, '', received_at, {outcome}, tries, '', ?
+                 outcome, reason, tries, done, size, number, replays)
+             SELECT seq, organization, route, '', '', kind, '', received_at, {outcome}, tries, '', ?, number, replays
              FROM {table} WHERE seq = ?"
         ))?
         .execute(params![LINE_SIZE, seq])?;

@@ -7,10 +7,15 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::queue::QueueError;
 
-/// The newest format this program knows, kept in `user_version`. Older ones are migrated forward, newer refused.
-const FORMAT: i64 = 1;
+/// The steps from each format to the next; the format of a file is its `user_version`, 0 in an empty one. A new database
+/// takes all steps, so that what was created and what was migrated cannot differ. A released step never changes.
+pub(super) const STEPS: [&str; 2] = [FORMAT_1, FORMAT_2];
 
-const CREATE: &str = "
+/// The page layout in which free pages can be given back in steps.
+const INCREMENTAL: i64 = 2;
+
+/// Events, their records, deduplication, the ledger.
+const FORMAT_1: &str = "
 CREATE TABLE waiting (
     seq             INTEGER PRIMARY KEY,
     organization    TEXT NOT NULL,
@@ -119,27 +124,82 @@ INSERT INTO ledger VALUES (1, 0, 0, 0, 0, 0, 0);
 INSERT INTO generations VALUES (1, 0, 0);
 ";
 
+/// Parked envelopes, replays of dead letters, counts per organization that spare a walk through `waiting` at the start.
+/// Columns are added at a row's end, where a zero and a null take no room: nothing is rewritten. Only the counts walk
+/// through the old rows, once.
+const FORMAT_2: &str = "
+ALTER TABLE waiting ADD COLUMN parked INTEGER NOT NULL DEFAULT 0;   -- 1: worked by itself, its lane has moved on
+ALTER TABLE waiting ADD COLUMN number INTEGER;                      -- the number it was accepted under; null: `seq`
+ALTER TABLE waiting ADD COLUMN replays INTEGER NOT NULL DEFAULT 0;  -- how often a person sent it here from `dead`
+ALTER TABLE waiting ADD COLUMN detail TEXT;                         -- more about the reason
+ALTER TABLE settled ADD COLUMN number INTEGER;
+ALTER TABLE settled ADD COLUMN replays INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE settled ADD COLUMN detail TEXT;
+ALTER TABLE dead ADD COLUMN number INTEGER;
+ALTER TABLE dead ADD COLUMN replays INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE dead ADD COLUMN detail TEXT;
+CREATE INDEX waiting_parked ON waiting (organization, due) WHERE parked = 1;
+CREATE INDEX waiting_by_number ON waiting (number) WHERE number IS NOT NULL;
+CREATE INDEX settled_by_number ON settled (number) WHERE number IS NOT NULL;
+CREATE INDEX dead_by_number ON dead (number) WHERE number IS NOT NULL;
+CREATE INDEX dead_by_organization ON dead (organization, seq);
+CREATE INDEX dead_by_message ON dead (message_id);
+
+-- A replay gives a number without an acceptance: the last number given is counted apart.
+ALTER TABLE ledger ADD COLUMN last_seq INTEGER NOT NULL DEFAULT 0;
+UPDATE ledger SET last_seq = accepted;
+
+CREATE TABLE counts (
+    organization TEXT PRIMARY KEY,
+    waiting      INTEGER NOT NULL,  -- parked ones included
+    parked       INTEGER NOT NULL,
+    dead         INTEGER NOT NULL   -- rows of `dead`: dead letters that nobody has decided about
+) WITHOUT ROWID;
+INSERT INTO counts
+    SELECT organization, sum(waiting), 0, sum(dead) FROM (
+        SELECT organization, count(*) AS waiting, 0 AS dead FROM waiting GROUP BY organization
+        UNION ALL SELECT organization, 0, count(*) FROM dead GROUP BY organization)
+    GROUP BY organization;
+";
+
 /// Opens the one connection that writes, creating or migrating the database.
 pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let connection = Connection::open(path)?;
     // Nobody else should write here; if a tool does, requests must be refused before their senders give up.
     connection.busy_timeout(Duration::from_secs(1))?;
-    // Must come before the first table: it decides the file's page layout.
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    // Must come before the first table: it decides the file's page layout. Once it has, to say so again would be a write,
+    // and a full disk would refuse the start.
+    let vacuum: i64 = connection.pragma_query_value(None, "auto_vacuum", |row| row.get(0))?;
+    if vacuum != INCREMENTAL {
+        connection.pragma_update(None, "auto_vacuum", INCREMENTAL)?;
+    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", 4_000)?;
+    // `log` does that: SQLite would do it while somebody reads, and keep its failures to itself.
+    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
     connection.set_prepared_statement_cache_capacity(64);
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match found {
-        0 => connection
-            .execute_batch(&format!("BEGIN IMMEDIATE; {CREATE} PRAGMA user_version = {FORMAT}; COMMIT;"))?,
-        FORMAT => {}
-        found => return Err(QueueError::TooNew { path: path.to_owned(), found, known: FORMAT }),
-    }
+    migrate(&connection, path)?;
     Ok(connection)
+}
+
+/// Takes the steps that are missing, each in a transaction with the format that it leads to.
+fn migrate(connection: &Connection, path: &Path) -> Result<(), QueueError> {
+    let steps = || (1_i64..).zip(STEPS);
+    let known = steps().last().map_or(0, |(format, _)| format);
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if !(0..=known).contains(&found) {
+        return Err(QueueError::TooNew { path: path.to_owned(), found, known });
+    }
+    for (format, step) in steps().filter(|(format, _)| *format > found) {
+        connection
+            .execute_batch(&format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {format}; COMMIT;"))?;
+        if found > 0 {
+            tracing::info!(path = %path.display(), from = format - 1, to = format, "the queue's format was migrated");
+        }
+    }
+    Ok(())
 }
 
 /// Opens a connection that can only read.

@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::forget;
 use crate::clock::UnixMillis;
 use crate::outcome::{Ledger, Outcome, Reason};
+use crate::queue::counts::Tally;
 use crate::queue::{
     Appended, Config, Envelope, Forgotten, NewEnvelope, Progress, Resolution, Seq, Settlement,
 };
@@ -24,6 +25,12 @@ const KEPT_ATTEMPTS: u32 = 20;
 #[derive(Debug, Clone, Default)]
 pub(super) struct Totals {
     pub(super) ledger: Ledger,
+    /// The last sequence number that was given.
+    pub(super) last_seq: u64,
+    /// Dead letters of all organizations.
+    pub(super) dead_letters: u64,
+    /// Parked envelopes of all organizations. While there are none, nobody looks whether an envelope is one.
+    pub(super) parked: u64,
     pub(super) history_bytes: u64,
     current: Generation,
     /// Older generations that are still looked at, newest first.
@@ -39,6 +46,12 @@ pub(super) struct Generation {
 }
 
 impl Totals {
+    /// The next sequence number.
+    pub(super) fn next_seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
     /// The oldest generation in which keys are still looked for.
     pub(super) fn oldest_generation(&self) -> i64 {
         self.older.last().unwrap_or(&self.current).number
@@ -47,7 +60,8 @@ impl Totals {
 
 pub(super) fn read_totals(connection: &Connection) -> rusqlite::Result<Totals> {
     let mut totals = connection.query_row(
-        "SELECT accepted, delivered, filtered, expired, dead, history_bytes FROM ledger",
+        "SELECT accepted, delivered, filtered, expired, dead, history_bytes, last_seq,
+             (SELECT coalesce(sum(parked), 0) FROM counts), (SELECT coalesce(sum(dead), 0) FROM counts) FROM ledger",
         [],
         |row| {
             Ok(Totals {
@@ -59,6 +73,9 @@ pub(super) fn read_totals(connection: &Connection) -> rusqlite::Result<Totals> {
                     dead: row.get(4)?,
                 },
                 history_bytes: row.get(5)?,
+                last_seq: row.get(6)?,
+                parked: row.get(7)?,
+                dead_letters: row.get(8)?,
                 ..Totals::default()
             })
         },
@@ -78,13 +95,40 @@ pub(super) fn write_totals(transaction: &Transaction<'_>, totals: &Totals) -> ru
     let Ledger { accepted, delivered, filtered, expired, dead } = totals.ledger;
     transaction
         .prepare_cached(
-            "UPDATE ledger SET accepted = ?, delivered = ?, filtered = ?, expired = ?, dead = ?, history_bytes = ?",
+            "UPDATE ledger SET accepted = ?, delivered = ?, filtered = ?, expired = ?, dead = ?, history_bytes = ?,
+                 last_seq = ?",
         )?
-        .execute(params![accepted, delivered, filtered, expired, dead, totals.history_bytes])?;
+        .execute(params![
+            accepted,
+            delivered,
+            filtered,
+            expired,
+            dead,
+            totals.history_bytes,
+            totals.last_seq
+        ])?;
     transaction
         .prepare_cached("UPDATE generations SET entries = ? WHERE generation = ?")?
         .execute(params![totals.current.entries, totals.current.number])?;
     Ok(())
+}
+
+/// Adds a transaction's changes to the stored counts: a row per organization that it touched, not per event.
+pub(super) fn write_counts(transaction: &Transaction<'_>, tally: &Tally) -> rusqlite::Result<()> {
+    let mut add = transaction.prepare_cached(
+        "INSERT INTO counts (organization, waiting, parked, dead) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET waiting = waiting + excluded.waiting, parked = parked + excluded.parked,
+             dead = dead + excluded.dead",
+    )?;
+    for (organization, counts) in tally.changes() {
+        add.execute(params![&**organization, counts.waiting, counts.parked, counts.dead])?;
+    }
+    Ok(())
+}
+
+/// Removes the rows of organizations that have nothing here any more: names come and go.
+pub(super) fn sweep_counts(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.prepare_cached("DELETE FROM counts WHERE waiting = 0 AND parked = 0 AND dead = 0")?.execute([])
 }
 
 /// Starts a new generation of seen keys when it is time, and stops looking at those that ended a window ago.
@@ -120,8 +164,7 @@ pub(super) fn rotate_generation(
 pub(super) struct Brought {
     pub(super) fresh: Vec<Envelope>,
     pub(super) forgotten: Vec<Forgotten>,
-    /// The organization of each envelope that has left `waiting`.
-    pub(super) ended: Vec<Arc<str>>,
+    pub(super) tally: Tally,
 }
 
 pub(super) fn insert(
@@ -132,14 +175,14 @@ pub(super) fn insert(
 ) -> rusqlite::Result<Appended> {
     let mut result = Appended { accepted: 0, duplicates: 0 };
     for envelope in envelopes {
-        let seq = totals.ledger.accepted + 1;
-        if seen(transaction, envelope, seq, totals)? {
+        if seen(transaction, envelope, totals.last_seq + 1, totals)? {
             result.duplicates += 1;
             continue;
         }
+        let seq = totals.next_seq();
+        totals.ledger.accepted += 1;
+        result.accepted += 1;
         if envelope.forgets {
-            totals.ledger.accepted = seq;
-            result.accepted += 1;
             forget::note(transaction, envelope, Seq(seq), totals)?;
             brought.forgotten.push(Forgotten {
                 organization: Arc::clone(&envelope.organization),
@@ -165,10 +208,12 @@ pub(super) fn insert(
                 &*envelope.surroundings,
                 &*envelope.payload,
             ])?;
-        totals.ledger.accepted = seq;
-        result.accepted += 1;
+        brought.tally.of(&envelope.organization).waiting += 1;
         brought.fresh.push(Envelope {
             seq: Seq(seq),
+            number: Seq(seq),
+            replays: 0,
+            parked: false,
             content: envelope.clone(),
             due: None,
             progress: Progress::default(),
@@ -205,8 +250,9 @@ macro_rules! copy_to {
             "INSERT INTO ",
             $table,
             " (seq, organization, route, message_id, lane, kind, title, received_at, ended_at, outcome, reason, tries,
-                  done, size, surroundings, payload)
-              SELECT seq, organization, route, message_id, lane, kind, title, received_at, ?2, ?3, ?4, ?5, ?6, ?7, ",
+                  done, size, detail, number, replays, surroundings, payload)
+              SELECT seq, organization, route, message_id, lane, kind, title, received_at, ?2, ?3, ?4, ?5, ?6, ?7, ?8,
+                  number, replays, ",
             $content,
             " FROM waiting WHERE seq = ?1"
         )
@@ -228,33 +274,36 @@ pub(super) fn settle(
     totals: &mut Totals,
     brought: &mut Brought,
 ) -> rusqlite::Result<()> {
-    let Settlement { seq, organization, resolution, progress, attempts, .. } = settlement;
+    let Settlement { seq, resolution, progress, attempts, .. } = settlement;
     let moved = match *resolution {
-        Resolution::Later { due, reason } => transaction
-            .prepare_cached(
-                "UPDATE waiting SET due = ?, reason = ?, tries = ?, soft_failures = ?, first_failed_at = ?, done = ?
-                 WHERE seq = ?",
-            )?
-            .execute(params![
-                due.0,
-                reason.as_str(),
-                progress.tries,
-                progress.soft_failures,
-                progress.first_failed_at.map(|at| at.0),
-                progress.done,
-                seq.0,
-            ])?,
+        Resolution::Later { due, reason, parked } => {
+            if parked {
+                park(transaction, settlement, totals, brought)?;
+            }
+            transaction
+                .prepare_cached(
+                    "UPDATE waiting SET due = ?, reason = ?, tries = ?, soft_failures = ?, first_failed_at = ?,
+                         done = ?, detail = ? WHERE seq = ?",
+                )?
+                .execute(params![
+                    due.0,
+                    reason.as_str(),
+                    progress.tries,
+                    progress.soft_failures,
+                    progress.first_failed_at.map(|at| at.0),
+                    progress.done,
+                    settlement.detail,
+                    seq.0,
+                ])?
+        }
         Resolution::Ended { outcome, reason } => {
-            end(transaction, settlement, (outcome, reason), now, full, totals)?
+            end(transaction, settlement, (outcome, reason), now, full, totals, brought)?
         }
     };
     if moved == 0 {
         // The person was forgotten while the envelope was in flight. The first outcome stands.
         tracing::warn!(seq = seq.0, "an envelope had ended before it was settled; its first outcome stands");
         return Ok(());
-    }
-    if let Resolution::Ended { .. } = resolution {
-        brought.ended.push(Arc::clone(organization));
     }
     if full {
         for attempt in attempts {
@@ -302,6 +351,41 @@ pub(super) fn progress(transaction: &Transaction<'_>, seq: Seq, done: &str) -> r
     update.execute(params![done, seq.0]).map(drop)
 }
 
+/// Parks an envelope, unless it is parked already or has ended.
+fn park(
+    transaction: &Transaction<'_>,
+    settlement: &Settlement,
+    totals: &mut Totals,
+    brought: &mut Brought,
+) -> rusqlite::Result<()> {
+    let parked = transaction
+        .prepare_cached("UPDATE waiting SET parked = 1 WHERE seq = ? AND parked = 0")?
+        .execute([settlement.seq.0])?;
+    totals.parked += parked as u64;
+    brought.tally.of(&settlement.organization).parked += i64::from(parked > 0);
+    Ok(())
+}
+
+/// Takes a row that leaves `waiting` out of the counts.
+pub(super) fn count_out(
+    transaction: &Transaction<'_>,
+    Seq(seq): Seq,
+    organization: &Arc<str>,
+    totals: &mut Totals,
+    tally: &mut Tally,
+) -> rusqlite::Result<()> {
+    let counts = tally.of(organization);
+    counts.waiting -= 1;
+    if totals.parked > 0 {
+        let parked: bool = transaction
+            .prepare_cached("SELECT parked FROM waiting WHERE seq = ?")?
+            .query_row([seq], |row| row.get(0))?;
+        counts.parked -= i64::from(parked);
+        totals.parked -= u64::from(parked);
+    }
+    Ok(())
+}
+
 /// Moves an envelope from `waiting` to where its outcome belongs; how many rows were moved (0 or 1).
 fn end(
     transaction: &Transaction<'_>,
@@ -310,6 +394,7 @@ fn end(
     now: UnixMillis,
     full: bool,
     totals: &mut Totals,
+    brought: &mut Brought,
 ) -> rusqlite::Result<usize> {
     let copy = match (outcome, full) {
         (Outcome::Dead, _) => TO_DEAD,
@@ -328,9 +413,15 @@ fn end(
         settlement.progress.tries,
         settlement.progress.done,
         size,
+        settlement.detail,
     ])?;
     if copied == 0 {
         return Ok(0);
+    }
+    count_out(transaction, settlement.seq, &settlement.organization, totals, &mut brought.tally)?;
+    if outcome == Outcome::Dead {
+        brought.tally.of(&settlement.organization).dead += 1;
+        totals.dead_letters += 1;
     }
     totals.ledger.count(outcome);
     totals.history_bytes += if outcome == Outcome::Dead { 0 } else { size };

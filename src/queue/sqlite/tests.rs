@@ -1,5 +1,9 @@
 //! The promises of the embedded engine, each by its name.
 
+mod dead;
+mod model;
+mod open;
+
 use std::path::Path;
 
 use bytesize::ByteSize;
@@ -7,7 +11,7 @@ use bytesize::ByteSize;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
-use crate::queue::{Attempt, DedupKey, Place, Progress, Resolution, State};
+use crate::queue::{Attempt, DedupKey, Filter, Place, Progress, Record, Resolution, State};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -104,6 +108,10 @@ async fn waiting(queue: &Sqlite, organization: &str) -> Vec<Envelope> {
     queue.claim(Arc::from(organization), Seq(0), 1_000).await.unwrap()
 }
 
+async fn found(queue: &Sqlite, lookup: Lookup) -> Vec<Record> {
+    queue.find(lookup).await.unwrap().records
+}
+
 async fn end_all(queue: &Sqlite, organization: &str, outcome: Outcome, reason: Reason) {
     for envelope in waiting(queue, organization).await {
         queue.settle(settlement(&envelope, Resolution::Ended { outcome, reason })).await;
@@ -172,7 +180,7 @@ async fn every_envelope_is_in_one_place_and_the_ledger_balances() {
         ended(Outcome::Filtered, Reason::NotWanted),
         ended(Outcome::Expired, Reason::MaxAge),
         ended(Outcome::Dead, Reason::Wigzo400),
-        Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 },
+        Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503, parked: false },
     ];
     for (envelope, resolution) in envelopes.iter().zip(resolutions) {
         queue.settle(Settlement { progress: tried(1), ..settlement(envelope, resolution) }).await;
@@ -193,10 +201,9 @@ async fn every_envelope_is_in_one_place_and_the_ledger_balances() {
     assert_eq!(later[0].due, Some(UnixMillis(1_800_000_060_000)));
 
     let lookup = |state| Lookup { state, limit: 10, in_full: true, ..Lookup::default() };
-    let states: Vec<State> =
-        queue.find(lookup(None)).await.unwrap().iter().map(|record| record.state).collect();
+    let states: Vec<State> = found(&queue, lookup(None)).await.iter().map(|record| record.state).collect();
     assert_eq!(states, [State::Retrying, State::Dead, State::Expired, State::Filtered, State::Delivered]);
-    let dead = queue.find(lookup(Some(Place::Dead))).await.unwrap().remove(0);
+    let dead = found(&queue, lookup(Some(Place::Dead))).await.remove(0);
     assert_eq!((dead.message_id.as_str(), dead.reason), ("d", Some(Reason::Wigzo400)));
     assert_eq!(dead.attempts, [attempt()]);
     assert_eq!(dead.payload.unwrap().get(), &*envelopes[3].content.payload);
@@ -208,16 +215,19 @@ async fn an_event_is_found_by_its_message_id_wherever_it_is() {
     let queue = fixture.open();
     queue.append(batch("acme", &["a", "b"]), PATIENCE).await.unwrap();
     let by_id = |organization: &str, id: &str| Lookup {
-        organization: Some(Arc::from(organization)),
-        message_id: Some(id.to_owned()),
+        filter: Filter {
+            organization: Some(Arc::from(organization)),
+            message_id: Some(id.to_owned()),
+            ..Filter::default()
+        },
         limit: 10,
         ..Lookup::default()
     };
-    assert_eq!(queue.find(by_id("acme", "b")).await.unwrap()[0].number, Seq(2));
+    assert_eq!(found(&queue, by_id("acme", "b")).await[0].number, Seq(2));
     end_all(&queue, "acme", Outcome::Delivered, Reason::Delivered).await;
-    assert_eq!(queue.find(by_id("acme", "b")).await.unwrap()[0].state, State::Delivered);
-    assert!(queue.find(by_id("other", "b")).await.unwrap().is_empty());
-    assert!(queue.find(by_id("acme", "x")).await.unwrap().is_empty());
+    assert_eq!(found(&queue, by_id("acme", "b")).await[0].state, State::Delivered);
+    assert!(found(&queue, by_id("other", "b")).await.is_empty());
+    assert!(found(&queue, by_id("acme", "x")).await.is_empty());
 }
 
 #[tokio::test]
@@ -231,7 +241,7 @@ async fn above_the_rate_budget_a_record_is_one_line_and_failures_are_in_full() {
     queue.settle(settlement(&envelopes[0], delivered)).await;
     queue.settle(settlement(&envelopes[1], delivered)).await;
     queue.settle(Settlement { progress: tried(2), ..settlement(&envelopes[2], delivered) }).await;
-    let records = queue.find(Lookup { limit: 10, in_full: true, ..Lookup::default() }).await.unwrap();
+    let records = found(&queue, Lookup { limit: 10, in_full: true, ..Lookup::default() }).await;
     let in_full: Vec<(bool, usize)> =
         records.iter().map(|record| (record.payload.is_some(), record.attempts.len())).collect();
     assert_eq!(in_full, [(true, 1), (false, 0), (true, 1)], "newest first: retried, over budget, within it");
@@ -252,7 +262,7 @@ async fn old_records_go_and_dead_letters_stay() {
         assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let records = queue.find(Lookup { limit: 10, ..Lookup::default() }).await.unwrap();
+    let records = found(&queue, Lookup { limit: 10, ..Lookup::default() }).await;
     assert_eq!(records.iter().map(|it| it.message_id.as_str()).collect::<Vec<_>>(), ["a"]);
     assert_eq!(queue.stats().ledger.delivered, 1, "the ledger remembers what the history forgot");
 }
@@ -317,8 +327,30 @@ async fn a_queue_that_is_never_idle_tidies_up_all_the_same() {
             queue.stats()
         );
     }
-    let records = queue.find(Lookup { limit: 100_000, ..Lookup::default() }).await.unwrap();
+    let records = found(&queue, Lookup { limit: 100_000, ..Lookup::default() }).await;
     assert!(records.iter().any(|record| record.number == Seq(id as u64)), "only the oldest go");
+}
+
+#[tokio::test]
+async fn space_that_is_free_goes_back_to_the_file_system() {
+    let mut fixture = Fixture::new();
+    fixture.config.history_full_per_second = 0;
+    let queue = fixture.open();
+    let pages = || {
+        queue.read(|connection| connection.pragma_query_value(None, "page_count", |row| row.get::<_, u64>(0)))
+    };
+    for n in 0..20 {
+        let mut large = envelope("acme", &n.to_string());
+        large.payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(500_000)).into();
+        queue.append(vec![large], PATIENCE).await.unwrap();
+    }
+    let most = pages().await.unwrap();
+    end_all(&queue, "acme", Outcome::Delivered, Reason::Delivered).await;
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while pages().await.unwrap() > most / 2 {
+        assert!(std::time::Instant::now() < deadline, "{} of {most} pages", pages().await.unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 #[tokio::test]
@@ -339,7 +371,8 @@ async fn the_attempts_of_an_event_that_keeps_failing_are_bounded() {
     let queue = fixture.open();
     queue.append(batch("acme", &["a"]), PATIENCE).await.unwrap();
     let envelope = waiting(&queue, "acme").await.remove(0);
-    let later = Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503 };
+    let later =
+        Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503, parked: false };
     for tries in 1..=100 {
         let attempts = vec![Attempt { duration_ms: tries, ..attempt() }];
         let progress = tried(u32::try_from(tries).unwrap());
@@ -350,7 +383,7 @@ async fn the_attempts_of_an_event_that_keeps_failing_are_bounded() {
     queue
         .settle(Settlement { progress: tried(100), attempts: last, ..settlement(&envelope, delivered) })
         .await;
-    let record = queue.find(Lookup { limit: 1, in_full: true, ..Lookup::default() }).await.unwrap().remove(0);
+    let record = found(&queue, Lookup { limit: 1, in_full: true, ..Lookup::default() }).await.remove(0);
     let kept: Vec<u64> = record.attempts.iter().map(|attempt| attempt.duration_ms).collect();
     assert_eq!(kept, (82..=101).collect::<Vec<_>>(), "the newest stay");
     let size: u64 = record.attempts.iter().map(|attempt| attempt.size() as u64).sum();
@@ -385,7 +418,7 @@ async fn a_forgotten_person_leaves_counts_and_nothing_else() {
     let all = Lookup { limit: 100, in_full: true, ..Lookup::default() };
     let deadline = std::time::Instant::now() + PATIENCE;
     let records = loop {
-        let records = queue.find(all.clone()).await.unwrap();
+        let records = found(&queue, all.clone()).await;
         let named = records.iter().filter(|it| it.person == "user-42" && it.organization == "acme");
         if named.map(|it| it.message_id.as_str()).eq(["later"]) {
             break records;
@@ -438,6 +471,132 @@ async fn forgetting_goes_on_after_a_restart() {
     }
     let stats = queue.stats();
     assert_eq!((stats.ledger.filtered, stats.waiting.values().sum::<u64>()), (3, 0));
+}
+
+fn later(minutes: u64, parked: bool) -> Resolution {
+    let due = UnixMillis(1_800_000_000_000 + minutes * 60_000);
+    Resolution::Later { due, reason: Reason::Wigzo503, parked }
+}
+
+#[tokio::test]
+async fn a_parked_envelope_stays_parked_and_is_read_apart() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b", "c", "d"]), PATIENCE).await.unwrap();
+    queue.append(batch("other", &["o"]), PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    queue.settle(settlement(&envelopes[0], later(9, true))).await;
+    queue.settle(settlement(&envelopes[1], later(5, true))).await;
+    queue.settle(settlement(&envelopes[2], later(7, false))).await;
+    // A later round that does not ask for it leaves it parked.
+    queue.settle(settlement(&envelopes[0], later(3, false))).await;
+
+    let ids =
+        |envelopes: &[Envelope]| -> String { envelopes.iter().map(|it| &*it.content.message_id).collect() };
+    let parked = queue.parked(Arc::from("acme"), 10).await.unwrap();
+    assert_eq!(
+        (ids(&parked).as_str(), parked.iter().all(|it| it.parked)),
+        ("ab", true),
+        "earliest due first"
+    );
+    assert_eq!(ids(&queue.parked(Arc::from("acme"), 1).await.unwrap()), "a");
+    assert!(queue.parked(Arc::from("other"), 10).await.unwrap().is_empty());
+    assert_eq!(ids(&waiting(&queue, "acme").await), "cd");
+    drop(queue);
+    let queue = fixture.open();
+    let counts = |stats: &Stats| (stats.waiting.get("acme").copied(), stats.parked.get("acme").copied());
+    assert_eq!(counts(&queue.stats()), (Some(4), Some(2)));
+    assert_eq!(ids(&queue.parked(Arc::from("acme"), 10).await.unwrap()), "ab");
+    let records = found(&queue, Lookup { limit: 10, ..Lookup::default() }).await;
+    let states: Vec<State> = records.iter().map(|it| it.state).collect();
+    assert_eq!(states, [State::Waiting, State::Waiting, State::Retrying, State::Parked, State::Parked]);
+
+    let ended = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    queue.settle(settlement(&envelopes[0], ended)).await;
+    queue.settle(settlement(&envelopes[2], ended)).await;
+    assert_eq!(counts(&queue.stats()), (Some(2), Some(1)));
+    queue.append(vec![deletion("acme", "x")], PATIENCE).await.unwrap();
+    assert!(
+        queue.parked(Arc::from("acme"), 10).await.unwrap().is_empty(),
+        "a forgotten person's are not worked"
+    );
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while queue.stats().waiting.contains_key("acme") {
+        assert!(std::time::Instant::now() < deadline, "{:?}", queue.stats());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(counts(&queue.stats()), (None, None));
+}
+
+/// A database as the first format's program left it, with something in every table.
+fn format_1(path: &Path) {
+    let connection = Connection::open(path).unwrap();
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").unwrap();
+    connection.pragma_update(None, "journal_mode", "WAL").unwrap();
+    connection.execute_batch(schema::STEPS[0]).unwrap();
+    let row = |table: &str, values: &str| {
+        connection.execute(&format!("INSERT INTO {table} VALUES ({values})"), []).unwrap();
+    };
+    let about = |seq: u64, organization: &str| {
+        format!(
+            "{seq}, '{organization}', 'v1', 'm-{seq}', 'user-42', 'track', 'Product Viewed', 1799999999000"
+        )
+    };
+    let content = r#"'', '{"type":"track","price":1299.00}'"#;
+    row(
+        "waiting",
+        &format!(
+            "{}, 1800000060000, 'wigzo_503', 3, 1800000000000, 1, 'identify', {content}",
+            about(2, "acme")
+        ),
+    );
+    row("waiting", &format!("{}, NULL, NULL, 0, NULL, 0, '', {content}", about(4, "acme")));
+    row("waiting", &format!("{}, NULL, NULL, 0, NULL, 0, '', {content}", about(5, "other")));
+    row("dead", &format!("{}, 1800000000000, 'dead', 'wigzo_400', 1, '', {content}, 300", about(1, "acme")));
+    row(
+        "settled",
+        &format!("{}, 1800000000000, 'delivered', 'delivered', 0, 'page', NULL, NULL, 200", about(3, "acme")),
+    );
+    row("attempts", "1, 1, 1800000000000, 'identify', 400, 12, 'wigzo_400', 'POST …', 'no'");
+    connection.execute("INSERT INTO seen VALUES (1, ?, 4)", [DedupKey::new("acme", "v1", "m-4").0]).unwrap();
+    connection
+        .execute_batch("UPDATE ledger SET accepted = 5, delivered = 1, dead = 1, history_bytes = 200")
+        .unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+}
+
+#[tokio::test]
+async fn a_database_of_the_first_format_is_migrated_with_all_it_holds() {
+    let fixture = Fixture::new();
+    std::fs::create_dir_all(&fixture.config.path).unwrap();
+    format_1(&fixture.config.path.join(FILE));
+    let queue = fixture.open();
+    let stats = queue.stats();
+    assert_eq!((stats.ledger.accepted, stats.ledger.waiting(), stats.history_bytes), (5, 3, 200));
+    assert_eq!((stats.waiting["acme"], stats.waiting["other"], stats.dead_letters["acme"]), (2, 1, 1));
+    let envelopes = waiting(&queue, "acme").await;
+    assert_eq!(
+        envelopes.iter().map(|it| (it.seq, it.number)).collect::<Vec<_>>(),
+        [(Seq(2), Seq(2)), (Seq(4), Seq(4))]
+    );
+    assert_eq!((envelopes[0].progress.tries, envelopes[0].due), (3, Some(UnixMillis(1_800_000_060_000))));
+    let records = found(&queue, Lookup { limit: 10, in_full: true, ..Lookup::default() }).await;
+    let found: Vec<(u64, State)> = records.iter().map(|it| (it.number.0, it.state)).collect();
+    let expected = [
+        (5, State::Waiting),
+        (4, State::Waiting),
+        (3, State::Delivered),
+        (2, State::Retrying),
+        (1, State::Dead),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(records[4].attempts[0].response, "no");
+
+    let again = vec![envelope("acme", "m-4"), envelope("acme", "m-6")];
+    assert_eq!(queue.append(again, PATIENCE).await, Ok(Appended { accepted: 1, duplicates: 1 }));
+    assert_eq!(waiting(&queue, "acme").await.last().unwrap().seq, Seq(6), "numbers go on where they were");
+    drop(queue);
+    assert_eq!(fixture.open().stats().waiting["acme"], 3, "the second start migrates nothing");
 }
 
 #[tokio::test]

@@ -1,20 +1,22 @@
 //! The one thread that writes: commands in, one transaction and one sync per group, answers out.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
+use super::dead::{self, Moved};
+use super::log::Log;
 use super::store::{self, Brought, Totals};
 use super::{Decision, PendingBytes, Shared, forget, trim};
 use crate::clock::{Clock, UnixMillis};
 use crate::outcome::Outcome;
+use crate::queue::counts::{Counts, Tally};
 use crate::queue::history::Budget;
 use crate::queue::{
-    AppendError, Appended, Config, Envelope, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement,
+    AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement,
     Stats,
 };
 
@@ -31,6 +33,15 @@ pub(super) enum Command {
         change: Change,
         reply: oneshot::Sender<()>,
     },
+    Decide(Decide),
+}
+
+/// What a person has decided about dead letters; the answer says how far one step came.
+#[derive(Debug)]
+pub(super) struct Decide {
+    pub(super) letters: Arc<[Seq]>,
+    pub(super) fate: Fate,
+    pub(super) reply: oneshot::Sender<Result<(usize, u64), QueueError>>,
 }
 
 /// What happens to an envelope that is in the queue already.
@@ -54,12 +65,16 @@ const IDLE: Duration = Duration::from_millis(500);
 /// The same while there are more records than there may be: a hundred thousand can go in a second.
 const HURRY: Duration = Duration::from_millis(20);
 
+/// How often the stored counts of organizations without any events are removed.
+const SWEEP: Duration = Duration::from_mins(1);
+
 /// Appends of a group, each with its answer-to-be.
 type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 
 #[derive(Debug, Default)]
 struct Group {
     appends: Vec<Append>,
+    decisions: Vec<Decide>,
     bytes: usize,
 }
 
@@ -73,6 +88,8 @@ struct Append {
 /// The state of the thread. What is here equals what is in the database as of the last commit.
 #[derive(Debug)]
 pub(super) struct Writer {
+    /// Before the connection, so that no reader is left when that closes: the last to close tidies up.
+    log: Log,
     connection: Connection,
     clock: Clock,
     shared: Arc<Shared>,
@@ -84,16 +101,19 @@ pub(super) struct Writer {
     commits: u64,
     commands: u64,
     duplicates: u64,
+    dropped: u64,
     failing: bool,
     /// Whether there may be a person to forget.
     forgetting: bool,
     disk_bytes: u64,
     tidied_at: Instant,
+    swept_at: Instant,
 }
 
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        log: Log,
         config: &Config,
         clock: Clock,
         shared: Arc<Shared>,
@@ -101,6 +121,7 @@ impl Writer {
         let totals = store::read_totals(&connection)?;
         let mut writer = Self {
             connection,
+            log,
             clock,
             shared,
             config: config.clone(),
@@ -110,28 +131,37 @@ impl Writer {
             commits: 0,
             commands: 0,
             duplicates: 0,
+            dropped: 0,
             failing: false,
             forgetting: true,
             disk_bytes: 0,
             tidied_at: Instant::now(),
+            swept_at: Instant::now(),
         };
         writer.note_backlog()?;
-        writer.publish(&[], &[]);
+        writer.publish(&Tally::default());
         Ok(writer)
     }
 
-    /// Tells delivery which organizations have envelopes from before. One index step per organization, however
-    /// many envelopes wait; the counts cost one walk over that index.
+    /// Shows the stored counts, and tells delivery which organizations have envelopes from before. One index step per
+    /// organization, however many envelopes wait.
     fn note_backlog(&mut self) -> rusqlite::Result<()> {
-        let mut statement = self
-            .connection
-            .prepare("SELECT organization, count(*), max(seq) FROM waiting GROUP BY organization")?;
+        let mut statement = self.connection.prepare(
+            "SELECT organization, waiting, parked, dead,
+                 (SELECT max(seq) FROM waiting WHERE waiting.organization = counts.organization)
+             FROM counts WHERE waiting > 0 OR dead > 0",
+        )?;
         let mut rows = statement.query([])?;
+        let mut tally = Tally::default();
         while let Some(row) = rows.next()? {
             let organization: Arc<str> = Arc::from(row.get_ref(0)?.as_str()?);
-            self.shared.stats().waiting.insert(Arc::clone(&organization), row.get(1)?);
-            self.shared.fresh.note(organization, Seq(row.get(2)?));
+            *tally.of(&organization) =
+                Counts { waiting: row.get(1)?, parked: row.get(2)?, dead: row.get(3)? };
+            if let Some(latest) = row.get(4)? {
+                self.shared.fresh.note(organization, Seq(latest));
+            }
         }
+        tally.apply(&mut self.shared.stats());
         Ok(())
     }
 
@@ -139,7 +169,8 @@ impl Writer {
     pub(super) fn run(mut self, inbox: &Receiver<Command>) {
         let mut idle = false;
         loop {
-            let rest = if self.forgetting || self.records_to_remove() > 0 { HURRY } else { IDLE };
+            let behind = self.forgetting || self.records_to_remove() > 0 || self.letters_to_drop() > 0;
+            let rest = if behind { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
             if !self.failing && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
@@ -160,7 +191,11 @@ impl Writer {
             {
                 self.take(command, &mut group);
             }
+            let decisions = std::mem::take(&mut group.decisions);
             self.commit(group);
+            for decision in decisions {
+                self.decide(decision);
+            }
         }
         if !self.changes.is_empty() {
             self.commit(Group::default());
@@ -180,6 +215,10 @@ impl Writer {
                 group.bytes += 256;
                 self.changes.push((change, reply));
             }
+            Command::Decide(decision) => {
+                group.bytes += 256;
+                group.decisions.push(decision);
+            }
         }
     }
 
@@ -187,7 +226,7 @@ impl Writer {
     fn commit(&mut self, group: Group) {
         let changes = std::mem::take(&mut self.changes);
         match self.write(&group, &changes) {
-            Ok((results, Brought { fresh, forgotten, ended })) => {
+            Ok((results, Brought { fresh, forgotten, tally })) => {
                 self.failing = false;
                 self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
@@ -196,7 +235,7 @@ impl Writer {
                     self.duplicates += result.duplicates as u64;
                     replies.push((append.reply, result));
                 }
-                self.publish(&fresh, &ended);
+                self.publish(&tally);
                 self.shared.fresh.forget(forgotten);
                 self.shared.fresh.offer(fresh);
                 for (reply, result) in replies {
@@ -206,9 +245,11 @@ impl Writer {
                 for (_, reply) in changes {
                     let _gone = reply.send(());
                 }
+                self.carry_over();
             }
             Err(error) => {
                 tracing::error!(%error, "the queue cannot write; new events are refused until it can");
+                self.log.doubt(&error);
                 self.changes = changes;
                 self.failing = true;
                 self.refuse(Refusing::Failing);
@@ -224,6 +265,7 @@ impl Writer {
     fn write(&mut self, group: &Group, changes: &Changes) -> rusqlite::Result<(Vec<Appended>, Brought)> {
         let now = self.clock.now();
         let mut totals = self.totals.clone();
+        self.log.trust()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut brought = Brought::default();
         for (change, _) in changes {
@@ -248,24 +290,28 @@ impl Writer {
             results.push(store::insert(&transaction, &append.envelopes, &mut totals, &mut brought)?);
         }
         store::write_totals(&transaction, &totals)?;
+        store::write_counts(&transaction, &brought.tally)?;
         transaction.commit()?;
         self.totals = totals;
         Ok((results, brought))
     }
 
-    /// Makes the state of the last commit visible, with what came to `waiting` and whose left it.
-    fn publish(&mut self, fresh: &[Envelope], ended: &[Arc<str>]) {
+    /// Makes the state of the last commit visible, with what it changed.
+    fn publish(&mut self, tally: &Tally) {
         match self.measure() {
             Ok(bytes) => self.disk_bytes = bytes,
             Err(error) => tracing::warn!(%error, "the queue's size cannot be read"),
         }
         let full = self.disk_bytes >= self.config.max_disk.as_u64();
         let mut stats = self.shared.stats();
-        count_waiting(&mut stats.waiting, fresh, ended);
+        tally.apply(&mut stats);
         *stats = Stats {
             ledger: self.totals.ledger,
             duplicates: self.duplicates,
+            dropped: self.dropped,
             waiting: std::mem::take(&mut stats.waiting),
+            parked: std::mem::take(&mut stats.parked),
+            dead_letters: std::mem::take(&mut stats.dead_letters),
             disk_bytes: self.disk_bytes,
             disk_limit: self.config.max_disk.as_u64(),
             history_bytes: self.totals.history_bytes,
@@ -305,48 +351,120 @@ impl Writer {
     fn tidy(&mut self, idle: bool) {
         let excess = self.records_to_remove();
         let now = self.clock.now();
-        let tidied = trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals)
+        let tidied = self
+            .log
+            .trust()
+            .and_then(|()| trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals))
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
-        if let Err(error) = self.forget(now) {
-            tracing::warn!(%error, "a person could not be forgotten yet; it is tried again");
-        }
-        self.publish(&[], &[]);
-        self.tidied_at = Instant::now();
-        if let Err(error) = tidied {
+        if let Err(error) = &tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
+            self.log.doubt(error);
+        }
+        self.limit_dead_letters(now);
+        if self.swept_at.elapsed() >= SWEEP {
+            self.swept_at = Instant::now();
+            if let Err(error) = self.log.trust().and_then(|()| store::sweep_counts(&self.connection)) {
+                tracing::warn!(%error, "old counts could not be removed; it is tried again");
+                self.log.doubt(&error);
+            }
+        }
+        let mut tally = Tally::default();
+        match self.forget(now) {
+            Ok(forgotten) => tally = forgotten,
+            Err(error) => {
+                tracing::warn!(%error, "a person could not be forgotten yet; it is tried again");
+                self.log.doubt(&error);
+            }
+        }
+        self.carry_over();
+        self.publish(&tally);
+        self.tidied_at = Instant::now();
+    }
+
+    /// Keeps the log short, when everybody has been answered.
+    fn carry_over(&mut self) {
+        if let Err(error) = self.log.carry_over(&self.connection) {
+            tracing::error!(%error, "the queue's log cannot be carried over into its database; it is tried again");
+            self.log.doubt(&error);
         }
     }
 
-    /// Carries a request to forget a step further.
-    fn forget(&mut self, now: UnixMillis) -> rusqlite::Result<()> {
+    /// Does one step of what a person has decided, and says how far it came.
+    fn decide(&mut self, Decide { letters, fate, reply }: Decide) {
+        let now = self.clock.now();
+        let done =
+            self.move_letters(|transaction, totals| dead::decide(transaction, &letters, &fate, now, totals));
+        // A person who has gone away can look at the dead letters that are left.
+        drop(reply.send(done.map_err(QueueError::from)));
+    }
+
+    /// Dead letters above their limit, if there is one.
+    fn letters_to_drop(&self) -> u64 {
+        match self.config.max_dead_letters {
+            0 => 0,
+            most => self.totals.dead_letters.saturating_sub(most),
+        }
+    }
+
+    /// Lets the oldest dead letters go when there are more than there may be.
+    fn limit_dead_letters(&mut self, now: UnixMillis) {
+        let excess = self.letters_to_drop();
+        if excess == 0 {
+            return;
+        }
+        match self.move_letters(|transaction, totals| dead::drop_oldest(transaction, excess, now, totals)) {
+            // What belongs to a person who is being forgotten goes by itself.
+            Ok((_, 0)) => {}
+            Ok((_, dropped)) => {
+                self.dropped += dropped;
+                tracing::error!(
+                    dropped,
+                    max_dead_letters = self.config.max_dead_letters,
+                    "there are more dead letters than queue.max_dead_letters; the oldest were dropped"
+                );
+            }
+            Err(error) => tracing::warn!(%error, "dead letters could not be dropped; it is tried again"),
+        }
+    }
+
+    /// Moves dead letters in a transaction of its own and makes that known: how many were looked at, and moved.
+    fn move_letters(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>, &mut Totals) -> rusqlite::Result<Moved>,
+    ) -> rusqlite::Result<(usize, u64)> {
+        let moved = self.write_letters(work).inspect_err(|error| self.log.doubt(error));
+        let Moved { looked_at, count, tally, latest } = moved?;
+        self.publish(&tally);
+        // Not the envelopes themselves: delivery reads a mass replay at its own pace.
+        for (organization, latest) in latest {
+            self.shared.fresh.note(organization, latest);
+        }
+        Ok((looked_at, count))
+    }
+
+    fn write_letters(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>, &mut Totals) -> rusqlite::Result<Moved>,
+    ) -> rusqlite::Result<Moved> {
+        let mut totals = self.totals.clone();
+        self.log.trust()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let moved = work(&transaction, &mut totals)?;
+        store::write_totals(&transaction, &totals)?;
+        store::write_counts(&transaction, &moved.tally)?;
+        transaction.commit()?;
+        self.totals = totals;
+        Ok(moved)
+    }
+
+    /// Carries a request to forget a step further; what that changed.
+    fn forget(&mut self, now: UnixMillis) -> rusqlite::Result<Tally> {
         if !self.forgetting {
-            return Ok(());
+            return Ok(Tally::default());
         }
-        let forgotten = forget::step(&mut self.connection, now, &mut self.totals)?;
-        self.forgetting = forgotten.more;
-        if let Some((organization, count)) = forgotten.ended {
-            count_down(&mut self.shared.stats().waiting, &organization, count);
-        }
-        Ok(())
-    }
-}
-
-/// Keeps count of what waits, per organization.
-fn count_waiting(waiting: &mut BTreeMap<Arc<str>, u64>, fresh: &[Envelope], ended: &[Arc<str>]) {
-    for envelope in fresh {
-        *waiting.entry(Arc::clone(&envelope.content.organization)).or_default() += 1;
-    }
-    for organization in ended {
-        count_down(waiting, organization, 1);
-    }
-}
-
-/// Takes envelopes off an organization's count. One without any is let go: names come and go, and there may be more of
-/// them over time than memory should hold.
-fn count_down(waiting: &mut BTreeMap<Arc<str>, u64>, organization: &str, by: u64) {
-    let Some(count) = waiting.get_mut(organization) else { return };
-    *count = count.saturating_sub(by);
-    if *count == 0 {
-        waiting.remove(organization);
+        self.log.trust()?;
+        let step = forget::step(&mut self.connection, now, &mut self.totals)?;
+        self.forgetting = step.is_some();
+        Ok(step.unwrap_or_default())
     }
 }

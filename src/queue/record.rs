@@ -1,0 +1,183 @@
+//! What people look for, and what is known about each event.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Attempt, Seq};
+use crate::clock::UnixMillis;
+use crate::outcome::{Outcome, Reason};
+
+/// Where a looked-up event stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Waiting for its turn.
+    Waiting,
+    /// Waiting for another try, and its lane waits with it.
+    Retrying,
+    /// Waiting for another try by itself; its lane has moved on.
+    Parked,
+    /// Ended.
+    Delivered,
+    /// Ended.
+    Filtered,
+    /// Ended.
+    Expired,
+    /// A dead letter.
+    Dead,
+    /// Was a dead letter until a person, or `queue.max_dead_letters`, put an end to that.
+    Discarded,
+}
+
+impl State {
+    /// The state that an outcome leads to.
+    pub fn of(outcome: Outcome, reason: Option<Reason>) -> Self {
+        match (outcome, reason) {
+            (Outcome::Delivered, _) => Self::Delivered,
+            (Outcome::Filtered, _) => Self::Filtered,
+            (Outcome::Expired, _) => Self::Expired,
+            (Outcome::Dead, Some(Reason::Discarded | Reason::Dropped)) => Self::Discarded,
+            (Outcome::Dead, _) => Self::Dead,
+        }
+    }
+}
+
+/// Which events are meant. Absent fields match everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this organization.
+    pub organization: Option<Arc<str>>,
+    /// Of this person.
+    pub person: Option<String>,
+    /// With this message id.
+    pub message_id: Option<String>,
+    /// For this reason.
+    pub reason: Option<Reason>,
+    /// Of this type (`track`).
+    pub kind: Option<String>,
+    /// Of this name, as it is written.
+    pub title: Option<String>,
+    /// Arrived at this time or later.
+    pub since: Option<UnixMillis>,
+    /// Arrived before this time.
+    pub until: Option<UnixMillis>,
+}
+
+/// What to look for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lookup {
+    /// Only these, by their numbers; empty: any.
+    pub numbers: Vec<Seq>,
+    /// Which of them.
+    pub filter: Filter,
+    /// In one of these places: waiting, history or dead letters.
+    pub state: Option<Place>,
+    /// In which order.
+    pub order: Order,
+    /// Only what comes after this [`Record::seq`] in that order (for paging).
+    pub beyond: Option<Seq>,
+    /// At most this many.
+    pub limit: usize,
+    /// With payload and attempts.
+    pub in_full: bool,
+}
+
+/// The order of a list, by [`Record::seq`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Order {
+    /// For people.
+    #[default]
+    NewestFirst,
+    /// For work.
+    OldestFirst,
+}
+
+/// The places an envelope can be in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Not ended yet.
+    Waiting,
+    /// Ended as delivered, filtered, expired or discarded.
+    Settled,
+    /// A dead letter.
+    Dead,
+}
+
+/// What a look-up has found.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The records, in the order that was asked for.
+    pub records: Vec<Record>,
+    /// Look again with [`Lookup::beyond`] set to this for more. A look-up that no index serves goes through a bounded
+    /// number of events: its page may be short, even empty, and there is more all the same.
+    pub next: Option<Seq>,
+}
+
+/// What is known about one event.
+#[derive(Debug, Clone, Serialize)]
+pub struct Record {
+    /// Its number: the one that it was accepted under.
+    pub number: Seq,
+    /// Its place in the order of work, and of lists: its number, unless it was replayed or discarded.
+    pub seq: Seq,
+    /// Its organization.
+    pub organization: String,
+    /// The family of routes it came by.
+    pub route: String,
+    /// Its message id.
+    pub message_id: String,
+    /// The person it is about.
+    pub person: String,
+    /// Its type.
+    pub kind: String,
+    /// Its name.
+    pub title: String,
+    /// When it arrived.
+    pub received_at: UnixMillis,
+    /// Where it stands.
+    pub state: State,
+    /// Why it stands there; absent for an event that was not tried yet.
+    pub reason: Option<Reason>,
+    /// What the reason leaves open, if anything: which field was missing, why a person discarded it.
+    pub detail: Option<String>,
+    /// When it is tried again.
+    pub retry_at: Option<UnixMillis>,
+    /// When it ended.
+    pub ended_at: Option<UnixMillis>,
+    /// Failed rounds of work since it was accepted or last replayed.
+    pub tries: u32,
+    /// How often it was a dead letter and a person had it replayed.
+    pub replays: u32,
+    /// Keys of the calls that Wigzo has taken, separated by spaces.
+    pub calls_done: String,
+    /// The event's bytes as they arrived; absent in a one-line record and when not asked for.
+    pub payload: Option<Box<RawValue>>,
+    /// What stood around it in its request, if anything.
+    pub surroundings: Option<Box<RawValue>>,
+    /// The newest attempts, oldest first; empty in a one-line record and when not asked for.
+    pub attempts: Vec<Attempt>,
+}
+
+/// What a person decides about dead letters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// They go to the end of the queue, in the order in which they stand, under the number they have.
+    Replay {
+        /// Whether the calls that Wigzo has taken before are made again.
+        repeat_done: bool,
+    },
+    /// They leave the dead letters for the history.
+    Discard {
+        /// Why, in the person's words.
+        why: Box<str>,
+    },
+}
+
+impl Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}

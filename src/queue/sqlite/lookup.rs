@@ -1,0 +1,307 @@
+//! Look-ups for people: by number, by message id, or by going through a bounded stretch of events.
+//!
+//! Invariants:
+//! * One snapshot for all tables: an event that moves between them is seen exactly once.
+//! * A look-up reads at most [`STRETCH`] rows of each table that no index narrows, and about [`MAX_PAGE`] bytes of payloads
+//!   and as many of attempts; then it says where to go on. So nobody can make it walk through millions of records at once.
+
+use std::borrow::Cow;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use serde_json::value::RawValue;
+
+use crate::clock::UnixMillis;
+use crate::outcome::{Outcome, Reason};
+use crate::queue::{Attempt, DedupKey, Filter, Lookup, Order, Page, Place, Record, Seq, State};
+
+/// Rows of a table that one look-up goes through at most: some tens of milliseconds.
+const STRETCH: u64 = if cfg!(test) { 50 } else { 20_000 };
+
+/// Bytes of payloads, and of attempts, after which a page ends; one record is always read.
+const MAX_PAGE: usize = 8 << 20;
+
+/// The places, their tables, and the columns of a record in each.
+const PLACES: [(Place, &str, &str); 3] = [
+    (Place::Waiting, "waiting", "NULL, NULL, reason, due, parked"),
+    (Place::Settled, "settled", "ended_at, outcome, reason, NULL, 0"),
+    (Place::Dead, "dead", "ended_at, outcome, reason, NULL, 0"),
+];
+
+/// Looks events up.
+pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result<Page> {
+    let connection = connection.unchecked_transaction()?;
+    let remembered = match (&lookup.filter.organization, &lookup.filter.message_id) {
+        (Some(organization), Some(id)) => remembered(&connection, organization, id)?,
+        _ => Vec::new(),
+    };
+    let mut records = Vec::new();
+    // Where the table that was read the least far ends.
+    let mut end: Option<Seq> = None;
+    for (place, table, columns) in PLACES {
+        if lookup.state.is_some_and(|wanted| wanted != place) {
+            continue;
+        }
+        let (found, stopped) = find_in(&connection, lookup, &remembered, (place, table, columns))?;
+        records.extend(found);
+        end = match (end, stopped) {
+            (Some(a), Some(b)) if lookup.order == Order::NewestFirst => Some(a.max(b)),
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+    }
+    match lookup.order {
+        Order::NewestFirst => {
+            records.retain(|record| end.is_none_or(|end| record.seq >= end));
+            records.sort_by_key(|record| std::cmp::Reverse(record.seq));
+        }
+        Order::OldestFirst => {
+            records.retain(|record| end.is_none_or(|end| record.seq <= end));
+            records.sort_by_key(|record| record.seq);
+        }
+    }
+    let is_full = records.len() >= lookup.limit;
+    records.truncate(lookup.limit);
+    let is_cut = lookup.in_full && add_attempts(&connection, &mut records)?;
+    let next = if is_full || is_cut { records.last().map(|record| record.seq) } else { end };
+    Ok(Page { records, next })
+}
+
+/// Adds their attempts to records, as far as the page has room; whether it was cut off for that.
+fn add_attempts(connection: &Connection, records: &mut Vec<Record>) -> rusqlite::Result<bool> {
+    let mut bytes = 0;
+    let mut fitting = 0;
+    for record in records.iter_mut() {
+        if bytes > MAX_PAGE {
+            break;
+        }
+        record.attempts = attempts(connection, record.seq)?;
+        bytes += record.attempts.iter().map(Attempt::size).sum::<usize>();
+        fitting += 1;
+    }
+    let is_cut = fitting < records.len();
+    records.truncate(fitting);
+    Ok(is_cut)
+}
+
+/// What one table has, and where the reading stopped if it was not at the table's end.
+fn find_in(
+    connection: &Connection,
+    lookup: &Lookup,
+    remembered: &[u64],
+    (place, table, columns): (Place, &str, &str),
+) -> rusqlite::Result<(Vec<Record>, Option<Seq>)> {
+    let mut condition = Condition::of(lookup, remembered, place);
+    let stop = if condition.is_narrow { None } else { stretch_end(connection, lookup, place, table)? };
+    let (direction, within) = match lookup.order {
+        Order::NewestFirst => ("DESC", "seq >= ?"),
+        Order::OldestFirst => ("ASC", "seq <= ?"),
+    };
+    if let Some(Seq(stop)) = stop {
+        condition.add(within, number(stop));
+    }
+    condition.values.push(number(lookup.limit as u64));
+    let sql = format!(
+        "SELECT seq, coalesce(number, seq), organization, route, message_id, lane, kind, title, received_at, tries,
+             replays, done, detail, surroundings, payload, {columns}
+         FROM {table} WHERE {} ORDER BY seq {direction} LIMIT ?",
+        condition.terms.join(" AND ")
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(condition.values))?;
+    let (mut records, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let record = record(row, lookup.in_full)?;
+        bytes += record.payload.as_ref().map_or(0, |payload| payload.get().len());
+        let seq = record.seq;
+        records.push(record);
+        if bytes > MAX_PAGE {
+            return Ok((records, Some(seq)));
+        }
+    }
+    Ok((records, stop))
+}
+
+/// The last row of the stretch that this look-up may go through; `None` if the table ends before.
+fn stretch_end(
+    connection: &Connection,
+    lookup: &Lookup,
+    place: Place,
+    table: &str,
+) -> rusqlite::Result<Option<Seq>> {
+    let mut condition = Condition::default();
+    condition.begin(lookup);
+    if let (Some(organization), true) = (&lookup.filter.organization, by_organization(place)) {
+        condition.add("organization = ?", Value::from(organization.to_string()));
+    }
+    let direction = if lookup.order == Order::NewestFirst { "DESC" } else { "ASC" };
+    let sql = format!(
+        "SELECT seq FROM {table} WHERE {} ORDER BY seq {direction} LIMIT 1 OFFSET {}",
+        condition.terms.join(" AND "),
+        STRETCH - 1
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_row(params_from_iter(condition.values), |row| row.get(0).map(Seq)).optional()
+}
+
+/// Whether a table has an index on the organization.
+fn by_organization(place: Place) -> bool {
+    match place {
+        Place::Waiting | Place::Dead => true,
+        Place::Settled => false,
+    }
+}
+
+/// The numbers of a message id that deduplication still remembers: what spares a walk through the history.
+fn remembered(connection: &Connection, organization: &str, message_id: &str) -> rusqlite::Result<Vec<u64>> {
+    let mut from = DedupKey::new(organization, "", message_id).0;
+    let mut to = from;
+    from.iter_mut().skip(DedupKey::IDENTITY).for_each(|byte| *byte = 0);
+    to.iter_mut().skip(DedupKey::IDENTITY).for_each(|byte| *byte = u8::MAX);
+    connection
+        .prepare_cached(
+            "SELECT seq FROM generations JOIN seen USING (generation) WHERE key BETWEEN ? AND ? ORDER BY seq",
+        )?
+        .query_map(params![from, to], |row| row.get(0))?
+        .collect()
+}
+
+/// A `WHERE` with its values.
+#[derive(Debug, Default)]
+struct Condition {
+    terms: Vec<Cow<'static, str>>,
+    values: Vec<Value>,
+    /// Whether an index leads to the rows, so that no stretch must be set.
+    is_narrow: bool,
+}
+
+impl Condition {
+    fn add(&mut self, term: &'static str, value: Value) {
+        self.terms.push(term.into());
+        self.values.push(value);
+    }
+
+    /// Where the page begins.
+    fn begin(&mut self, lookup: &Lookup) {
+        let beyond = match lookup.order {
+            Order::NewestFirst => "seq < ?",
+            Order::OldestFirst => "seq > ?",
+        };
+        let from = if lookup.order == Order::NewestFirst { u64::MAX } else { 0 };
+        self.add(beyond, number(lookup.beyond.map_or(from, |Seq(seq)| seq)));
+    }
+
+    fn of(lookup: &Lookup, remembered: &[u64], place: Place) -> Self {
+        let mut condition = Self::default();
+        condition.begin(lookup);
+        if !lookup.numbers.is_empty() {
+            condition.is_narrow = true;
+            // A place in the order that a replay was given is nobody's number.
+            let list = list(lookup.numbers.iter().map(|Seq(number)| *number));
+            condition
+                .terms
+                .push(format!("(seq IN ({list}) AND number IS NULL OR number IN ({list}))").into());
+        }
+        let Filter { organization, person, message_id, reason, kind, title, since, until } = &lookup.filter;
+        let texts = [
+            ("organization = ?", organization.as_deref()),
+            ("lane = ?", person.as_deref()),
+            ("reason = ?", reason.map(Reason::as_str)),
+            ("kind = ?", kind.as_deref()),
+            ("title = ?", title.as_deref()),
+            ("message_id = ?", message_id.as_deref()),
+        ];
+        for (term, text) in texts {
+            if let Some(text) = text {
+                condition.add(term, Value::from(text.to_owned()));
+            }
+        }
+        for (term, time) in [("received_at >= ?", since), ("received_at < ?", until)] {
+            if let Some(UnixMillis(time)) = time {
+                condition.add(term, number(*time));
+            }
+        }
+        if message_id.is_some() {
+            if !remembered.is_empty() {
+                condition.is_narrow = true;
+                let list = list(remembered.iter().copied());
+                condition.terms.push(format!("(seq IN ({list}) OR number IN ({list}))").into());
+            } else if place == Place::Settled {
+                condition.is_narrow = true;
+                // The index covers records in full.
+                condition.terms.push("payload IS NOT NULL".into());
+            } else if place == Place::Dead {
+                condition.is_narrow = true;
+            }
+        }
+        let only_organization =
+            lookup.filter == Filter { organization: organization.clone(), ..Filter::default() };
+        condition.is_narrow |= only_organization && (organization.is_none() || by_organization(place));
+        condition
+    }
+}
+
+fn list(numbers: impl Iterator<Item = u64>) -> String {
+    numbers.map(|number| number.to_string()).collect::<Vec<_>>().join(",")
+}
+
+/// SQLite's integers are signed; no number of ours comes near the limit.
+fn number(seq: u64) -> Value {
+    Value::from(i64::try_from(seq).unwrap_or(i64::MAX))
+}
+
+fn record(row: &Row<'_>, in_full: bool) -> rusqlite::Result<Record> {
+    let json = |column| -> rusqlite::Result<Option<Box<RawValue>>> {
+        let text: Option<String> = if in_full { row.get(column)? } else { None };
+        Ok(text.filter(|text| !text.is_empty()).and_then(|text| RawValue::from_string(text).ok()))
+    };
+    let outcome = row.get_ref(16)?.as_str_or_null()?.and_then(Outcome::parse);
+    let reason = row.get_ref(17)?.as_str_or_null()?.and_then(Reason::parse);
+    let due: Option<u64> = row.get(18)?;
+    Ok(Record {
+        seq: Seq(row.get(0)?),
+        number: Seq(row.get(1)?),
+        organization: row.get(2)?,
+        route: row.get(3)?,
+        message_id: row.get(4)?,
+        person: row.get(5)?,
+        kind: row.get(6)?,
+        title: row.get(7)?,
+        received_at: UnixMillis(row.get(8)?),
+        tries: row.get(9)?,
+        replays: row.get(10)?,
+        calls_done: row.get(11)?,
+        detail: row.get(12)?,
+        surroundings: json(13)?,
+        payload: json(14)?,
+        ended_at: row.get::<_, Option<u64>>(15)?.map(UnixMillis),
+        state: match (outcome, due) {
+            (Some(outcome), _) => State::of(outcome, reason),
+            (None, _) if row.get(19)? => State::Parked,
+            (None, Some(_)) => State::Retrying,
+            (None, None) => State::Waiting,
+        },
+        reason,
+        retry_at: due.map(UnixMillis),
+        attempts: Vec::new(),
+    })
+}
+
+fn attempts(connection: &Connection, Seq(seq): Seq) -> rusqlite::Result<Vec<Attempt>> {
+    connection
+        .prepare_cached(
+            "SELECT at, call, status, duration_ms, reason, request, response FROM attempts WHERE seq = ? ORDER BY id",
+        )?
+        .query_map([seq], |row| {
+            Ok(Attempt {
+                at: UnixMillis(row.get(0)?),
+                call: row.get(1)?,
+                status: row.get(2)?,
+                duration_ms: row.get(3)?,
+                reason: Reason::parse(row.get_ref(4)?.as_str()?).unwrap_or(Reason::Internal),
+                request: row.get(5)?,
+                response: row.get(6)?,
+            })
+        })?
+        .collect()
+}
