@@ -4,10 +4,9 @@
 //! 3 `translate` was given an event that the service would refuse.
 
 mod choice;
+mod dead_letters;
 mod profiles;
 mod translate;
-
-mod dead_letters;
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

@@ -49,7 +49,7 @@ pub struct Explanation {
     pub warnings: Vec<Remark>,
     /// What the event is; `None` if it is refused.
     pub event: Option<Subject>,
-    /// Whom its calls are about; `None` if nobody was asked for, or there is nobody.
+    /// Whom its calls are about; `None` if there is nobody, or nobody was asked for.
     pub learner: Option<Learner>,
     /// The row that it was found in; `None` for an identify, and where no table is asked.
     pub row: Option<RowFound>,
