@@ -237,9 +237,10 @@ impl<'p> Translation<'p> {
 
     /// Follows the rules of a row; `stating` is the row that has them.
     fn follow(&mut self, scene: &Scene<'_>, row: &'p Row, stating: &'p Row, profile: &'p Profile) {
+        let filter = row.filter(stating);
         for rule in stating.rules() {
             let cause = Cause::Rule(row, rule);
-            match rule.make(scene, row.filter(stating), profile) {
+            match rule.make(scene, &filter, profile) {
                 Ok(call) => self.made.push(Made { call, cause }),
                 Err(why) => self.skipped.push(Skipped { cause, why }),
             }

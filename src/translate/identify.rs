@@ -111,20 +111,16 @@ struct Told {
 /// Who the event is about: e-mail and phone from `contact`, everything else from `all`.
 fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches: &Switches) -> Told {
     let mut known = Person::default();
-    let event = scene.event;
-    {
-        let of_contact = Traits::new(contact, event.user_id.as_deref());
-        let of_all = Traits::new(all, None);
-        for field in &switches.identify_fields {
-            let Some(found) = read(*field, scene, &of_contact, &of_all) else { continue };
-            scene.recorder.took(field.as_str(), found.place);
-            let sent = || [contact, all].into_iter().find_map(|part| as_sent(part, &found));
-            let value = match switches.identify_values {
-                IdentifyValues::Text => None,
-                IdentifyValues::Sent => sent(),
-            };
-            known.fields.push((*field, value.unwrap_or_else(|| Json::text(&found.value))));
-        }
+    let of_contact = Traits::new(contact, scene.event.user_id.as_deref());
+    let of_all = Traits::new(all, None);
+    for field in &switches.identify_fields {
+        let Some(found) = read(*field, scene, &of_contact, &of_all) else { continue };
+        scene.recorder.took(field.as_str(), found.place);
+        let sent = match switches.identify_values {
+            IdentifyValues::Text => None,
+            IdentifyValues::Sent => [contact, all].into_iter().find_map(|part| as_sent(part, &found)),
+        };
+        known.fields.push((*field, sent.unwrap_or_else(|| Json::text(&found.value))));
     }
     let extra = match switches.extra_traits {
         ExtraTraits::Drop => return Told { known, apart: None },
