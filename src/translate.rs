@@ -269,9 +269,10 @@ impl<'p> Translation<'p> {
 
     /// Follows the rules of a row; `stating` is the row that has them.
     fn follow(&mut self, scene: &Scene<'_>, row: &'p Row, stating: &'p Row, profile: &'p Profile) {
+        let filter = row.filter(stating);
         for rule in stating.rules() {
             let cause = Cause::Rule(row, rule);
-            let made = rule.make(scene, row.filter(stating), profile);
+            let made = rule.make(scene, &filter, profile);
             scene.recorder.ended(cause, made.is_ok());
             match made {
                 Ok(call) => self.made.push(Made { call, cause }),

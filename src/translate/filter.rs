@@ -19,6 +19,15 @@ impl Filter {
         self.drop.is_none() && self.keep.is_none() && self.set.is_none()
     }
 
+    /// This filter, and where it states nothing the other one.
+    pub(super) fn over(&self, under: &Self) -> Self {
+        Self {
+            drop: self.drop.as_ref().or(under.drop.as_ref()).cloned(),
+            keep: self.keep.as_ref().or(under.keep.as_ref()).cloned(),
+            set: self.set.as_ref().or(under.set.as_ref()).cloned(),
+        }
+    }
+
     /// The key that takes a member away, if one does.
     pub(super) fn takes(&self, name: &str) -> Option<&'static str> {
         if self.drop.iter().flatten().any(|dropped| alike(dropped, name)) {

@@ -3,6 +3,7 @@
 //! A row is made from its text in a table, laid over the row that it changes. Everything about it can be read, for the
 //! people who ask what an organization's table says.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -128,9 +129,15 @@ impl Row {
         self.calls().unwrap_or_default()
     }
 
-    /// What the row changes in the values: what it says itself, else what the row says whose calls it makes.
-    pub(super) fn filter<'p>(&'p self, stating: &'p Self) -> &'p Filter {
-        if self.filter.is_empty() { &stating.filter } else { &self.filter }
+    /// What the row changes in the values: what it states itself, and of the rest what the row states whose calls it makes.
+    pub(super) fn filter<'p>(&'p self, stating: &'p Self) -> Cow<'p, Filter> {
+        if self.filter.is_empty() {
+            Cow::Borrowed(&stating.filter)
+        } else if stating.filter.is_empty() {
+            Cow::Borrowed(&self.filter)
+        } else {
+            Cow::Owned(self.filter.over(&stating.filter))
+        }
     }
 
     /// Members that are taken out of the values; any spelling is meant.
@@ -406,7 +413,7 @@ impl Status {
 
 impl NameStyle {
     /// The name of a track event in this style; a name without a letter or digit stays as it was sent.
-    pub(super) fn write(self, name: &str) -> std::borrow::Cow<'_, str> {
+    pub(super) fn write(self, name: &str) -> Cow<'_, str> {
         let joint = match self {
             Self::Raw => return name.into(),
             Self::Snake => "_",

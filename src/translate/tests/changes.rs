@@ -74,6 +74,11 @@ fn a_row_of_ones_own_replaces_what_it_states() {
             &[r#"order {"orderId":"o","customer_id":"u","line_items":[]}"#],
         ),
         ("[otherwise]\ndrop = [\"plan\", \"internal_note\"]", &custom, &[r#"Plan Upgraded {"seats":3}"#]),
+        (
+            "[otherwise]\ndrop = [\"plan\"]\n[events.\"Plan Upgraded\"]\nset = { seats = 1 }",
+            &custom,
+            &[r#"Plan Upgraded {"internal_note":"x","InternalNote":"y","seats":1}"#],
+        ),
         // The names of unmapped events, and none of them.
         (
             "event_names = \"snake\"\n[otherwise]\nkeep = [\"plan\"]",
