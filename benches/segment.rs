@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use wigzo_destination::segment::{Arrival, Event, Moment, Route, Surroundings, decode};
-use wigzo_destination::translate::{EngageTrack, Identity, Options, Profile, translate};
+use wigzo_destination::translate::{Identity, Options, Profile, translate};
 
 const BATCH: usize = 50;
 const ROUNDS: usize = 31;
@@ -73,13 +73,7 @@ fn main() {
     let received_at = Moment::of_text("2026-01-02T03:05:01.200Z").expect("a time").millis();
     let arrival = Arrival { route: Route::Tracking, received_at };
     let profile = Profile::builtin("standard").expect("a built-in profile");
-    let options = Options {
-        identity: Identity::UserFirst,
-        link_anonymous: true,
-        contactless: None,
-        engage_track: EngageTrack::Both,
-        namespace: "org-token-42".to_owned(),
-    };
+    let options = Options { identity: Identity::UserFirst, namespace: "org-token-42".to_owned() };
 
     let bare = measure("baseline: serde_json, IgnoredAny, one event", 1, || {
         black_box(serde_json::from_str::<IgnoredAny>(black_box(EVENT)).expect("JSON"));

@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
 targets=("$@")
-if [ ${#targets[@]} = 0 ]; then targets=(decode validate signature settings); fi
+if [ ${#targets[@]} = 0 ]; then targets=(decode validate signature settings translate); fi
 
 skip() {
     local line="skipped: fuzz: $1"

@@ -1,10 +1,13 @@
 //! The commands and their flags.
 //!
 //! Exit codes: 0 in order; 1 something failed, at the start or later, and may not fail again; 2 the command line or the
-//! configuration is wrong.
+//! configuration is wrong; 3 `translate` was given an event that the service would refuse.
 
+mod choice;
 mod dead_letters;
 mod doctor;
+mod profiles;
+mod translate;
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -65,6 +68,13 @@ enum Command {
         #[arg(long, conflicts_with = "files")]
         default: bool,
     },
+    /// Explain what events become: each call to Wigzo with its reason. Nothing is sent
+    ///
+    /// Ends with 0 if the service would take every event, with 3 if it would refuse one.
+    Translate(translate::Command),
+    /// Show translation tables
+    #[command(subcommand)]
+    Profiles(profiles::Command),
     /// Ask a running service whether it is ready: 0 if so (for container health checks)
     Health {
         #[command(flatten)]
@@ -103,7 +113,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  in order; for check, health and doctor: yes
   1  something failed, at the start or later; for health and doctor: no
-  2  the command line or the configuration is wrong: starting again does not help";
+  2  the command line or the configuration is wrong: starting again does not help
+  3  translate was given an event that the service would refuse";
 
 #[derive(Debug, Args)]
 struct Files {
@@ -159,6 +170,8 @@ pub fn main() -> ExitCode {
         Command::PrintConfig { files, .. } => {
             files.load().map(|settings| say(&settings::print_config(&settings)))
         }
+        Command::Translate(command) => translate::run(&command),
+        Command::Profiles(command) => profiles::run(&command),
         Command::Health { files, url } => health(&files, url),
         Command::DeadLetters(command) => command.run(),
         Command::Doctor { files, offline, json } => {

@@ -27,6 +27,7 @@ use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, OrganizationState};
+pub use attempt::obeyed;
 use attempt::{End, Round, Workshop};
 use client::Client;
 use handle::{Command, Desk};

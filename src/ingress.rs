@@ -35,6 +35,7 @@ use bytesize::ByteSize;
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tower::util::MapRequestLayer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
@@ -42,13 +43,14 @@ use tower_http::decompression::RequestDecompressionLayer;
 use crate::clock::{Clock, Span};
 use crate::organization::Organizations;
 use crate::queue::Queue;
-use crate::segment::Route;
+use crate::segment::{Event, Kind, Route, Surroundings};
 use crate::telemetry::Metrics;
 
 use address::Purpose;
 use failures::Failures;
 pub use probe::{Phase, Readiness};
 use receive::Entry;
+pub use reply::Finding;
 use reply::Refusal;
 
 /// `[ingress]`: where and how events come in.
@@ -149,6 +151,49 @@ impl Ingress {
     ) -> Self {
         let failures = Failures::new(config.failed_auth_per_minute);
         Self { config, organizations, queue, metrics, clock, readiness, failures }
+    }
+}
+
+/// What a path that events are posted to says of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Way {
+    /// The family of routes.
+    pub route: Route,
+    /// The type that the path stands for.
+    pub kind: Option<Kind>,
+}
+
+impl Way {
+    /// The way by this path; `None` if no body with events is taken there.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let is_named =
+            path.strip_prefix("/webhook/").is_some_and(|name| !name.is_empty() && !name.contains('/'));
+        let is_at = |address: &address::Address| match address.purpose {
+            Purpose::NamedWebhook => is_named,
+            _ => address.path == path,
+        };
+        let way = |route, kind| Some(Self { route, kind });
+        match address::all().into_iter().find(is_at)?.purpose {
+            Purpose::Webhook | Purpose::NamedWebhook => way(Route::Webhook, None),
+            Purpose::Batch => way(Route::Tracking, None),
+            Purpose::Events(kind) => way(Route::Tracking, Some(kind)),
+            Purpose::Pixel | Purpose::Live | Purpose::Ready | Purpose::Document => None,
+        }
+    }
+
+    /// Reads an event as it is taken in by this way, or finds why it is not.
+    ///
+    /// # Errors
+    /// The rule that it breaks, or that it is too large.
+    pub fn read<'a>(
+        self,
+        raw: &'a RawValue,
+        surroundings: &Surroundings<'a>,
+        config: &Config,
+    ) -> Result<Event<'a>, Finding> {
+        let size = (raw.get().len() + surroundings.to_stored().len()) as u64;
+        let deletions = self.route == Route::Webhook;
+        receive::read_event(raw, surroundings, size, config.max_event.as_u64(), deletions)
     }
 }
 

@@ -63,6 +63,7 @@ closed! {
         TypeNotMapped = "type_not_mapped", "The profile makes no call for this type of event (screen, group, alias).";
         DroppedByProfile = "dropped_by_profile", "The profile drops events of this name.";
         RequiredFieldMissing = "required_field_missing", "Each call of the profile's row needs a field that the event lacks, such as `product_id`.";
+        ConditionNotMet = "condition_not_met", "Each call of the profile's row is made only for values that the event does not have.";
         NoLearnerId = "no_learner_id", "The event names no person: neither `userId` nor `anonymousId`.";
         NoContact = "no_contact", "An identify without e-mail and phone, which the organization chose to skip.";
         UserDeleted = "user_deleted", "A deletion request named this person: what was kept of them here has been removed.";

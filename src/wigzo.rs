@@ -16,7 +16,7 @@ mod learner;
 mod verdict;
 
 pub use address::{Address, CallUrl};
-pub use call::{Call, Endpoint, Person, Source};
+pub use call::{Call, Endpoint, Person, PersonField, Source};
 pub use json::{Json, JsonArray, JsonObject};
 pub use learner::LearnerId;
 pub use verdict::{Misfit, Reply, Verdict, verdict};

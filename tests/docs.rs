@@ -12,6 +12,9 @@ use wigzo_destination::segment::{RejectionCode, Warning};
 use wigzo_destination::settings::{Problems, Settings};
 use wigzo_destination::telemetry::Metrics;
 
+#[path = "docs/mapping.rs"]
+mod mapping;
+
 /// Rooms whose configuration has a section of its name; `section.key` in a document is a key of theirs.
 const SECTIONS: [&str; 8] = [
     "ingress",
@@ -158,7 +161,7 @@ fn every_command_in_the_documents_exists() {
             let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
             let command = words.next().unwrap_or_default().to_owned();
             let help = match (command.as_str(), words.next()) {
-                ("dead-letters", Some(part)) => help(&[&command, part]),
+                ("dead-letters" | "profiles", Some(part)) => help(&[&command, part]),
                 _ => help(&[&command]),
             };
             assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");
@@ -172,7 +175,7 @@ fn every_command_in_the_documents_exists() {
             found.insert(command);
         }
     }
-    for command in ["serve", "check", "print-config", "health"] {
+    for command in ["serve", "check", "print-config", "health", "translate", "profiles"] {
         assert!(found.contains(command), "the documents show no {command}; found {found:?}");
     }
     assert!(root().join("tests/run").is_file());

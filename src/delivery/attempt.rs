@@ -17,7 +17,7 @@ use crate::outcome::{Outcome, Owed, Reason};
 use crate::queue::{Attempt, Claim, Envelope, Progress, Queue, Resolution, Settlement};
 use crate::segment::{Arrival, Event, Route, Surroundings};
 use crate::telemetry::Metrics;
-use crate::translate::{Filtered, Translation, translate};
+use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
@@ -63,16 +63,34 @@ struct Judgement {
     /// What is on record for the event from now on.
     progress: Progress,
     attempts: Vec<Attempt>,
+    detail: Detail,
+}
+
+/// Which calls are not made for which field: names of the table and of fields, never values.
+type Detail = Option<Box<str>>;
+
+/// Why an event needs no call, or can have none.
+struct NoCalls {
+    outcome: Outcome,
+    reason: Reason,
+    detail: Detail,
+}
+
+impl NoCalls {
+    fn new(outcome: Outcome, reason: Reason) -> Self {
+        Self { outcome, reason, detail: None }
+    }
 }
 
 impl Judgement {
     /// A round that found nothing wrong and has this outcome.
-    fn ended(envelope: &Envelope, outcome: Outcome, reason: Reason) -> Self {
+    fn ended(envelope: &Envelope, outcome: Outcome, reason: Reason, detail: Detail) -> Self {
         Self {
             resolution: Resolution::Ended { outcome, reason },
             news: News::default(),
             progress: envelope.progress.clone(),
             attempts: Vec::new(),
+            detail,
         }
     }
 }
@@ -85,7 +103,7 @@ impl Workshop {
         let began = self.clock.now();
         let judgement = match configured.or_else(|| self.partner(envelope)) {
             Some(organization) => self.round(envelope, &organization).await,
-            None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable),
+            None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable, None),
         };
         self.settle(claim, judgement, began).await
     }
@@ -98,8 +116,8 @@ impl Workshop {
 
     async fn round(&self, envelope: &Envelope, organization: &Organization) -> Judgement {
         let judgement = match self.calls(envelope, organization) {
-            Ok(calls) => self.make(&calls, envelope, organization).await,
-            Err((outcome, reason)) => Judgement::ended(envelope, outcome, reason),
+            Ok((calls, detail)) => self.make(&calls, detail, envelope, organization).await,
+            Err(NoCalls { outcome, reason, detail }) => Judgement::ended(envelope, outcome, reason, detail),
         };
         if organization.is_partner() && judgement.news.answer == Said::Good {
             self.organizations.note_proven_partner(&envelope.content.organization);
@@ -112,7 +130,7 @@ impl Workshop {
         &self,
         envelope: &Envelope,
         organization: &Organization,
-    ) -> Result<Vec<Call>, (Outcome, Reason)> {
+    ) -> Result<(Vec<Call>, Detail), NoCalls> {
         let content = &envelope.content;
         let age = self.clock.age(content.received_at);
         let is_unproven =
@@ -120,27 +138,35 @@ impl Workshop {
         let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
         // What a person had replayed is meant to be delivered, however old it is.
         if envelope.replays == 0 && limits.into_iter().flatten().any(|limit| age > limit.0) {
-            return Err((Outcome::Expired, Reason::MaxAge));
+            return Err(NoCalls::new(Outcome::Expired, Reason::MaxAge));
         }
-        let unreadable = (Outcome::Dead, Reason::Unreadable);
-        let raw: &RawValue = serde_json::from_str(&content.payload).map_err(|_| unreadable)?;
-        let surroundings = Surroundings::from_stored(&content.surroundings).ok_or(unreadable)?;
-        let route = Route::parse(&content.route).ok_or(unreadable)?;
-        let event = Event::read(raw, &surroundings).map_err(|_| unreadable)?;
-        if !wanted(&event, route, organization.obey_integrations) {
-            return Err((Outcome::Filtered, Reason::NotWanted));
+        let unreadable = || NoCalls::new(Outcome::Dead, Reason::Unreadable);
+        let raw: &RawValue = serde_json::from_str(&content.payload).map_err(|_| unreadable())?;
+        let surroundings = Surroundings::from_stored(&content.surroundings).ok_or_else(unreadable)?;
+        let route = Route::parse(&content.route).ok_or_else(unreadable)?;
+        let event = Event::read(raw, &surroundings).map_err(|_| unreadable())?;
+        if obeyed(organization.obey_integrations, route).is_some_and(|route| !event.wanted(route)) {
+            return Err(NoCalls::new(Outcome::Filtered, Reason::NotWanted));
         }
-        let received_at = i64::try_from(content.received_at.0).map_err(|_| unreadable)?;
+        let received_at = i64::try_from(content.received_at.0).map_err(|_| unreadable())?;
         let arrival = Arrival { route, received_at };
-        match translate(&event, arrival, &organization.profile, &organization.translation) {
-            Translation::Calls(calls) => Ok(calls),
-            Translation::Filtered(filtered) => Err((Outcome::Filtered, reason_of(filtered))),
+        let translation = translate(&event, arrival, &organization.profile, &organization.translation);
+        let detail = detail(&translation);
+        match translation.into_calls() {
+            Ok(calls) => Ok((calls, detail)),
+            Err(filtered) => Err(NoCalls { outcome: Outcome::Filtered, reason: reason_of(filtered), detail }),
         }
     }
 
     /// Makes the calls that have not been made yet, in order, until one fails.
-    async fn make(&self, calls: &[Call], envelope: &Envelope, organization: &Organization) -> Judgement {
-        let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered);
+    async fn make(
+        &self,
+        calls: &[Call],
+        detail: Detail,
+        envelope: &Envelope,
+        organization: &Organization,
+    ) -> Judgement {
+        let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered, detail);
         let keyed = keyed(calls);
         let last = keyed.len();
         for (place, (key, call)) in (1..).zip(keyed) {
@@ -300,7 +326,7 @@ impl Workshop {
 
     /// Puts the result on disk, counts and tells it, and lets go of the envelope.
     async fn settle(&self, claim: Owed<Claim>, judgement: Judgement, began: UnixMillis) -> Round {
-        let Judgement { resolution, news, progress, attempts } = judgement;
+        let Judgement { resolution, news, progress, attempts, detail } = judgement;
         let envelope = &claim.get().envelope;
         let settlement = Settlement {
             seq: envelope.seq,
@@ -309,7 +335,7 @@ impl Workshop {
             progress: progress.clone(),
             attempts,
             envelope_size: envelope.content.size(),
-            detail: None,
+            detail,
         };
         self.queue.settle(settlement).await;
         let mut envelope = claim.resolve().envelope;
@@ -412,6 +438,15 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// What a person should know of the calls that are not made. Beside calls that are, one whose condition the event does
+/// not meet is nothing to speak of.
+fn detail(translation: &Translation<'_>) -> Detail {
+    let telling =
+        |skipped: &&Skipped<'_>| translation.made.is_empty() || !matches!(skipped.why, Skip::Condition(_));
+    let told: Vec<_> = translation.skipped.iter().filter(telling).map(ToString::to_string).collect();
+    (!told.is_empty()).then(|| told.join("; ").into())
+}
+
 /// Names each call within its event, so that progress survives restarts and corrected mappings: endpoint and Wigzo
 /// name, and a number where both repeat.
 fn keyed(calls: &[Call]) -> Vec<(String, &Call)> {
@@ -438,12 +473,12 @@ fn keyed(calls: &[Call]) -> Vec<(String, &Call)> {
     keyed
 }
 
-/// Whether an event is meant for Wigzo, as the organization reads its `integrations` object.
-fn wanted(event: &Event<'_>, route: Route, obey: ObeyIntegrations) -> bool {
+/// The route by whose rules an event's `integrations` object is obeyed; `None`: it is not.
+pub fn obeyed(obey: ObeyIntegrations, route: Route) -> Option<Route> {
     match obey {
-        ObeyIntegrations::Tracking => event.wanted(route),
-        ObeyIntegrations::Always => event.wanted(Route::Tracking),
-        ObeyIntegrations::Never => true,
+        ObeyIntegrations::Tracking => Some(route),
+        ObeyIntegrations::Always => Some(Route::Tracking),
+        ObeyIntegrations::Never => None,
     }
 }
 
@@ -453,6 +488,7 @@ fn reason_of(filtered: Filtered) -> Reason {
         Filtered::DroppedByProfile => Reason::DroppedByProfile,
         Filtered::RequiredFieldMissing => Reason::RequiredFieldMissing,
         Filtered::NoLearnerId => Reason::NoLearnerId,
+        Filtered::ConditionNotMet => Reason::ConditionNotMet,
         Filtered::NoContact => Reason::NoContact,
     }
 }
@@ -470,8 +506,20 @@ fn reason_of_result(result: &Result<Answer, Failure>) -> Reason {
 
 #[cfg(test)]
 mod tests {
-    use super::keyed;
+    use super::{keyed, reason_of};
+    use crate::translate::Filtered;
     use crate::wigzo::{Call, Json, LearnerId, Person, Source};
+
+    #[test]
+    fn an_explanation_gives_the_reason_that_the_history_will_have() {
+        for filtered in Filtered::ALL {
+            assert_eq!(filtered.as_str(), reason_of(filtered).as_str());
+        }
+        // Two more that are no `Filtered`: translation is not asked.
+        for reason in ["filtered_by_integrations_object", "user_deleted"] {
+            assert!(crate::outcome::Reason::parse(reason).is_some(), "{reason}");
+        }
+    }
 
     /// An identify before the event leaves the event its key: `engage_track` may change between two tries.
     #[test]

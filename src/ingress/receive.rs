@@ -280,18 +280,8 @@ struct Intake<'a> {
 impl Intake<'_> {
     /// Reads an event, or finds what is wrong with it.
     fn event<'a>(&'a self, raw: &'a RawValue) -> Result<Event<'a>, Finding> {
-        if (raw.get().len() + self.stored.len()) as u64 > self.max_event {
-            return Err(Finding::TooLarge { limit: self.max_event });
-        }
-        let event = Event::read(raw, &self.surroundings).map_err(Finding::Rule)?;
-        if event.kind == Kind::Delete && !self.deletions {
-            // A write key is public in every browser: it may add to what is known of a person, not take it away. It is all
-            // that vouches for a form.
-            let message = "A deletion is taken from Segment's webhooks only.".to_owned();
-            let code = RejectionCode::UnsupportedEventType;
-            return Err(Finding::Rule(Rejection { code, pointer: "/type", message }));
-        }
-        Ok(event)
+        let size = (raw.get().len() + self.stored.len()) as u64;
+        read_event(raw, &self.surroundings, size, self.max_event, self.deletions)
     }
 
     /// Puts an event into its envelope.
@@ -321,6 +311,29 @@ impl Intake<'_> {
         let key = DedupKey::new(&self.organization, event.person(), raw);
         format!("made-up-{:032x}", u128::from_be_bytes(key.0)).into()
     }
+}
+
+/// Reads an event of `size` bytes, what stands around it counted, or finds why it is not taken. `deletions`: whether the
+/// way that it came by may ask for them.
+pub(super) fn read_event<'a>(
+    raw: &'a RawValue,
+    surroundings: &Surroundings<'a>,
+    size: u64,
+    max_event: u64,
+    deletions: bool,
+) -> Result<Event<'a>, Finding> {
+    if size > max_event {
+        return Err(Finding::TooLarge { limit: max_event });
+    }
+    let event = Event::read(raw, surroundings).map_err(Finding::Rule)?;
+    if event.kind == Kind::Delete && !deletions {
+        // A write key is public in every browser: it may add to what is known of a person, not take it away. It is all
+        // that vouches for a form.
+        let message = "A deletion is taken from Segment's webhooks only.".to_owned();
+        let code = RejectionCode::UnsupportedEventType;
+        return Err(Finding::Rule(Rejection { code, pointer: "/type", message }));
+    }
+    Ok(event)
 }
 
 /// What is said of the refused events: with the status if there is nothing else in the request, else with the reply.

@@ -68,7 +68,7 @@ pub(super) enum Refusal {
 
 /// Why one event is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding {
+pub enum Finding {
     /// It breaks a rule of the Segment spec.
     Rule(Rejection),
     /// It is larger than one event may be.
@@ -160,7 +160,7 @@ impl Finding {
     }
 
     /// The stable code.
-    pub(super) fn code(&self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::Rule(rejection) => rejection.code.as_str(),
             Self::TooLarge { .. } => "too_large",
@@ -168,7 +168,7 @@ impl Finding {
     }
 
     /// What a person should read.
-    pub(super) fn message(&self) -> String {
+    pub fn message(&self) -> String {
         match self {
             Self::Rule(rejection) => rejection.message.clone(),
             Self::TooLarge { limit } => format!("The event is larger than {limit} bytes."),
@@ -176,7 +176,7 @@ impl Finding {
     }
 
     /// JSON pointer to the place in the event.
-    pub(super) fn pointer(&self) -> &'static str {
+    pub fn pointer(&self) -> &'static str {
         match self {
             Self::Rule(rejection) => rejection.pointer,
             Self::TooLarge { .. } => "",

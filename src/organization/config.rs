@@ -9,7 +9,7 @@ use url::Url;
 
 use super::origin::AllowedOrigin;
 use crate::secret::Secret;
-use crate::translate::{Contactless, EngageTrack, Identity, Profile};
+use crate::translate::{Identity, Mapping, Profile};
 
 /// What holds for every organization that does not say otherwise.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -19,14 +19,6 @@ pub struct Defaults {
     pub profile: ProfileName,
     /// Which of a person's ids becomes Wigzo's learner id.
     pub identity: Identity,
-    /// Whether an identify with an e-mail or phone and both ids also identifies the anonymous learner, so that earlier
-    /// browsing is attributed to the person.
-    pub link_anonymous: bool,
-    /// What happens to an identify without e-mail and phone. Unset: what the profile says.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contactless: Option<Contactless>,
-    /// What becomes of a computed trait, audience or journey step that Segment's Engage sends as a track event.
-    pub engage_track: EngageTrack,
     /// Where Wigzo's API lives: http or https, a path prefix is kept; no query, fragment, user name or password.
     pub base_url: BaseUrl,
     /// Whether a request with one single invalid event is answered with 400 and the reason. Off: 200, and the reason
@@ -50,6 +42,9 @@ pub struct Defaults {
     /// Calls to Wigzo that one organization may make in a second. 0 sets no limit.
     #[schemars(range(min = 0, max = 100_000))]
     pub rate_limit: u32,
+    /// What is to be different from the profile.
+    #[serde(flatten)]
+    pub mapping: Mapping,
 }
 
 impl Default for Defaults {
@@ -57,9 +52,6 @@ impl Default for Defaults {
         Self {
             profile: ProfileName("standard".to_owned()),
             identity: Identity::UserFirst,
-            link_anonymous: true,
-            contactless: None,
-            engage_track: EngageTrack::Both,
             base_url: BaseUrl::wigzo(),
             report_rejections: true,
             obey_integrations: ObeyIntegrations::Tracking,
@@ -67,6 +59,7 @@ impl Default for Defaults {
             max_in_flight: 64,
             weight: 1,
             rate_limit: 0,
+            mapping: Mapping::default(),
         }
     }
 }
@@ -121,18 +114,6 @@ pub struct Config {
     #[schemars(extend("examples" = ["user_first"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
-    /// Overrides `organization_defaults.link_anonymous`.
-    #[schemars(extend("examples" = [true]))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub link_anonymous: Option<bool>,
-    /// Overrides `organization_defaults.contactless`.
-    #[schemars(extend("examples" = ["skip"]))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub contactless: Option<Contactless>,
-    /// Overrides `organization_defaults.engage_track`.
-    #[schemars(extend("examples" = ["both"]))]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub engage_track: Option<EngageTrack>,
     /// Overrides `organization_defaults.base_url`.
     #[schemars(extend("examples" = ["https://tracker.wigzopush.com"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,6 +142,9 @@ pub struct Config {
     #[schemars(range(min = 0, max = 100_000), extend("examples" = [50]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<u32>,
+    /// What is to be different from the profile with the changes of `organization_defaults`.
+    #[serde(flatten)]
+    pub mapping: Mapping,
 }
 
 /// Where the `integrations` object of an event is obeyed (segment.md 4.1, 4.2).

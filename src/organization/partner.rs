@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use super::snapshot::is_org_token;
 use super::{Config, ObeyIntegrations, ProfileName};
 use crate::secret::Secret;
-use crate::translate::{Contactless, EngageTrack, Identity};
+use crate::translate::{Contactless, EngageTrack, Identity, Mapping};
 
 /// An organization that is known by its token, and what its customer has chosen.
 #[derive(Debug, Clone)]
@@ -166,10 +166,8 @@ impl Partner {
             org_token: Some(self.org_token),
             profile,
             identity,
-            link_anonymous,
-            contactless,
-            engage_track,
             obey_integrations,
+            mapping: Mapping { link_anonymous, contactless, engage_track, ..Mapping::default() },
             ..Config::default()
         }
     }

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Config, Defaults, Organization, Partner};
+use super::{Config, Defaults, Organization, Partner, ProfileName};
 use crate::secret::{KeyHash, Secret};
-use crate::translate::{Options, Profile};
+use crate::translate::{Layer, Mapping, Mistake, Options, Profile};
 use crate::wigzo::Address;
 
 /// What is wrong with one key of the configuration, and what would be right. It never repeats a value.
@@ -28,6 +28,7 @@ pub struct Organizations {
     org_tokens: HashSet<KeyHash>,
     most_shared_secrets: usize,
     defaults: Defaults,
+    tables: Tables,
     /// Partners by their stored form.
     partners: Mutex<HashMap<KeyHash, Arc<Organization>>>,
     /// The names of partners whose calls Wigzo has taken.
@@ -46,10 +47,17 @@ impl Organizations {
     /// # Errors
     /// Every problem of every organization.
     pub fn build(defaults: &Defaults, configs: &BTreeMap<String, Config>) -> Result<Self, Vec<Problem>> {
-        let mut built = Self { defaults: defaults.clone(), ..Self::default() };
+        let tables = Tables::new(&defaults.mapping);
+        let mut built = Self { defaults: defaults.clone(), tables, ..Self::default() };
         let mut problems = Problems::default();
+        // Partners may be all that comes, and they come later.
+        if let Err((layer, mistakes)) = built.tables.table_of(&defaults.profile, &Mapping::default()) {
+            problems.add_mistakes(layer, "", mistakes);
+        }
         for (name, config) in configs {
-            let Some(organization) = one(name, config, defaults, &mut problems) else { continue };
+            let Some(organization) = one(name, config, defaults, &built.tables, &mut problems) else {
+                continue;
+            };
             built.most_shared_secrets = built.most_shared_secrets.max(organization.shared_secrets.len());
             built.org_tokens.insert(KeyHash::of(&organization.translation.namespace));
             built.by_name.insert(name.clone(), Arc::new(organization));
@@ -99,7 +107,8 @@ impl Organizations {
     }
 
     /// The partner with this stored form ([`Partner::to_stored`]), as `[organization_defaults]` and its own choices make
-    /// it; `None` if the text is no such form.
+    /// it; `None` if the text is no such form, or the changes of the defaults do not fit the profile that it chose
+    /// ([`Organizations::partner_problems`] says so before).
     pub fn partner(&self, stored: &str) -> Option<Arc<Organization>> {
         let hash = KeyHash::of(stored);
         if let Some(known) = lock(&self.partners).get(&hash) {
@@ -109,7 +118,8 @@ impl Organizations {
         let name = partner.name();
         let token = partner.org_token().clone();
         let config = partner.config();
-        let profile = Profile::builtin(config.profile.as_ref().unwrap_or(&self.defaults.profile).as_str())?;
+        let chosen = config.profile.as_ref().unwrap_or(&self.defaults.profile);
+        let profile = self.tables.table_of(chosen, &config.mapping).ok()?;
         let organization = Organization {
             settings: Some(stored.into()),
             ..assemble(&name, &token, profile, &config, &self.defaults)
@@ -121,6 +131,22 @@ impl Organizations {
         }
         partners.insert(hash, Arc::clone(&organization));
         Some(organization)
+    }
+
+    /// What would keep a partner from being served: it may choose any profile, so the changes of the defaults must fit
+    /// each of them.
+    pub fn partner_problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for name in Profile::BUILTIN {
+            let profile = Profile::builtin(name).expect("BUG: it is in the list of those that are built in");
+            for mistake in
+                profile.changed(&self.defaults.mapping, Layer::Defaults).err().into_iter().flatten()
+            {
+                let message = format!("{} (in profile {name}, which a partner may choose)", mistake.message);
+                problems.push(Problem { key: format!("organization_defaults.{}", mistake.key()), message });
+            }
+        }
+        problems
     }
 
     /// Remembers that Wigzo has taken a call of this partner: its token is no invention.
@@ -180,10 +206,67 @@ impl Problems {
         let key = format!("organizations.{organization}{dot}{key}");
         self.0.push(Problem { key, message: message.to_string() });
     }
+
+    /// Mistakes in the changes to a profile. Those of the defaults are found again for every organization.
+    fn add_mistakes(&mut self, layer: Layer, organization: &str, mistakes: Vec<Mistake>) {
+        for mistake in mistakes {
+            let section = match layer {
+                Layer::Profile | Layer::Organization => format!("organizations.{organization}"),
+                Layer::Defaults => "organization_defaults".to_owned(),
+            };
+            let problem = Problem { key: format!("{section}.{}", mistake.key()), message: mistake.message };
+            if !self.0.contains(&problem) {
+                self.0.push(problem);
+            }
+        }
+    }
+}
+
+/// The built-in profiles with the changes of `[organization_defaults]`. Organizations that change nothing share one.
+#[derive(Debug)]
+struct Tables(HashMap<&'static str, Result<Arc<Profile>, Vec<Mistake>>>);
+
+impl Tables {
+    fn new(changes: &Mapping) -> Self {
+        let table =
+            |name: &&'static str| Some((*name, changed(Profile::builtin(name)?, changes, Layer::Defaults)));
+        Self(Profile::BUILTIN.iter().filter_map(table).collect())
+    }
+
+    /// A profile with the changes of the defaults, and an organization's own over those; or what does not fit in which.
+    fn table_of(
+        &self,
+        profile: &ProfileName,
+        changes: &Mapping,
+    ) -> Result<Arc<Profile>, (Layer, Vec<Mistake>)> {
+        let base = self.0.get(profile.as_str()).expect("BUG: a profile's name is a built-in one's");
+        let base = base.as_ref().map_err(|mistakes| (Layer::Defaults, mistakes.clone()))?;
+        changed(base, changes, Layer::Organization).map_err(|mistakes| (Layer::Organization, mistakes))
+    }
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self::new(&Mapping::default())
+    }
+}
+
+/// A table with changes, or the same one if there are none.
+fn changed(profile: &Arc<Profile>, changes: &Mapping, layer: Layer) -> Result<Arc<Profile>, Vec<Mistake>> {
+    if *changes == Mapping::default() {
+        return Ok(Arc::clone(profile));
+    }
+    profile.changed(changes, layer).map(Arc::new)
 }
 
 /// One organization, or `None` with at least one problem added.
-fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems) -> Option<Organization> {
+fn one(
+    name: &str,
+    config: &Config,
+    defaults: &Defaults,
+    tables: &Tables,
+    problems: &mut Problems,
+) -> Option<Organization> {
     let before = problems.0.len();
     if !is_name(name) {
         problems.add(
@@ -200,11 +283,11 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
             problems.add(name, &format!("shared_secrets[{index}]"), "a shared secret must not be empty");
         }
     }
-    let profile_name = config.profile.as_ref().unwrap_or(&defaults.profile);
-    let profile = Profile::builtin(profile_name.as_str());
-    if profile.is_none() {
-        problems.add(name, "profile", super::UnknownProfile);
-    }
+    let chosen = config.profile.as_ref().unwrap_or(&defaults.profile);
+    let profile = tables
+        .table_of(chosen, &config.mapping)
+        .map_err(|(layer, mistakes)| problems.add_mistakes(layer, name, mistakes))
+        .ok();
     let (Some(org_token), Some(profile)) = (org_token, profile) else { return None };
     if problems.0.len() > before {
         return None;
@@ -216,7 +299,7 @@ fn one(name: &str, config: &Config, defaults: &Defaults, problems: &mut Problems
 fn assemble(
     name: &str,
     org_token: &Secret,
-    profile: &Arc<Profile>,
+    profile: Arc<Profile>,
     config: &Config,
     defaults: &Defaults,
 ) -> Organization {
@@ -224,12 +307,9 @@ fn assemble(
     Organization {
         name: name.to_owned(),
         address: Address::new(base, org_token.inner(), config.token.as_ref().map(Secret::inner)),
-        profile: Arc::clone(profile),
+        profile,
         translation: Options {
             identity: config.identity.unwrap_or(defaults.identity),
-            link_anonymous: config.link_anonymous.unwrap_or(defaults.link_anonymous),
-            contactless: config.contactless.or(defaults.contactless),
-            engage_track: config.engage_track.unwrap_or(defaults.engage_track),
             namespace: org_token.expose().to_owned(),
         },
         shared_secrets: config.shared_secrets.clone(),
@@ -351,11 +431,10 @@ mod tests {
         let built = Organizations::build(&defaults, &configs).unwrap();
         let acme = built.by_name("acme").unwrap();
         assert_eq!(acme.max_in_flight, 9);
-        assert!(!acme.translation.link_anonymous && !acme.report_rejections && acme.open);
+        assert!(!acme.profile.switches().link_anonymous && !acme.report_rejections && acme.open);
         assert_eq!(acme.translation.identity, crate::translate::Identity::Raw);
-        assert_eq!(acme.translation.engage_track, EngageTrack::Identify);
-        assert_eq!(built.by_name("beta").unwrap().translation.engage_track, EngageTrack::Event);
-        assert_eq!(Defaults::default().engage_track, EngageTrack::Both);
+        assert_eq!(acme.profile.switches().engage_track, EngageTrack::Identify);
+        assert_eq!(built.by_name("beta").unwrap().profile.switches().engage_track, EngageTrack::Event);
         assert_eq!(acme.translation.namespace, TOKEN);
         assert_eq!(acme.obey_integrations, super::super::ObeyIntegrations::Never);
         assert_eq!(acme.shared_secrets.len(), 1);
@@ -419,7 +498,7 @@ mod tests {
         let stored = r#"{"orgToken":"partner-org-token","identity":"raw"}"#;
         let partner = built.partner(stored).unwrap();
         assert_eq!(partner.translation.identity, crate::translate::Identity::Raw);
-        assert!(!partner.translation.link_anonymous && !partner.open && !partner.has_source_keys());
+        assert!(!partner.profile.switches().link_anonymous && !partner.open && !partner.has_source_keys());
         assert_eq!((partner.max_in_flight, built.partner_defaults().max_in_flight), (8, 8));
         assert_eq!(partner.translation.namespace, "partner-org-token");
         assert_eq!(partner.settings.as_deref(), Some(stored));
@@ -432,6 +511,66 @@ mod tests {
         assert!(
             built.has_org_token(&Secret::new(TOKEN))
                 && !built.has_org_token(&Secret::new("partner-org-token"))
+        );
+    }
+
+    /// A change of the defaults may fit one profile and not another: it is told if anybody uses that one.
+    #[test]
+    fn changes_that_do_not_fit_a_profile_are_told_to_those_who_use_it() {
+        let defaults: Defaults =
+            toml::from_str("[events.\"Order Completed\"]\ndrop = [\"coupons\"]").unwrap();
+        let acme = |profile| configs(&format!("[acme]\norg_token = \"{TOKEN}\"\nprofile = \"{profile}\""));
+        let built = Organizations::build(&defaults, &acme("guide")).unwrap();
+        assert!(built.partner(r#"{"orgToken":"partner-org-token"}"#).is_some());
+        assert!(built.partner(r#"{"orgToken":"partner-org-token","profile":"classic"}"#).is_none());
+        let problems = Organizations::build(&defaults, &acme("classic")).unwrap_err();
+        let keys: Vec<_> = problems.iter().map(|problem| problem.key.as_str()).collect();
+        assert_eq!(keys, ["organization_defaults.events.Order Completed.drop"]);
+        let defaults: Defaults = toml::from_str("[page]\ncalls = [{}]").unwrap();
+        assert_eq!(Organizations::build(&defaults, &BTreeMap::new()).unwrap_err().len(), 1);
+    }
+
+    #[test]
+    fn organizations_without_changes_share_one_table() {
+        let configs = configs(&format!(
+            "[a]\norg_token = \"{TOKEN}\"\n[b]\norg_token = \"{TOKEN}\"\n[c]\norg_token = \"{TOKEN}\"\nsource = \"app\""
+        ));
+        let built = Organizations::build(&Defaults::default(), &configs).unwrap();
+        let table = |name| &built.by_name(name).unwrap().profile;
+        assert!(Arc::ptr_eq(table("a"), table("b")) && !Arc::ptr_eq(table("a"), table("c")));
+    }
+
+    #[test]
+    fn a_partners_table_is_the_profile_of_its_choice_with_the_defaults_and_its_switches_laid_over() {
+        let defaults: Defaults = toml::from_str(
+            "contactless = \"skip\"\n[events.\"Product Viewed\"]\ncalls = [{ event = \"seen\" }]",
+        )
+        .unwrap();
+        let built = Organizations::build(&defaults, &BTreeMap::new()).unwrap();
+        assert_eq!(built.partner_problems(), []);
+        let stored = r#"{"orgToken":"partner-org-token","profile":"classic","contactless":"send","engage_track":"both"}"#;
+        let table = &built.partner(stored).unwrap().profile;
+        assert_eq!(table.name(), "classic");
+        assert_eq!(table.switches().contactless, crate::translate::Contactless::Send);
+        assert_eq!(table.switches().engage_track, crate::translate::EngageTrack::Both);
+        let (row, _) = table.track("Product Viewed");
+        assert_eq!((row.calls().unwrap()[0].event(), row.layer()), (Some("seen"), Layer::Defaults));
+        let other = built.partner(r#"{"orgToken":"partner-org-token"}"#).unwrap();
+        assert_eq!(other.profile.switches().contactless, crate::translate::Contactless::Skip);
+    }
+
+    #[test]
+    fn changes_that_do_not_fit_a_profile_which_a_partner_may_choose_are_found() {
+        let defaults: Defaults =
+            toml::from_str("[events.\"Order Completed\"]\ndrop = [\"coupons\"]").unwrap();
+        let built = Organizations::build(&defaults, &BTreeMap::new()).unwrap();
+        let problems: Vec<_> = built.partner_problems().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            problems,
+            [
+                "organization_defaults.events.Order Completed.drop: no call of this row has a value with members; give \
+                 one a `value` such as \"properties\" (in profile classic, which a partner may choose)"
+            ]
         );
     }
 

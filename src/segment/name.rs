@@ -2,7 +2,7 @@
 //!
 //! Senders write one event as `Product Viewed`, `product_viewed` or `productViewed`; all fold to one text here, and a
 //! folded name is compared as a whole. Where a name's words begin, and that they may come in either order, cannot be
-//! seen in the name: a table of known names enters both of an event's [`EventName::spellings`].
+//! seen in the name: a table of known names lists both orders.
 
 /// A track event's name in canonical form, for table lookups.
 ///
@@ -26,12 +26,6 @@ impl EventName {
             before = Some(letter);
         }
         Self(canonical)
-    }
-
-    /// Both names of what happened (`action`: `viewed`) to a thing (`object`: `product`): `Product Viewed`, and
-    /// `Viewed Product` of the older specification.
-    pub fn spellings(object: &str, action: &str) -> [Self; 2] {
-        [Self::new(&format!("{object} {action}")), Self::new(&format!("{action} {object}"))]
     }
 
     /// The canonical text, for messages and tables.
@@ -98,7 +92,8 @@ mod tests {
             ("", PRODUCT_VIEWED, false),
         ];
         for (name, (object, action), same) in table {
-            let known = EventName::spellings(object, action);
+            let orders = [format!("{object} {action}"), format!("{action} {object}")];
+            let known = orders.map(|name| EventName::new(&name));
             assert_eq!(known.contains(&EventName::new(name)), same, "{name:?} against {object} + {action}");
         }
     }

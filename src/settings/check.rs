@@ -198,7 +198,14 @@ impl Findings<'_> {
             complete.insert(name.clone(), config);
         }
         match Organizations::build(&settings.organization_defaults, &complete) {
-            Ok(organizations) => Some(organizations),
+            Ok(organizations) => {
+                if settings.ingress.partner_mode {
+                    for problem in organizations.partner_problems() {
+                        self.add(problem.key, problem.message);
+                    }
+                }
+                Some(organizations)
+            }
             Err(found) => {
                 for problem in found {
                     // Why a file could not be read has been said; that it was not read need not be.

@@ -49,7 +49,16 @@ impl<'a> Judge<'a> {
         findings: &mut Vec<(String, String)>,
     ) {
         if let Kind::Value = node.kind() {
-            if let Err(message) = self.value(node, path, value) {
+            let before = findings.len();
+            if let (Some(item), Some(values)) = (node.tables(), value.as_array()) {
+                for (index, value) in values.iter().enumerate() {
+                    in_list(item, &format!("{}[{index}]", path.join(".")), value, findings);
+                }
+            }
+            // A list is tried as a whole; what its tables have wrong has been said more precisely.
+            if findings.len() == before
+                && let Err(message) = self.value(node, path, value)
+            {
                 findings.push((path.join("."), message));
             }
             return;
@@ -102,6 +111,27 @@ impl<'a> Judge<'a> {
             }
             _ => error,
         })
+    }
+}
+
+/// Judges a table that stands in a list, by the schema alone.
+fn in_list(node: Node<'_>, key: &str, value: &Value, findings: &mut Vec<(String, String)>) {
+    let Some(members) = value.as_object() else {
+        findings.push((
+            key.to_owned(),
+            format!("expected a table, such as {{ {} = … }}", node.keys().join(" = …, ")),
+        ));
+        return;
+    };
+    for (name, value) in members {
+        let key = join(key, name);
+        match node.child(name) {
+            None => findings.push((key, node.unknown(name))),
+            Some(child) if matches!(child.kind(), Kind::Value) && !child.accepts(value) => {
+                findings.push((key, child.expected(None)));
+            }
+            Some(_) => {}
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use config::{ConfigError, Map, Source, Value as ConfigValue, ValueKind};
 use serde_json::Value;
-use toml::de::{DeInteger, DeTable, DeValue};
+use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
 use super::problem::{Place, Places, Problem, Problems, join};
 use super::{Settings, judge};
@@ -83,11 +83,27 @@ fn table(parsed: &DeTable<'_>, outer: &str, note: &mut impl FnMut(String, &Range
         note(path.clone(), &key.span());
         let value = match value.get_ref() {
             DeValue::Table(inner) => table(inner, &path, note),
+            DeValue::Array(items) => list(items, &path, note),
             other => json(other),
         };
         members.insert(key.get_ref().to_string(), value);
     }
     Value::Object(members)
+}
+
+/// A TOML list as JSON; its tables and their keys have places of their own: `calls[0].event`.
+fn list(items: &DeArray<'_>, outer: &str, note: &mut impl FnMut(String, &Range<usize>)) -> Value {
+    let mut values = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("{outer}[{index}]");
+        note(path.clone(), &item.span());
+        values.push(match item.get_ref() {
+            DeValue::Table(inner) => table(inner, &path, note),
+            DeValue::Array(items) => list(items, &path, note),
+            other => json(other),
+        });
+    }
+    Value::Array(values)
 }
 
 /// Any other TOML value as JSON. Dates become text; a number that JSON cannot hold becomes null, which no key takes.
@@ -98,8 +114,8 @@ fn json(value: &DeValue<'_>) -> Value {
         DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
         DeValue::Boolean(yes) => Value::Bool(*yes),
         DeValue::Datetime(time) => Value::String(time.to_string()),
-        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
-        // Only within an array, where keys have no place of their own.
+        // Both have functions of their own, which know the places of what is in them.
+        DeValue::Array(items) => list(items, "", &mut |_, _| {}),
         DeValue::Table(inner) => table(inner, "", &mut |_, _| {}),
     }
 }

@@ -91,37 +91,70 @@ fn find<'a>(root: Node<'a>, path: &str) -> Option<Node<'a>> {
     path.split('.').try_fold(root, Node::child)
 }
 
-/// The keys and sections of a section that have no default, as comments.
+/// The keys of a section that have no default, then its sections that have none, as comments.
 fn unset(text: &mut Lines, node: Node<'_>, path: &str, set: &[Section]) {
     let here = set.iter().find(|section| section.path == path);
-    for key in node.keys() {
-        let Some(child) = node.child(key) else { continue };
+    let children: Vec<_> = node.keys().into_iter().filter_map(|key| Some((key, node.child(key)?))).collect();
+    for (key, child) in &children {
+        let is_set = here.is_some_and(|section| section.keys.iter().any(|(set, _)| set == key));
+        if !is_set && matches!(child.kind(), Kind::Value) {
+            text.line("");
+            describe(text, *child);
+            text.line(&format!("# {key} = {}", example(*child)));
+        }
+    }
+    for (key, child) in children {
         let below = join(path, key);
         let inner = format!("{below}.");
-        if here.is_some_and(|section| section.keys.iter().any(|(set, _)| set == key))
-            || set.iter().any(|section| section.path == below || section.path.starts_with(&inner))
-        {
+        if set.iter().any(|section| section.path == below || section.path.starts_with(&inner)) {
             continue;
         }
-        text.line("");
-        describe(text, child);
         match child.kind() {
-            Kind::Value => text.line(&format!("# {key} = {}", example(child))),
+            Kind::Value => {}
+            Kind::Section(_) | Kind::Named(_) if child.example().is_some() => {
+                table_example(text, &below, child);
+            }
             Kind::Section(_) => {
+                text.line("");
+                describe(text, child);
                 text.line(&format!("# [{below}]"));
                 unset(text, child, &below, set);
             }
-            Kind::Named(item) => named_example(text, &below, item),
+            Kind::Named(item) => {
+                text.line("");
+                describe(text, child);
+                named_example(text, &below, item);
+            }
         }
+    }
+}
+
+/// A table that brings its own example, as a comment.
+fn table_example(text: &mut Lines, path: &str, node: Node<'_>) {
+    text.line("");
+    describe(text, node);
+    let Some(members) = node.example().and_then(Value::as_object) else { return };
+    let is_row = |value: &Value| matches!(node.kind(), Kind::Named(_)) && value.is_object();
+    for (name, row) in members.iter().filter(|(_, value)| is_row(value)) {
+        text.line(&format!("# [{path}.{}]", toml::Value::from(name.as_str())));
+        for (key, value) in row.as_object().into_iter().flatten() {
+            text.line(&format!("# {key} = {}", printed(value)));
+        }
+    }
+    if members.values().any(|value| !is_row(value)) {
+        text.line(&format!("# [{path}]"));
+    }
+    for (key, value) in members.iter().filter(|(_, value)| !is_row(value)) {
+        text.line(&format!("# {key} = {}", printed(value)));
     }
 }
 
 /// An entry of a table with chosen names, as a comment with an example for every key.
 fn named_example(text: &mut Lines, path: &str, item: Node<'_>) {
-    let examples: serde_json::Map<_, _> = item
-        .keys()
-        .into_iter()
-        .filter_map(|key| Some((key.to_owned(), item.child(key)?.example()?.clone())))
+    let children = || item.keys().into_iter().filter_map(|key| Some((key, item.child(key)?)));
+    let examples: serde_json::Map<_, _> = children()
+        .filter(|(_, child)| matches!(child.kind(), Kind::Value))
+        .filter_map(|(key, child)| Some((key.to_owned(), child.example()?.clone())))
         .collect();
     let name = join(path, "acme");
     // Through the real types and back: that brings the keys into the order of the struct.
@@ -140,12 +173,19 @@ fn named_example(text: &mut Lines, path: &str, item: Node<'_>) {
         let value = if value.contains(MASK) { example(child) } else { value };
         text.line(&format!("# {key} = {value}"));
     }
+    for (key, child) in children().filter(|(_, child)| !matches!(child.kind(), Kind::Value)) {
+        table_example(text, &join(&name, key), child);
+    }
 }
 
 /// A value to show for a key that is not set.
 fn example(node: Node<'_>) -> String {
     let choice = node.choices().first().map(|(name, _)| Value::from(*name));
-    let value = node.example().cloned().or(choice).unwrap_or_else(|| Value::from(""));
+    printed(&node.example().cloned().or(choice).unwrap_or_else(|| Value::from("")))
+}
+
+/// A value as it stands behind `key =`.
+fn printed(value: &Value) -> String {
     toml::Value::try_from(value).map(|value| tidy(&value.to_string())).unwrap_or_default()
 }
 

@@ -78,6 +78,12 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The table that each item of a list is, if that is what it takes.
+    pub(super) fn tables(self) -> Option<Self> {
+        let item = Self::new(self.inner.get("items")?);
+        matches!(item.kind(), Kind::Section(_)).then_some(item)
+    }
+
     /// The known keys, sorted.
     pub(super) fn keys(self) -> Vec<&'a str> {
         match self.kind() {
@@ -184,10 +190,10 @@ impl<'a> Node<'a> {
     pub(super) fn expected(self, usual: Option<&Value>) -> String {
         let choices = self.choices();
         if !choices.is_empty() {
-            let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-            let one_of = if names.len() > 1 { "one of " } else { "" };
-            return format!("expected {one_of}{}", names.join(", "));
+            let one_of = if choices.len() > 1 { "one of " } else { "" };
+            return format!("expected {one_of}{}", quoted(&choices));
         }
+        let item_choices = self.inner.get("items").map(|item| Node::new(item).choices()).unwrap_or_default();
         let types = self.types();
         let range = match self.range() {
             Some(range) => format!(", {range}"),
@@ -201,6 +207,9 @@ impl<'a> Node<'a> {
             Some("boolean") => "true or false".to_owned(),
             Some("integer") => format!("a whole number{range}"),
             Some("number") => format!("a number{range}"),
+            Some("array") if !item_choices.is_empty() => {
+                format!("a list of any of {}", quoted(&item_choices))
+            }
             Some("array") => "a list, as in [\"one\", \"two\"]".to_owned(),
             Some("object") => "a table".to_owned(),
             Some("string") => match usual.and_then(Value::as_str).filter(|text| !text.is_empty()) {
@@ -227,6 +236,12 @@ impl<'a> Node<'a> {
         let scalar = serde_json::from_str::<Value>(text.trim()).ok();
         scalar.filter(|value| value.is_boolean() || value.is_number()).unwrap_or_else(|| text.into())
     }
+}
+
+/// Choices as one would write them.
+fn quoted(choices: &[(&str, Option<&str>)]) -> String {
+    let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    names.join(", ")
 }
 
 /// The known key that was probably meant: at most a third of its letters differ.

@@ -152,9 +152,10 @@ fn a_bad_organization_is_refused_with_line_key_and_what_would_be_right() {
         ),
         (
             "[organization_defaults]\norg_token = \"hush-hush-hush\"",
-            "2: organization_defaults.org_token: unknown key; known here: base_url, contactless, cors_origins, \
-             engage_track, identity, link_anonymous, max_in_flight, obey_integrations, profile, rate_limit, \
-             report_rejections, weight",
+            "2: organization_defaults.org_token: unknown key; known here: alias, base_url, contactless, \
+             cors_origins, engage_track, event_names, events, extra_traits, group, identify_fields, identify_values, \
+             identity, link_anonymous, max_in_flight, nested_traits, obey_integrations, otherwise, page, phone_country, \
+             profile, rate_limit, report_rejections, screen, source, weight",
         ),
         (
             "[organizations.acme]\nmax_in_flight = 10001",
@@ -200,6 +201,97 @@ fn a_bad_organization_is_refused_with_line_key_and_what_would_be_right() {
     ] {
         assert_refused(text, expected);
     }
+}
+
+#[test]
+fn a_bad_change_to_a_profile_is_refused_with_line_key_and_what_would_be_right() {
+    for (text, expected) in [
+        (
+            "[organizations.default.page]\ncals = []",
+            "2: organizations.default.page.cals: unknown key; did you mean `calls`?",
+        ),
+        (
+            "[organizations.default.events.\"Product Added\"]\ncalls = [\n  { event = \"a\" },\n  { event = \"b\", valu = \"url\" },\n]",
+            "4: organizations.default.events.Product Added.calls[1].valu: unknown key; did you mean `value`?",
+        ),
+        (
+            "[organizations.default.events.\"Product Added\"]\ncalls = [\n  { event = \"a\", requires = \"url\" },\n]",
+            "3: organizations.default.events.Product Added.calls[0].requires: expected a list, as in [\"one\", \"two\"]",
+        ),
+        (
+            "[organizations.default.events.A]\ncalls = [{ endpoint = \"identify\" }]",
+            "2: organizations.default.events.A.calls[0].endpoint: expected one of \"product\", \"shipment\"",
+        ),
+        (
+            "[organization_defaults.events.A]\ncalls = [\"a\"]",
+            "2: organization_defaults.events.A.calls[0]: expected a table, such as { endpoint = …, event = …, \
+             requires = …, status = …, value = …, when = … }",
+        ),
+        (
+            "[organization_defaults.events.A]\ncalls = [\n  { event = \"{name}\" },\n]",
+            "3: organization_defaults.events.A.calls[0].event: unknown placeholder; the only one is \"{event}\", alone",
+        ),
+        (
+            "[organizations.default.events.A]\ncalls = [{ event = \"e\", requires = [\n\"url\",\n\"sku\"] }]",
+            "4: organizations.default.events.A.calls[0].requires[1]: unknown field; expected `product_id`, `order_id`, \
+             `checkout_id`, `products` (at least one that has an id), `url`, `name`, `price`, or a path that begins with \
+             `properties.`, `traits.` or `context.`",
+        ),
+        (
+            "[organizations.default.events.\"a.b [c]\"]\ncalls = []\n[organizations.default.events.\"A.B [C]\"]",
+            "1: organizations.default.events.a.b [c]: this name and \"A.B [C]\" are names of one row; write one row for both",
+        ),
+        (
+            "[organizations.default]\nidentify_fields = [\"mail\"]",
+            "2: organizations.default.identify_fields: expected a list of any of \"email\", \"phone\", \"fullName\", \
+             \"firstName\", \"lastName\", \"customer_id\", \"city\", \"state\", \"country\", \"country_code\", \
+             \"postal_code\", \"language\", \"createdAt\", \"updatedAt\"",
+        ),
+        (
+            "[organizations.default]\nphone_country = \"hush-hush-hush\"",
+            "2: organizations.default.phone_country: expected the two letters of a country in ISO 3166, such as \"IN\", or \
+             \"\" for numbers as they were sent",
+        ),
+    ] {
+        let messages = Bench::with_organization().file("a.toml", text).messages();
+        assert_eq!(messages, [format!("a.toml:{expected}")], "{text}");
+    }
+}
+
+/// The layers lie over each other key by key, also within rows, and names are kept as they are.
+#[test]
+fn changes_to_a_profile_are_layered() {
+    let checked = Bench::with_organization()
+        .file("a.toml", "[organization_defaults]\nprofile = \"guide\"\n[organization_defaults.events.\"A.b [C]\"]\ndrop = [\"X y\"]\n[organizations.default.events.\"A.b [C]\"]\nkeep = [\"Z\"]")
+        .file("b.toml", "[organizations.default.events.\"A.b [C]\"]\nset = { \"D e\" = 1.5, F = 2, g = true }")
+        .checked();
+    let organization = checked.organizations.by_name("default").unwrap();
+    assert_eq!(organization.profile.name(), "guide");
+    let (row, _) = organization.profile.track("A.b [C]");
+    assert_eq!(row.names(), ["A.b [C]"]);
+    assert_eq!(row.dropped().unwrap(), ["X y"]);
+    assert_eq!(row.kept().unwrap(), ["Z"]);
+    let constants = row.constants().unwrap().iter();
+    let constants: Vec<_> = constants.map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(constants, [("D e", "1.5"), ("F", "2"), ("g", "true")]);
+    assert_eq!(row.layer(), crate::translate::Layer::Organization);
+}
+
+/// What is printed is a configuration again, and the same one.
+#[test]
+fn changes_to_a_profile_are_printed_as_they_are_read() {
+    let text = "[organization_defaults]\nidentify_fields = [\"email\"]\nsource = \"app\"\n\
+        [organization_defaults.page]\ncalls = []\n\
+        [organizations.acme]\norg_token_file = \"org\"\nevent_names = \"snake\"\n\
+        [organizations.acme.otherwise]\nkeep = [\"a\"]\n\
+        [organizations.acme.events.\"A.b [C]\"]\nalso = [\"D\"]\nset = { \"e f\" = 1.5 }\n\
+        calls = [{ event = \"x\", when = { \"properties.a\" = [1, true, \"b\"] } }, { endpoint = \"shipment\", status = \"s\" }]\n";
+    let settings = Bench::new().file("a.toml", text).settings();
+    let printed = print_config(&settings);
+    let again = Bench::new().file("b.toml", &printed).settings();
+    assert_eq!(again.organizations["acme"].mapping, settings.organizations["acme"].mapping);
+    assert_eq!(again.organization_defaults.mapping, settings.organization_defaults.mapping);
+    assert_eq!(print_config(&again), printed);
 }
 
 #[test]
@@ -424,8 +516,8 @@ fn a_variable_names_any_key_of_any_organization() {
         .var("WIGZO__TELEMETRY__LOG_FORMAT", "json")
         .settings();
     let acme = &settings.organizations["acme"];
-    assert_eq!((acme.max_in_flight, acme.link_anonymous), (Some(7), Some(false)));
-    assert_eq!(acme.contactless, Some(crate::translate::Contactless::Skip));
+    assert_eq!((acme.max_in_flight, acme.mapping.link_anonymous), (Some(7), Some(false)));
+    assert_eq!(acme.mapping.contactless, Some(crate::translate::Contactless::Skip));
     assert_eq!(acme.base_url.as_ref().unwrap().to_string(), "https://shop.example/wigzo");
     assert_eq!(settings.telemetry.log_format, crate::telemetry::LogFormat::Json);
 }

@@ -5,6 +5,7 @@
 
 use serde_json::value::RawValue;
 
+use super::field::{Found, ITEM, Part};
 use crate::segment::{Object, text_of};
 use crate::wigzo::Json;
 
@@ -14,24 +15,28 @@ pub(super) fn number(raw: &RawValue) -> Option<Json> {
     Json::number(text_of(raw)?.replace('$', "").trim())
 }
 
-/// The number under a key, see [`number`].
-pub(super) fn number_of(object: &Object<'_>, key: &str) -> Option<Json> {
-    number(object.get_like(key)?)
+/// The number under the first of several keys that has one, see [`number`].
+pub(super) fn first(part: Part<'_, '_>, keys: &[&'static str]) -> Option<Found<Json>> {
+    keys.iter().find_map(|key| {
+        let found = part.raw(key)?;
+        Some(Found { value: number(found.value)?, place: found.place })
+    })
 }
 
 /// A product's quantity; 1 if it has none.
-pub(super) fn quantity(product: &Object<'_>) -> Json {
-    number_of(product, "quantity").unwrap_or_else(|| Json::number("1").expect("BUG: 1 is a number"))
+pub(super) fn quantity(product: &Object<'_>) -> Found<Json> {
+    first(Part::new(ITEM, product), &["quantity"])
+        .unwrap_or_else(|| Found::new(Json::number("1").expect("BUG: 1 is a number"), "by default", ""))
 }
 
 /// Σ price · quantity. `None` if a product has no price: a total that lacks something is a wrong total.
-pub(super) fn total(products: &[Object<'_>]) -> Option<Json> {
+pub(super) fn total(products: &[Object<'_>]) -> Option<Found<Json>> {
     let parts = products.iter().map(|product| {
-        let price = Decimal::parse(number_of(product, "price")?.as_str())?;
-        price.times(Decimal::parse(quantity(product).as_str())?)
+        let price = first(Part::new(ITEM, product), &["price"])?;
+        Decimal::parse(price.value.as_str())?.times(Decimal::parse(quantity(product).value.as_str())?)
     });
     let total = parts.reduce(|total, part| total?.plus(part?))??;
-    Json::number(&total.to_string())
+    Some(Found::new(Json::number(&total.to_string())?, "the sum of price × quantity", ""))
 }
 
 /// `units` · 10^-`scale`.
@@ -148,7 +153,8 @@ mod tests {
         ] {
             let raws: Vec<_> = products.iter().map(|product| raw(product)).collect();
             let objects: Vec<_> = raws.iter().map(|raw| Object::parse(raw).unwrap()).collect();
-            assert_eq!(total(&objects).map(Json::into_string).as_deref(), sum, "{products:?}");
+            let total = total(&objects).map(|found| found.value.into_string());
+            assert_eq!(total.as_deref(), sum, "{products:?}");
         }
     }
 

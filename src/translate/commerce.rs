@@ -1,162 +1,219 @@
 //! Wigzo's objects for goods and orders: product, checkout, order (wigzo.md 6.2, mapping in 10).
 //!
-//! Fields that the event lacks are left out. Wigzo wants an order's amounts as numbers, and a product's and a
-//! checkout's as text; either way the digits are those that were sent.
+//! Fields that the event lacks are left out; the lists that Wigzo calls mandatory are always there. Wigzo wants an
+//! order's amounts as numbers, and a product's and a checkout's as text; either way the digits are those that were sent.
 
 use std::borrow::Cow;
 
+use super::amount;
+use super::field::{Draft, Found, ITEM, Part, Scene, Text, product_id};
 use super::person::Traits;
-use super::shape::Scene;
-use super::{amount, field};
-use crate::segment::{Event, Object, text_of};
-use crate::wigzo::{Json, JsonArray, JsonObject};
+use crate::segment::Object;
+use crate::wigzo::Json;
 
 /// The product object of the product index.
-pub(super) fn product(event: &Event<'_>) -> Json {
-    let product = &event.properties;
-    let option = |name| event.option(name).and_then(text_of);
-    let id = field::product_id(product);
-    let image = option("imageUrl").or_else(|| product.text("image_url"));
+pub(super) fn product(scene: &Scene<'_>) -> Json {
+    let product = scene.properties();
+    let id = product_id(product);
+    let title = product.text("name");
+    let price = product.text("price");
+    let image = scene.option("imageUrl").or_else(|| product.text("image_url"));
 
-    let mut out = JsonObject::new();
-    text(&mut out, "productId", id.as_ref());
-    text(&mut out, "title", product.text("name").as_ref());
-    text(&mut out, "price", product.text("price").as_ref());
-    text(&mut out, "currency", product.text("currency").as_ref());
-    text(&mut out, "category", product.text("category").as_ref());
-    text(&mut out, "vendor", product.text("brand").as_ref());
-    text(&mut out, "canonicalUrl", field::url(event).as_ref());
-    text(&mut out, "image", image.as_ref());
-    let description = option("description").or_else(|| product.text("description"));
-    text(&mut out, "description", description.as_ref());
-    let language = option("language").or_else(|| field::language(event));
-    text(&mut out, "language", language.as_ref());
+    let mut out = scene.draft();
+    out.text("productId", id.as_ref());
+    out.text("title", title.as_ref());
+    out.text("price", price.as_ref());
+    out.text("currency", product.text("currency").as_ref());
+    out.text("category", product.text("category").as_ref());
+    out.text("vendor", product.text("brand").as_ref());
+    out.text("canonicalUrl", scene.url().as_ref());
+    out.text("image", image.as_ref());
+    let description = scene.option("description").or_else(|| product.text("description"));
+    out.text("description", description.as_ref());
+    let language = scene.option("language").or_else(|| scene.language());
+    out.text("language", language.as_ref());
 
-    let mut variant = JsonObject::new();
-    text(&mut variant, "variant_id", variant_id(product).as_ref());
-    text(&mut variant, "product_id", id.as_ref());
-    text(&mut variant, "title", product.text("name").as_ref());
-    text(&mut variant, "price", product.text("price").as_ref());
-    text(&mut variant, "sku", product.text("sku").as_ref());
-    text(&mut variant, "image", image.as_ref());
-    list(&mut out, "variants", [variant.finish()]);
+    let mut variant = scene.draft();
+    variant.text("variant_id", variant_id(product).as_ref());
+    variant.text("product_id", id.as_ref());
+    variant.text("title", title.as_ref());
+    variant.text("price", price.as_ref());
+    variant.text("sku", product.text("sku").as_ref());
+    variant.text("image", image.as_ref());
+    out.list("variants", [variant.finish()]);
     out.finish()
 }
 
 /// The checkout object: amounts are text. It carries no `completed_at` and `closed_at`: a checkout that has only
 /// started has neither.
-pub(super) fn checkout(event: &Event<'_>) -> Json {
-    let checkout = &event.properties;
-    let first = |keys: &[&str]| keys.iter().find_map(|key| checkout.text(key));
+pub(super) fn checkout(scene: &Scene<'_>) -> Json {
+    let checkout = scene.properties();
+    let mut out = scene.draft();
+    out.text("currency", checkout.text("currency").as_ref());
+    out.text("total_price", checkout.first(&["value", "total", "revenue"]).as_ref());
+    out.text("total_line_items_price", checkout.first(&["subtotal", "revenue"]).as_ref());
+    out.text("total_tax", checkout.text("tax").as_ref());
+    out.text("total_discounts", checkout.text("discount").as_ref());
+    out.text("abandoned_checkout_url", scene.page().text("url").as_ref());
+    out.text("referring_site", scene.page().text("referrer").as_ref());
 
-    let mut out = JsonObject::new();
-    text(&mut out, "currency", first(&["currency"]).as_ref());
-    text(&mut out, "total_price", first(&["value", "total", "revenue"]).as_ref());
-    text(&mut out, "total_line_items_price", first(&["subtotal", "revenue"]).as_ref());
-    text(&mut out, "total_tax", first(&["tax"]).as_ref());
-    text(&mut out, "total_discounts", first(&["discount"]).as_ref());
-    text(&mut out, "abandoned_checkout_url", field::page(event, "url").as_ref());
-    text(&mut out, "referring_site", field::page(event, "referrer").as_ref());
-
-    let checkout_id = first(&["checkout_id", "cart_id", "order_id"]);
-    let items = field::products(event).into_iter().filter_map(|product| {
-        let mut item = JsonObject::new();
-        text(&mut item, "checkout_id", checkout_id.as_ref());
-        item.text("product_id", &field::product_id(&product)?);
-        item.json("quantity", &amount::quantity(&product));
-        text(&mut item, "title", product.text("name").as_ref());
-        text(&mut item, "variant_id", variant_id(&product).as_ref());
-        text(&mut item, "sku", product.text("sku").as_ref());
-        text(&mut item, "price", product.text("price").as_ref());
-        text(&mut item, "vendor", product.text("brand").as_ref());
+    let checkout_id = scene.checkout_id();
+    let products = scene.products();
+    let items = products.iter().filter_map(|product| {
+        let part = Part::new(ITEM, product);
+        let id = product_id(part)?;
+        let mut item = scene.draft();
+        item.text("checkout_id", checkout_id.as_ref());
+        item.text("product_id", Some(&id));
+        item.json("quantity", Some(&amount::quantity(product)));
+        item.text("title", part.text("name").as_ref());
+        item.text("variant_id", variant_id(part).as_ref());
+        item.text("sku", part.text("sku").as_ref());
+        item.text("price", part.text("price").as_ref());
+        item.text("vendor", part.text("brand").as_ref());
         Some(item.finish())
     });
-    list(&mut out, "line_items", items);
+    out.list("line_items", items);
+    out.finish()
+}
+
+/// The checkout as Wigzo's newest tag tells it: the amount is text.
+pub(super) fn checkout_summary(scene: &Scene<'_>) -> Json {
+    let mut out = scene.draft();
+    out.text("pageUrl", scene.page().text("url").as_ref());
+    out.text("totalOrderValue", scene.properties().first(&["value", "total", "revenue"]).as_ref());
+    let mut items = Vec::new();
+    for product in &scene.products() {
+        let Some(id) = product_id(Part::new(ITEM, product)) else { continue };
+        let mut item = scene.draft();
+        item.text("productId", Some(&id));
+        item.json("quantity", Some(&amount::quantity(product)));
+        items.push(item.finish());
+    }
+    let count = Json::number(&items.len().to_string());
+    out.json("itemCount", count.map(|count| Found::new(count, "the number of items", "")).as_ref());
+    out.list("items", items);
+    out.finish()
+}
+
+/// A product list as the guide for templates tells it.
+pub(super) fn list_summary(scene: &Scene<'_>) -> Json {
+    let list = scene.properties();
+    let url = scene.url();
+    let mut out = scene.draft();
+    out.text("canonicalURL", url.as_ref());
+    out.text("categoryUrl", url.as_ref());
+    out.text("image", list.text("image_url").as_ref());
+    out.text("title", list.first(&["category", "list_id"]).as_ref());
     out.finish()
 }
 
 /// The order object: amounts are numbers.
 pub(super) fn order(scene: &Scene<'_>) -> Json {
-    let event = scene.event;
-    let order = &event.properties;
-    let first = |keys: &[&str]| keys.iter().find_map(|key| amount::number_of(order, key));
-    let products = field::products(event);
+    let order = scene.properties();
+    let products = scene.products();
 
-    let mut out = JsonObject::new();
-    text(&mut out, "orderId", field::order_id(event).as_ref());
-    out.text("customer_id", event.user_id.as_deref().unwrap_or(scene.learner.as_str()));
-    json(&mut out, "total_price", first(&["total", "revenue"]).as_ref());
+    let mut out = scene.draft();
+    out.text("orderId", scene.order_id().as_ref());
+    out.text("customer_id", Some(&customer(scene)));
+    out.json("total_price", amount::first(order, &["total", "revenue"]).as_ref());
     // What Wigzo computes revenue from (wigzo.md 6.2).
-    let goods = first(&["subtotal", "revenue"]).or_else(|| amount::total(&products));
-    json(&mut out, "total_line_items_price", goods.as_ref());
-    json(&mut out, "shipping_cost", first(&["shipping"]).as_ref());
-    json(&mut out, "total_discounts", first(&["discount"]).as_ref());
-    list(&mut out, "coupons", order.text("coupon").map(|coupon| Json::text(&coupon)));
-    let happened_at = event.happened_at(scene.arrival);
-    text(&mut out, "created_at", happened_at.as_ref());
-    text(&mut out, "updated_at", happened_at.as_ref());
-    buyer(&mut out, event);
-    text(&mut out, "financial_status", order.text("payment_method").as_ref());
-    let items = products.iter().enumerate().filter_map(|(index, product)| line_item(index, product));
-    list(&mut out, "line_items", items);
+    let goods = amount::first(order, &["subtotal", "revenue"]).or_else(|| amount::total(&products));
+    out.json("total_line_items_price", goods.as_ref());
+    out.json("shipping_cost", amount::first(order, &["shipping"]).as_ref());
+    out.json("total_discounts", amount::first(order, &["discount"]).as_ref());
+    let coupon = order.text("coupon").map(|coupon| coupon.map(|text| Json::list([Json::text(&text)])));
+    out.json("coupons", coupon.as_ref());
+    let happened_at = scene.happened_at();
+    out.text("created_at", happened_at.as_ref());
+    out.text("updated_at", happened_at.as_ref());
+    buyer(&mut out, scene);
+    out.text("financial_status", order.text("payment_method").as_ref());
+    let items = products.iter().enumerate().filter_map(|(index, product)| line_item(scene, index, product));
+    out.list("line_items", items);
     out.finish()
 }
 
+/// Whose order it is: the merchant's id of the customer, else the learner.
+fn customer<'e>(scene: &Scene<'e>) -> Text<'e> {
+    match &scene.event.user_id {
+        Some(id) => Found::new(Cow::Borrowed(id.as_ref()), "", "userId"),
+        None => Found::new(Cow::Borrowed(scene.learner.as_str()), "the learner id", ""),
+    }
+}
+
 /// Who ordered, from `context.traits`; the contact also from the order's own properties.
-fn buyer(out: &mut JsonObject, event: &Event<'_>) {
-    let traits = event.context.object("traits").unwrap_or_default();
-    let buyer = Traits::new(&traits, event.user_id.as_deref());
-    let order = Traits::new(&event.properties, None);
+fn buyer(out: &mut Draft<'_>, scene: &Scene<'_>) {
+    let traits = scene.traits();
+    let buyer = Traits::new(traits, scene.event.user_id.as_deref());
+    let order = Traits::new(scene.properties(), None);
     let email = traits.text("email").or_else(|| order.email()).or_else(|| buyer.email());
-    text(out, "email", email.as_ref());
-    text(out, "phone", buyer.phone().or_else(|| order.phone()).as_ref());
-    text(out, "fullName", buyer.full_name().as_ref());
-    text(out, "city", buyer.address("city").as_ref());
-    text(out, "state", buyer.address("state").as_ref());
-    text(out, "country", buyer.address("country").as_ref());
-    text(out, "zip", buyer.postal_code().as_ref());
+    out.text("email", email.as_ref());
+    let phone = buyer.phone().or_else(|| order.phone()).map(|phone| scene.phone(phone));
+    out.text("phone", phone.as_ref());
+    out.text("fullName", buyer.full_name().as_ref());
+    out.text("city", buyer.address("city").as_ref());
+    out.text("state", buyer.address("state").as_ref());
+    out.text("country", buyer.address("country").as_ref());
+    out.text("zip", buyer.postal_code().as_ref());
 }
 
 /// One line of an order; none for a product without an id, which Wigzo could not file.
-fn line_item(index: usize, product: &Object<'_>) -> Option<Json> {
-    let id = field::product_id(product)?;
-    let line = product.text("sku").or_else(|| product.text("position"));
-    let mut item = JsonObject::new();
-    item.text("line_item_id", &line.unwrap_or_else(|| Cow::Owned(index.to_string())));
-    text(&mut item, "variant_id", variant_id(product).as_ref());
-    item.text("product_id", &id);
-    json(&mut item, "price", amount::number_of(product, "price").as_ref());
-    item.json("quantity", &amount::quantity(product));
-    text(&mut item, "categories", product.text("category").as_ref());
-    json(&mut item, "product_discount", amount::number_of(product, "product_discount").as_ref());
+fn line_item(scene: &Scene<'_>, index: usize, product: &Object<'_>) -> Option<Json> {
+    let part = Part::new(ITEM, product);
+    let id = product_id(part)?;
+    let line = part
+        .first(&["sku", "position"])
+        .unwrap_or_else(|| Found::new(Cow::Owned(index.to_string()), "its place in the list", ""));
+    let mut item = scene.draft();
+    item.text("line_item_id", Some(&line));
+    item.text("variant_id", variant_id(part).as_ref());
+    item.text("product_id", Some(&id));
+    item.json("price", amount::first(part, &["price"]).as_ref());
+    item.json("quantity", Some(&amount::quantity(product)));
+    item.text("categories", part.text("category").as_ref());
+    item.json("product_discount", amount::first(part, &["product_discount"]).as_ref());
     Some(item.finish())
 }
 
 /// What tells variants of one product apart: `variant`, else `sku`, else the product's id.
-fn variant_id<'a>(product: &Object<'a>) -> Option<Cow<'a, str>> {
-    product.text("variant").or_else(|| product.text("sku")).or_else(|| field::product_id(product))
+fn variant_id<'e>(product: Part<'_, 'e>) -> Option<Text<'e>> {
+    product.first(&["variant", "sku"]).or_else(|| product_id(product))
 }
 
-// === optional members ===
+// === the calls that are no events ===
 
-fn text(out: &mut JsonObject, key: &str, value: Option<&Cow<'_, str>>) {
-    if let Some(value) = value {
-        out.text(key, value);
-    }
+/// The body of a product feed call (wigzo.md 3.1).
+pub(super) fn feed(scene: &Scene<'_>) -> Json {
+    let product = scene.properties();
+    let mut out = scene.draft();
+    out.text("productId", product_id(product).as_ref());
+    out.text("title", product.text("name").as_ref());
+    out.text("canonical", scene.url().as_ref());
+    out.text("price", product.text("price").as_ref());
+    let image = scene.option("imageUrl").or_else(|| product.text("image_url"));
+    out.text("image", image.as_ref());
+    let description = scene.option("description").or_else(|| product.text("description"));
+    out.text("description", description.as_ref());
+    out.finish()
 }
 
-fn json(out: &mut JsonObject, key: &str, value: Option<&Json>) {
-    if let Some(value) = value {
-        out.json(key, value);
-    }
-}
-
-fn list(out: &mut JsonObject, key: &str, items: impl IntoIterator<Item = Json>) {
-    let mut array = JsonArray::new();
-    for item in items {
-        array.item(&item);
-    }
-    if !array.is_empty() {
-        out.json(key, &array.finish());
-    }
+/// The body of a shipment call (wigzo.md 2.4). The ids of the status are constants in every integration.
+pub(super) fn shipment(scene: &Scene<'_>, status: &Text<'_>) -> Json {
+    const STATUS_ID: &str = "1";
+    let traits = scene.traits();
+    let buyer = Traits::new(traits, scene.event.user_id.as_deref());
+    let order = Traits::new(scene.properties(), None);
+    let constant = Found::new(Cow::Borrowed(STATUS_ID), "always", "");
+    let mut out = scene.draft();
+    out.text("order_id", scene.order_id().as_ref());
+    out.text("current_status", Some(status));
+    out.text("shipment_status", Some(status));
+    out.text("current_status_id", Some(&constant));
+    out.text("shipment_status_id", Some(&constant));
+    let phone = buyer.phone().or_else(|| order.phone()).map(|phone| scene.phone(phone));
+    out.text("phone", phone.as_ref());
+    out.text("email", traits.text("email").or_else(|| order.email()).or_else(|| buyer.email()).as_ref());
+    out.text("name", buyer.full_name().as_ref());
+    out.finish()
 }

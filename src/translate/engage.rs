@@ -10,9 +10,7 @@ use crate::segment::{Event, Object};
 use serde_json::value::RawValue;
 
 /// What a track event becomes that tells one of Engage's computed traits, audiences or journey steps.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EngageTrack {
     /// The event alone, as the profile maps it: Wigzo learns no user property from it.
@@ -20,7 +18,6 @@ pub enum EngageTrack {
     /// An identify alone: contact from `context.traits`, and the trait or membership as a user property.
     Identify,
     /// That identify, then the event.
-    #[default]
     Both,
 }
 
@@ -59,8 +56,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::EngageTrack;
-    use crate::translate::tests::{any_head, any_key, any_members, any_value, object, options, translated};
-    use crate::translate::{Filtered, Options, Translation};
+    use crate::translate::tests::{
+        any_head, any_key, any_members, any_value, object, standard_with, translated,
+    };
+    use crate::translate::{Filtered, Mapping};
     use crate::wigzo::{Call, Endpoint};
 
     const CONTACT: &str = r#""email":"asha@example.com","phone":"+910000000000""#;
@@ -82,10 +81,11 @@ mod tests {
     }
 
     fn calls(json: &str, engage_track: EngageTrack) -> Vec<Call> {
-        match translated(json, &Options { engage_track, ..options() }) {
-            Translation::Calls(calls) => calls,
-            Translation::Filtered(Filtered::RequiredFieldMissing | Filtered::TypeNotMapped) => Vec::new(),
-            Translation::Filtered(other) => panic!("{other:?}: {json}"),
+        let switch = Mapping { engage_track: Some(engage_track), ..Mapping::default() };
+        match translated(json, &standard_with(&switch)) {
+            Ok(calls) => calls,
+            Err(Filtered::RequiredFieldMissing | Filtered::TypeNotMapped) => Vec::new(),
+            Err(other) => panic!("{other:?}: {json}"),
         }
     }
 
@@ -103,7 +103,6 @@ mod tests {
             assert_eq!(called(ENGAGE), engage, "{switch:?}");
             assert_eq!(called(OTHER), other, "{switch:?}");
         }
-        assert_eq!(EngageTrack::default(), EngageTrack::Both);
     }
 
     proptest! {

@@ -1,136 +1,251 @@
-//! An identify: Wigzo's own fields read from the traits, every other trait beside them (design.md 6).
+//! An identify: Wigzo's own fields read from the traits, and what becomes of every other trait (design.md 6).
 //!
 //! Invariants:
-//! * Each trait leaves at most once: what one of Wigzo's fields was read from is not repeated under its own name.
-//! * Every other trait leaves with its exact raw value and its own name: Engage sends computed traits and audiences
+//! * Each trait leaves at most once: what one of Wigzo's fields was filled from is not repeated under its own name. One
+//!   that was passed over, such as `fullName` beside `name`, is an other trait.
+//! * Every other trait leaves with its exact raw value, if it leaves at all: Engage sends computed traits and audiences
 //!   this way, and a boolean must stay one.
-//! * No trait takes the place of one of Wigzo's fields; a trait called `userId` or `source` is left out.
+//! * No trait takes the place of one of Wigzo's fields: beside them, a trait called `source` leaves as `trait_source`.
+//! * Of two traits that flattening would give one name, the one that was called so stays, else the first.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
+use serde_json::value::RawValue;
+
+use super::field::{Found, Part, Place, Scene, Text, source};
+use super::mapping::{ExtraTraits, IdentifyValues, NestedTraits};
 use super::person::Traits;
-use super::{Contactless, Filtered, Options, Profile, field, identity};
-use crate::segment::{Event, Object, text_of};
-use crate::wigzo::{Call, Json, JsonObject, Person};
+use super::profile::{Profile, Switches};
+use super::{Cause, Contactless, Made, Options, Skip, identity};
+use crate::segment::{JsonType, Object, text_of};
+use crate::wigzo::{Call, Json, JsonObject, LearnerId, Person, PersonField};
 
-/// The traits that Wigzo's fields are read from, folded as [`folded`] does.
-const READ: [&str; 15] = [
-    "email",
-    "phone",
-    "name",
-    "fullname",
-    "firstname",
-    "lastname",
-    "city",
-    "state",
-    "country",
-    "countrycode",
-    "postalcode",
-    "zip",
-    "language",
-    "createdat",
-    "updatedat",
-];
+/// The event that carries the other traits, if they do not stand in the identify.
+pub(super) const TRAITS_EVENT: &str = "identify_traits";
 
-/// The parts of an address that Wigzo's fields are read from.
-const READ_OF_ADDRESS: [&str; 6] = ["city", "state", "country", "countrycode", "postalcode", "zip"];
+/// What one of the other traits is called that has the name of a field of Wigzo's.
+const RESERVED_PREFIX: &str = "trait_";
 
 /// The calls of an identify: the person's, and where their earlier browsing has a learner of its own, that one's.
-pub(super) fn calls(event: &Event<'_>, profile: &Profile, options: &Options) -> Result<Vec<Call>, Filtered> {
-    told(event, &person(event, &event.traits, &event.traits), profile, options)
+pub(super) fn calls<'p>(
+    scene: &Scene<'_>,
+    profile: &'p Profile,
+    options: &Options,
+) -> Result<Vec<Made<'p>>, Skip<'p>> {
+    let traits = Part::new("traits", &scene.event.traits);
+    told(scene, &person(scene, traits, traits, &profile.switches), Cause::Identify, profile, options)
 }
 
 /// The same calls for what Engage computed and sends as a track event. Contact is what `context.traits` says and
 /// nothing else: Wigzo joins learners by it, so a computed trait that is called `email` must not become one.
-pub(super) fn computed_calls(
-    event: &Event<'_>,
+pub(super) fn computed_calls<'p>(
+    scene: &Scene<'_>,
     computed: &Object<'_>,
-    profile: &Profile,
+    profile: &'p Profile,
     options: &Options,
-) -> Result<Vec<Call>, Filtered> {
-    let known = event.context.object("traits").unwrap_or_default();
-    told(event, &person(event, &known, computed), profile, options)
+) -> Result<Vec<Made<'p>>, Skip<'p>> {
+    let person = person(scene, scene.traits(), Part::new("properties", computed), &profile.switches);
+    told(scene, &person, Cause::Computed, profile, options)
 }
 
 /// The calls that tell Wigzo who `person` is.
-fn told(
-    event: &Event<'_>,
-    person: &Person,
-    profile: &Profile,
+fn told<'p>(
+    scene: &Scene<'_>,
+    person: &Told,
+    cause: Cause<'p>,
+    profile: &'p Profile,
     options: &Options,
-) -> Result<Vec<Call>, Filtered> {
-    let learner = identity::learner(event, options).ok_or(Filtered::NoLearnerId)?;
-    let has_contact = person.email.is_some() || person.phone.is_some();
-    match options.contactless.unwrap_or(profile.contactless) {
-        Contactless::Skip if !has_contact => return Err(Filtered::NoContact),
+) -> Result<Vec<Made<'p>>, Skip<'p>> {
+    let switches = &profile.switches;
+    let has_contact = person.known.has_contact();
+    match switches.contactless {
+        Contactless::Skip if !has_contact => return Err(Skip::NoContact),
         Contactless::Skip | Contactless::Send => {}
     }
-    let source = field::source(event);
-    let mut calls = vec![Call::identify(&learner, person, source)];
+    let source = source(scene.event, switches.source);
+    let identify = |learner: &LearnerId| Call::identify(learner, &person.known, source);
+    let mut made = vec![Made { call: identify(scene.learner), cause }];
     // Wigzo joins learners by their contact (wigzo.md 5.2): without one, a second call would join nothing.
-    if options.link_anonymous
+    if switches.link_anonymous
         && has_contact
-        && let Some(earlier) = identity::earlier_learner(event, &learner, options)
+        && let Some(earlier) = identity::earlier_learner(scene.event, scene.learner, options)
     {
-        calls.push(Call::identify(&earlier, person, source));
+        made.push(Made { call: identify(&earlier), cause: Cause::EarlierLearner });
     }
-    Ok(calls)
+    if let Some(traits) = &person.apart {
+        let call = Call::event(scene.learner, TRAITS_EVENT, traits, source);
+        made.push(Made { call, cause: Cause::ExtraTraits });
+    }
+    Ok(made)
+}
+
+/// Who somebody is, and the traits that are told apart from it.
+struct Told {
+    known: Person,
+    apart: Option<Json>,
 }
 
 /// Who the event is about: e-mail and phone from `contact`, everything else from `all`.
-fn person(event: &Event<'_>, contact: &Object<'_>, all: &Object<'_>) -> Person {
-    let contact = Traits::new(contact, event.user_id.as_deref());
-    let traits = Traits::new(all, None);
-    let owned = |text: Option<Cow<'_, str>>| text.map(Cow::into_owned);
-    Person {
-        email: owned(contact.email()),
-        phone: owned(contact.phone()),
-        full_name: owned(traits.full_name()),
-        first_name: owned(traits.first_name()),
-        last_name: owned(traits.last_name()),
-        customer_id: owned(event.user_id.clone()),
-        city: owned(traits.address("city")),
-        state: owned(traits.address("state")),
-        country: owned(traits.address("country")),
-        country_code: owned(traits.address("countryCode")),
-        postal_code: owned(traits.postal_code()),
-        language: owned(traits.text("language")),
-        created_at: owned(traits.text("createdAt")),
-        updated_at: owned(traits.text("updatedAt")),
-        others: others(all),
+fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches: &Switches) -> Told {
+    let mut known = Person::default();
+    let of_contact = Traits::new(contact, scene.event.user_id.as_deref());
+    let of_all = Traits::new(all, None);
+    let mut used = Vec::new();
+    for field in &switches.identify_fields {
+        let Some(found) = read(*field, scene, &of_contact, &of_all) else { continue };
+        scene.recorder.took(field.as_str(), found.place);
+        used.push(found.place);
+        if (*field, found.place.key) == (PersonField::FullName, "firstName") {
+            used.push(Place::new(found.place.part, "lastName"));
+        }
+        let sent = match switches.identify_values {
+            IdentifyValues::Text => None,
+            IdentifyValues::Sent => [contact, all].into_iter().find_map(|part| as_sent(part, &found)),
+        };
+        known.fields.push((*field, sent.unwrap_or_else(|| Json::text(&found.value))));
+    }
+    let extra = match switches.extra_traits {
+        ExtraTraits::Drop => return Told { known, apart: None },
+        ExtraTraits::Inline | ExtraTraits::Event => others(all, &used, switches),
+    };
+    if switches.extra_traits == ExtraTraits::Inline {
+        known.others = beside(extra);
+        return Told { known, apart: None };
+    }
+    let mut apart = JsonObject::new();
+    for (name, value) in &extra {
+        apart.json(name, value);
+    }
+    scene.recorder.took(TRAITS_EVENT, Place::new(all.name, ""));
+    Told { known, apart: (!apart.is_empty()).then(|| apart.finish()) }
+}
+
+/// What one of Wigzo's fields is filled from (segment.md 3.6).
+fn read<'e>(
+    field: PersonField,
+    scene: &'e Scene<'_>,
+    contact: &Traits<'_, 'e>,
+    traits: &Traits<'_, 'e>,
+) -> Option<Text<'e>> {
+    match field {
+        PersonField::Email => contact.email(),
+        PersonField::Phone => contact.phone().map(|phone| scene.phone(phone)),
+        PersonField::FullName => traits.full_name(),
+        PersonField::FirstName => traits.first_name(),
+        PersonField::LastName => traits.last_name(),
+        PersonField::CustomerId => {
+            let id = scene.event.user_id.as_deref();
+            id.map(|id| Found::new(Cow::Borrowed(id), "", "userId"))
+        }
+        PersonField::City => traits.address("city"),
+        PersonField::State => traits.address("state"),
+        PersonField::Country => traits.address("country"),
+        PersonField::CountryCode => traits.address("countryCode"),
+        PersonField::PostalCode => traits.postal_code(),
+        PersonField::Language => traits.text("language"),
+        PersonField::CreatedAt => traits.text("createdAt"),
+        PersonField::UpdatedAt => traits.text("updatedAt"),
     }
 }
 
-/// The traits that no field of Wigzo's was read from, in their order.
-fn others(traits: &Object<'_>) -> Vec<(String, Json)> {
-    let mut others = Vec::new();
+/// The very value that a text was read from, if nothing was done to it on the way.
+fn as_sent(part: Part<'_, '_>, found: &Text<'_>) -> Option<Json> {
+    let sent = part.raw(found.place.key).filter(|_| found.place.part == part.name)?;
+    (text_of(sent.value)? == found.value).then(|| Json::raw(sent.value))
+}
+
+/// The traits as they may stand beside Wigzo's fields. Those that have one of their names get another, which no trait has;
+/// but one that has nothing to say is left out.
+fn beside(traits: Vec<(String, Json)>) -> Vec<(String, Json)> {
+    if !traits.iter().any(|(name, _)| Person::reserves(name)) {
+        return traits;
+    }
+    let taken: HashSet<String> = traits.iter().map(|(name, _)| name.clone()).collect();
+    let rename = |(mut name, value): (String, Json)| {
+        if Person::reserves(&name) {
+            if matches!(value.as_str(), "null" | "\"\"") {
+                return None;
+            }
+            while taken.contains(&name) {
+                name.insert_str(0, RESERVED_PREFIX);
+            }
+        }
+        Some((name, value))
+    };
+    traits.into_iter().filter_map(rename).collect()
+}
+
+/// The traits that no field of Wigzo's is filled from, in their order. Of two that might have filled one, the other one
+/// is among them.
+fn others(all: Part<'_, '_>, used: &[Place], switches: &Switches) -> Vec<(String, Json)> {
+    let address = format!("{}.address", all.name);
+    let used_in = |part: &str| -> HashSet<String> {
+        used.iter().filter(|place| place.part == part).map(|place| folded(place.key)).collect()
+    };
+    let (of_traits, of_address) = (used_in(all.name), used_in(&address));
+    let traits = all.object;
+    let mut others = Others { flatten: switches.nested_traits == NestedTraits::Flatten, ..Others::default() };
+    if others.flatten {
+        others.taken = traits.iter().map(|(key, _)| key.to_owned()).collect();
+    }
     for (key, value) in traits.iter() {
         let name = folded(key);
-        // A value that is no text was read by nobody, so it is still to be sent.
-        if READ.contains(&name.as_str()) && text_of(value).is_some() {
+        // A list that a text was taken from holds more than it.
+        if of_traits.contains(&name) && text_of(value).is_some() {
             continue;
         }
-        let rest = match Object::parse(value).filter(|_| name == "address") {
-            Some(address) => match rest_of_address(&address) {
-                Some(rest) => rest,
-                None => continue,
-            },
-            None => Json::raw(value),
-        };
-        others.push((key.to_owned(), rest));
-    }
-    others
-}
-
-/// An address without the parts that Wigzo has fields for; `None` if nothing else is in it.
-fn rest_of_address(address: &Object<'_>) -> Option<Json> {
-    let mut rest = JsonObject::new();
-    for (key, value) in address.iter() {
-        if !(READ_OF_ADDRESS.contains(&folded(key).as_str()) && text_of(value).is_some()) {
-            rest.raw(key, value);
+        match Object::parse(value).filter(|_| name == "address") {
+            // An address without the parts that Wigzo has fields for.
+            Some(address) => {
+                let mut rest = JsonObject::new();
+                for (key, value) in address.iter() {
+                    if !(of_address.contains(&folded(key)) && text_of(value).is_some()) {
+                        rest.raw(key, value);
+                    }
+                }
+                if !rest.is_empty() {
+                    let rest = rest.finish();
+                    others.add(key, rest.as_raw());
+                }
+            }
+            None => others.add(key, value),
         }
     }
-    (!rest.is_empty()).then(|| rest.finish())
+    others.traits
+}
+
+/// The other traits so far.
+#[derive(Default)]
+struct Others {
+    flatten: bool,
+    traits: Vec<(String, Json)>,
+    /// The names that are not to be had any more, if objects are flattened.
+    taken: HashSet<String>,
+}
+
+impl Others {
+    /// Adds a trait, or the members of an object that is to be flattened.
+    fn add(&mut self, name: &str, value: &RawValue) {
+        if self.flatten && JsonType::of(value) == JsonType::Object && value.get() != "{}" {
+            self.add_members(name, value);
+        } else {
+            self.traits.push((name.to_owned(), Json::raw(value)));
+        }
+    }
+
+    /// Adds the members of an object, and theirs in turn; a valid event is nested 128 levels deep at most.
+    fn add_members(&mut self, name: &str, value: &RawValue) {
+        let Some(object) = Object::parse(value) else { return };
+        for (key, value) in object.iter() {
+            let name = format!("{name}_{key}");
+            if JsonType::of(value) == JsonType::Object && value.get() != "{}" {
+                self.add_members(&name, value);
+            } else if self.taken.insert(name.clone()) {
+                self.traits.push((name, Json::raw(value)));
+            }
+        }
+    }
 }
 
 /// A key as Segment's reader compares it: letters, digits and dots, in lower case (segment.md 3.6).

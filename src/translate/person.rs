@@ -5,84 +5,95 @@
 
 use std::borrow::Cow;
 
+use super::field::{Found, Part, Text};
 use crate::segment::{Object, items_of, text_of};
 
 /// A view of somebody's traits.
 #[derive(Debug)]
-pub(super) struct Traits<'e> {
-    all: &'e Object<'e>,
+pub(super) struct Traits<'o, 'e> {
+    all: Part<'o, 'e>,
     address: Object<'e>,
     user_id: Option<&'e str>,
 }
 
-impl<'e> Traits<'e> {
+impl<'o, 'e> Traits<'o, 'e> {
     /// A view of `traits`; a `userId` that looks like an e-mail stands in for a missing one.
-    pub(super) fn new(traits: &'e Object<'e>, user_id: Option<&'e str>) -> Self {
-        Self { all: traits, address: traits.object("address").unwrap_or_default(), user_id }
+    pub(super) fn new(traits: Part<'o, 'e>, user_id: Option<&'e str>) -> Self {
+        Self { all: traits, address: traits.object.object("address").unwrap_or_default(), user_id }
     }
 
     /// `email`, else the `userId` if it looks like one.
-    pub(super) fn email(&self) -> Option<Cow<'e, str>> {
-        self.text("email").or_else(|| self.user_id.filter(|id| looks_like_email(id)).map(Cow::Borrowed))
+    pub(super) fn email(&self) -> Option<Text<'e>> {
+        self.text("email").or_else(|| {
+            let id = self.user_id.filter(|id| looks_like_email(id))?;
+            Some(Found::new(Cow::Borrowed(id), "", "userId"))
+        })
     }
 
     /// `phone`, else the first of `phones`.
-    pub(super) fn phone(&self) -> Option<Cow<'e, str>> {
+    pub(super) fn phone(&self) -> Option<Text<'e>> {
         self.text("phone").or_else(|| {
-            let phones = items_of(self.all.get_like("phones")?)?;
-            phones.first().copied().and_then(text_of)
+            let phones = self.all.raw("phones")?;
+            let first = items_of(phones.value)?.first().copied().and_then(text_of)?;
+            Some(phones.map(|_| first))
         })
     }
 
     /// `name` trimmed, else `fullName`, else first and last name if both are there.
-    pub(super) fn full_name(&self) -> Option<Cow<'e, str>> {
+    pub(super) fn full_name(&self) -> Option<Text<'e>> {
         self.name().or_else(|| self.text("fullName")).or_else(|| {
             let (first, last) = (self.text("firstName")?, self.text("lastName")?);
-            Some(Cow::Owned(format!("{} {}", first.trim(), last.trim())))
+            Some(first.map(|first| Cow::Owned(format!("{} {}", first.trim(), last.value.trim()))))
         })
     }
 
     /// `firstName`, else the first word of `name`.
-    pub(super) fn first_name(&self) -> Option<Cow<'e, str>> {
+    pub(super) fn first_name(&self) -> Option<Text<'e>> {
         self.text("firstName").or_else(|| {
             let name = self.name()?;
-            let first = name.split(' ').next()?;
-            Some(Cow::Owned(first.to_owned()))
+            let first = name.value.split(' ').next()?.to_owned();
+            Some(name.map(|_| Cow::Owned(first)))
         })
     }
 
     /// `lastName`, else what follows the first space of `name`.
-    pub(super) fn last_name(&self) -> Option<Cow<'e, str>> {
+    pub(super) fn last_name(&self) -> Option<Text<'e>> {
         self.text("lastName").or_else(|| {
             let name = self.name()?;
-            let (_, rest) = name.split_once(' ')?;
-            Some(Cow::Owned(rest.trim().to_owned()))
+            let rest = name.value.split_once(' ')?.1.trim().to_owned();
+            Some(name.map(|_| Cow::Owned(rest)))
         })
     }
 
     /// A part of the address: `address.X`, else `X`.
-    pub(super) fn address(&self, part: &str) -> Option<Cow<'e, str>> {
-        self.address.text(part).or_else(|| self.text(part))
+    pub(super) fn address(&self, key: &'static str) -> Option<Text<'e>> {
+        self.address_part().text(key).or_else(|| self.text(key))
     }
 
     /// The postal code, also under its name `zip`.
-    pub(super) fn postal_code(&self) -> Option<Cow<'e, str>> {
-        self.address
-            .text("postalCode")
-            .or_else(|| self.address.text("zip"))
-            .or_else(|| self.text("postalCode"))
-            .or_else(|| self.text("zip"))
+    pub(super) fn postal_code(&self) -> Option<Text<'e>> {
+        const KEYS: [&str; 2] = ["postalCode", "zip"];
+        self.address_part().first(&KEYS).or_else(|| self.all.first(&KEYS))
     }
 
     /// Any other trait.
-    pub(super) fn text(&self, key: &str) -> Option<Cow<'e, str>> {
+    pub(super) fn text(&self, key: &'static str) -> Option<Text<'e>> {
         self.all.text(key)
     }
 
-    fn name(&self) -> Option<Cow<'e, str>> {
+    fn address_part(&self) -> Part<'_, 'e> {
+        let name = match self.all.name {
+            "context.traits" => "context.traits.address",
+            "properties" => "properties.address",
+            _ => "traits.address",
+        };
+        Part::new(name, &self.address)
+    }
+
+    fn name(&self) -> Option<Text<'e>> {
         let name = self.text("name")?;
-        let trimmed = name.trim();
-        if trimmed.is_empty() { None } else { Some(Cow::Owned(trimmed.to_owned())) }
+        let trimmed = name.value.trim().to_owned();
+        if trimmed.is_empty() { None } else { Some(name.map(|_| Cow::Owned(trimmed))) }
     }
 }
 

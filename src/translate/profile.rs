@@ -1,59 +1,73 @@
-//! Profiles: translation tables as data.
+//! Profiles: translation tables, checked and ready for use.
 //!
-//! A profile's text is TOML (`config/profiles/standard.toml` explains the keys). It is parsed once into a table
-//! that needs no further check: every row has a name, no name has two rows, every shape and field exists. A mistake
-//! is reported with its line and with what would be right.
+//! A built-in profile is a file of `config/profiles/` that is part of the binary; an organization's profile is that with
+//! its changes laid over it. Either way the table needs no further check: every row has a name, no name has two rows,
+//! every shape and field exists. A mistake is reported with the path of its key, in a file with its line, and with what
+//! would be right.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::{Arc, LazyLock};
 
-use serde::Deserialize;
-use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
-use super::Contactless;
-use super::field::Field;
-use super::shape::Shape;
-use crate::segment::{Event, EventName};
+use super::mapping::{
+    ExtraTraits, IdentifyValues, Mapping, Mistake, NameStyle, NestedTraits, SourceRule, Step,
+};
+use super::phone::PhoneCountry;
+use super::row::{Layer, Row, canonical, way};
+use super::{Contactless, EngageTrack};
+use crate::segment::EventName;
+use crate::wigzo::PersonField;
 
-/// Stands in a call's `event` for the track event's name as it was sent.
-const AS_SENT: &str = "{event}";
+/// The built-in profiles, each with what it is in a line.
+const MEANINGS: [(&str, &str); 3] = [
+    ("standard", "The names that every shipped Wigzo integration uses, and everything that Segment sends."),
+    ("guide", "The names and objects of the Engage 360 integration guide, its mandatory fields required."),
+    ("classic", "Call for call what Segment's own Wigzo integration 1.3 made, its defects left out."),
+];
 
-static STANDARD: LazyLock<Arc<Profile>> = LazyLock::new(|| {
-    let text = include_str!("../../config/profiles/standard.toml");
-    Arc::new(Profile::parse("standard", text).expect("BUG: a test parses every built-in profile"))
+/// The built-in profiles and their text.
+const TEXTS: [(&str, &str); 3] = [
+    ("standard", include_str!("../../config/profiles/standard.toml")),
+    ("guide", include_str!("../../config/profiles/guide.toml")),
+    ("classic", include_str!("../../config/profiles/classic.toml")),
+];
+
+static BUILTIN: LazyLock<[Arc<Profile>; 3]> = LazyLock::new(|| {
+    TEXTS.map(|(name, text)| {
+        Arc::new(Profile::parse(name, text).expect("BUG: a test parses every built-in profile"))
+    })
 });
 
 /// A validated translation table.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Profile {
-    pub(super) contactless: Contactless,
-    pub(super) page: Vec<CallRule>,
-    pub(super) screen: Vec<CallRule>,
-    pub(super) group: Vec<CallRule>,
-    pub(super) alias: Vec<CallRule>,
-    rows: HashMap<EventName, Arc<[CallRule]>>,
-    otherwise: Vec<CallRule>,
+    name: String,
+    pub(super) switches: Switches,
+    pub(super) page: Row,
+    pub(super) screen: Row,
+    pub(super) group: Row,
+    pub(super) alias: Row,
+    otherwise: Row,
+    rows: Vec<Row>,
+    /// Which row answers to a name.
+    names: HashMap<EventName, usize>,
 }
 
-/// One call of a row.
-#[derive(Debug)]
-pub(super) struct CallRule {
-    /// The Wigzo event name.
-    pub(super) name: WigzoName,
-    /// How the value is made.
-    pub(super) value: Shape,
-    /// What the event must have besides.
-    pub(super) requires: Vec<Field>,
-}
-
-/// The name of a Wigzo event.
-#[derive(Debug)]
-pub(super) enum WigzoName {
-    /// The track event's name, unchanged: merchants' templates address events by it (wigzo.md 6.1).
-    AsSent,
-    /// Always this one.
-    Fixed(String),
+/// What a table says besides its rows. [`Mapping`] explains each.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[expect(missing_docs, reason = "the fields of `Mapping` have the words")]
+pub struct Switches {
+    pub link_anonymous: bool,
+    pub contactless: Contactless,
+    pub identify_fields: Vec<PersonField>,
+    pub identify_values: IdentifyValues,
+    pub phone_country: PhoneCountry,
+    pub extra_traits: ExtraTraits,
+    pub nested_traits: NestedTraits,
+    pub engage_track: EngageTrack,
+    pub source: SourceRule,
+    pub event_names: NameStyle,
 }
 
 /// What is wrong in a profile's text.
@@ -68,193 +82,237 @@ pub struct ProfileError {
     pub message: String,
 }
 
-// === the text ===
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProfileText {
-    identify: IdentifyText,
-    page: KindText,
-    screen: KindText,
-    group: KindText,
-    alias: KindText,
-    track: TrackText,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IdentifyText {
-    contactless: Contactless,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KindText {
-    calls: Vec<CallText>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TrackText {
-    otherwise: Vec<CallText>,
-    #[serde(default)]
-    row: Vec<Spanned<RowText>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RowText {
-    object: Option<Spanned<String>>,
-    action: Option<Spanned<String>>,
-    #[serde(default)]
-    names: Vec<Spanned<String>>,
-    calls: Vec<CallText>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CallText {
-    event: Spanned<String>,
-    value: Shape,
-    #[serde(default)]
-    requires: Vec<Field>,
-}
-
-/// A name that a row answers to, as it was written and where.
-type Named = (EventName, String, Range<usize>);
-
-/// A mistake, before its place is known as a line.
-type Mistake = (Range<usize>, String);
-
 // === impl Profile ===
 
 impl Profile {
     /// The names of the built-in profiles.
-    pub const BUILTIN: &'static [&'static str] = &["standard"];
+    pub const BUILTIN: &'static [&'static str] = &["standard", "guide", "classic"];
 
     /// A profile that is built into the binary; `None` if there is none of this name.
     pub fn builtin(name: &str) -> Option<&'static Arc<Self>> {
-        match name {
-            "standard" => Some(&STANDARD),
-            _ => None,
-        }
+        BUILTIN.iter().find(|profile| profile.name == name)
     }
 
-    /// Parses and checks a profile's TOML; `name` is for the error.
+    /// What a built-in profile is, in a line.
+    pub fn meaning(name: &str) -> Option<&'static str> {
+        MEANINGS.iter().find(|(known, _)| *known == name).map(|(_, meaning)| *meaning)
+    }
+
+    /// Parses and checks a profile's TOML; it must state everything that a table can state.
+    ///
+    /// # Errors
+    /// The first mistake.
     pub fn parse(name: &str, text: &str) -> Result<Self, ProfileError> {
-        let checked = toml::from_str(text)
-            .map_err(|error| (error.span().unwrap_or_default(), error.message().to_owned()))
-            .and_then(Self::check);
-        checked.map_err(|(place, message)| {
-            let line = 1 + text.bytes().take(place.start).filter(|byte| *byte == b'\n').count();
-            ProfileError { profile: name.to_owned(), line, message }
-        })
+        let error = |line, message| ProfileError { profile: name.to_owned(), line, message };
+        let line = |place: usize| 1 + text.bytes().take(place).filter(|byte| *byte == b'\n').count();
+        let mapping: Mapping = toml::from_str(text).map_err(|found| {
+            error(line(found.span().unwrap_or_default().start), found.message().to_owned())
+        })?;
+        let checked = Self::blank(name, &mapping).and_then(|blank| {
+            blank.changed(&mapping, Layer::Profile).map_err(|mistakes| {
+                let place = |mistake: &Mistake| line(place_of(text, &mistake.path));
+                mistakes.into_iter().min_by_key(place).expect("BUG: an error is at least one mistake")
+            })
+        });
+        checked.map_err(|mistake| error(line(place_of(text, &mistake.path)), mistake.to_string()))
     }
 
-    /// The calls for a track event of this name.
-    pub(super) fn track(&self, name: &str) -> &[CallRule] {
-        self.rows.get(&EventName::new(name)).map_or(&self.otherwise, |rules| rules)
+    /// This table with changes laid over it.
+    ///
+    /// # Errors
+    /// Every mistake in the changes.
+    pub fn changed(&self, changes: &Mapping, layer: Layer) -> Result<Self, Vec<Mistake>> {
+        let mut profile = self.clone();
+        let mut mistakes = Vec::new();
+        profile.switches.change(changes);
+        for (name, row, text, named) in [
+            ("page", &mut profile.page, &changes.page, false),
+            ("screen", &mut profile.screen, &changes.screen, false),
+            ("group", &mut profile.group, &changes.group, false),
+            ("alias", &mut profile.alias, &changes.alias, false),
+            ("otherwise", &mut profile.otherwise, &changes.otherwise, true),
+        ] {
+            let Some(text) = text else { continue };
+            let at = [Step::Key(name.to_owned())];
+            *row = row.clone().laid_over(text, layer, named, &at, &mut mistakes);
+            if !text.also.is_empty() {
+                let path = way(&at, Step::Key("also".to_owned()));
+                let message = "only the rows of `events` have names".to_owned();
+                mistakes.push(Mistake { path, message });
+            }
+            row.check_filter(row.rules(), &at, &mut mistakes);
+        }
+        profile.change_events(changes, layer, &mut mistakes);
+        if mistakes.is_empty() { Ok(profile) } else { Err(mistakes) }
     }
 
-    fn check(text: ProfileText) -> Result<Self, Mistake> {
-        let mut rows = HashMap::new();
-        for row in text.track.row {
-            let place = row.span();
-            let row = row.into_inner();
-            let names = row.event_names(&place)?;
-            let rules: Arc<[CallRule]> = rules(row.calls, true)?.into();
-            for (name, spelling, place) in names {
-                if rows.insert(name, Arc::clone(&rules)).is_some() {
-                    let message = format!("the event name {spelling:?} is in the table already");
-                    return Err((place, message));
-                }
+    /// The profile's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the table says besides its rows.
+    pub fn switches(&self) -> &Switches {
+        &self.switches
+    }
+
+    /// The rows of the types that are no track events, and the one for all other track events, each under its key.
+    pub fn type_rows(&self) -> [(&'static str, &Row); 5] {
+        [
+            ("page", &self.page),
+            ("screen", &self.screen),
+            ("group", &self.group),
+            ("alias", &self.alias),
+            ("otherwise", &self.otherwise),
+        ]
+    }
+
+    /// The rows of track events, by their names.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The row for a track event of this name, and the one that states its calls: itself, or that for all other events.
+    pub fn track(&self, name: &str) -> (&Row, &Row) {
+        let row = self.names.get(&EventName::new(name)).and_then(|index| self.rows.get(*index));
+        let row = row.unwrap_or(&self.otherwise);
+        (row, if row.calls().is_some() { row } else { &self.otherwise })
+    }
+
+    /// A table without rows, with the switches of a mapping, which must state every switch and the row of every type.
+    fn blank(name: &str, mapping: &Mapping) -> Result<Self, Mistake> {
+        let missing = |key: &str| Mistake {
+            path: Vec::new(),
+            message: format!(
+                "missing key `{key}`; a profile states every switch and the calls of every type"
+            ),
+        };
+        for (key, row) in [
+            ("page", &mapping.page),
+            ("screen", &mapping.screen),
+            ("group", &mapping.group),
+            ("alias", &mapping.alias),
+            ("otherwise", &mapping.otherwise),
+        ] {
+            if row.as_ref().is_none_or(|row| row.calls.is_none()) {
+                return Err(missing(&format!("{key}.calls")));
             }
         }
         Ok(Self {
-            contactless: text.identify.contactless,
-            page: rules(text.page.calls, false)?,
-            screen: rules(text.screen.calls, false)?,
-            group: rules(text.group.calls, false)?,
-            alias: rules(text.alias.calls, false)?,
-            rows,
-            otherwise: rules(text.track.otherwise, true)?,
+            name: name.to_owned(),
+            switches: Switches {
+                link_anonymous: mapping.link_anonymous.ok_or_else(|| missing("link_anonymous"))?,
+                contactless: mapping.contactless.ok_or_else(|| missing("contactless"))?,
+                identify_fields: mapping.identify_fields.clone().ok_or_else(|| missing("identify_fields"))?,
+                identify_values: mapping.identify_values.ok_or_else(|| missing("identify_values"))?,
+                phone_country: mapping.phone_country.ok_or_else(|| missing("phone_country"))?,
+                extra_traits: mapping.extra_traits.ok_or_else(|| missing("extra_traits"))?,
+                nested_traits: mapping.nested_traits.ok_or_else(|| missing("nested_traits"))?,
+                engage_track: mapping.engage_track.ok_or_else(|| missing("engage_track"))?,
+                source: mapping.source.ok_or_else(|| missing("source"))?,
+                event_names: mapping.event_names.ok_or_else(|| missing("event_names"))?,
+            },
+            page: Row::empty(),
+            screen: Row::empty(),
+            group: Row::empty(),
+            alias: Row::empty(),
+            otherwise: Row::empty(),
+            rows: Vec::new(),
+            names: HashMap::new(),
         })
+    }
+
+    /// Lays the rows of track events over those that answer to their names, and adds the others.
+    fn change_events(&mut self, changes: &Mapping, layer: Layer, mistakes: &mut Vec<Mistake>) {
+        let mut changed_by: HashMap<usize, &str> = HashMap::new();
+        for (name, text) in &changes.events {
+            let at = [Step::Key("events".to_owned()), Step::Key(name.clone())];
+            let mut mistake =
+                |steps: &[Step], message| mistakes.push(Mistake { path: [&at, steps].concat(), message });
+            let found = match canonical(name) {
+                Ok(canonical) => canonical,
+                Err(message) => {
+                    mistake(&[], message);
+                    continue;
+                }
+            };
+            let index = *self.names.entry(found).or_insert_with(|| {
+                self.rows.push(Row::named(name));
+                self.rows.len() - 1
+            });
+            if let Some(other) = changed_by.insert(index, name) {
+                mistake(&[], format!("this name and {other:?} are names of one row; write one row for both"));
+                continue;
+            }
+            let Some(row) = self.rows.get_mut(index) else { continue };
+            for (item, also) in text.also.iter().enumerate() {
+                let place = [Step::Key("also".to_owned()), Step::Item(item)];
+                let canonical = match canonical(also) {
+                    Ok(canonical) => canonical,
+                    Err(message) => {
+                        mistake(&place, message);
+                        continue;
+                    }
+                };
+                let owner = *self.names.entry(canonical).or_insert_with(|| {
+                    row.also(also);
+                    index
+                });
+                if owner != index {
+                    mistake(&place, "a row answers to this name already".to_owned());
+                }
+            }
+            *row = row.clone().laid_over(text, layer, true, &at, mistakes);
+            row.check_filter(row.calls().or(self.otherwise.calls()).unwrap_or_default(), &at, mistakes);
+        }
     }
 }
 
-// === impl RowText ===
+// === impl Switches ===
 
-impl RowText {
-    /// The names that this row answers to.
-    fn event_names(&self, row: &Range<usize>) -> Result<Vec<Named>, Mistake> {
-        let mut names = Vec::new();
-        match (&self.object, &self.action) {
-            (Some(object), Some(action)) => {
-                not_empty(object)?;
-                not_empty(action)?;
-                let spelling = format!("{} {}", object.get_ref(), action.get_ref());
-                for name in EventName::spellings(object.get_ref(), action.get_ref()) {
-                    names.push((name, spelling.clone(), object.span()));
-                }
-            }
-            (None, None) if !self.names.is_empty() => {}
-            _ => {
-                let message =
-                    "a row needs `object` and `action` (\"product\", \"viewed\"), or `names`, or both";
-                return Err((row.clone(), message.to_owned()));
+impl Switches {
+    /// Takes over what is stated.
+    fn change(&mut self, changes: &Mapping) {
+        fn over<T: Clone>(switch: &mut T, stated: Option<&T>) {
+            if let Some(stated) = stated {
+                switch.clone_from(stated);
             }
         }
-        for name in &self.names {
-            not_empty(name)?;
-            names.push((EventName::new(name.get_ref()), name.get_ref().clone(), name.span()));
-        }
-        Ok(names)
+        over(&mut self.link_anonymous, changes.link_anonymous.as_ref());
+        over(&mut self.contactless, changes.contactless.as_ref());
+        over(&mut self.identify_fields, changes.identify_fields.as_ref());
+        over(&mut self.identify_values, changes.identify_values.as_ref());
+        over(&mut self.phone_country, changes.phone_country.as_ref());
+        over(&mut self.extra_traits, changes.extra_traits.as_ref());
+        over(&mut self.nested_traits, changes.nested_traits.as_ref());
+        over(&mut self.engage_track, changes.engage_track.as_ref());
+        over(&mut self.source, changes.source.as_ref());
+        over(&mut self.event_names, changes.event_names.as_ref());
     }
 }
 
 // === helpers ===
 
-/// Checks a list of calls; only a track event has a name that can be sent on.
-fn rules(calls: Vec<CallText>, named: bool) -> Result<Vec<CallRule>, Mistake> {
-    calls
-        .into_iter()
-        .map(|call| {
-            not_empty(&call.event)?;
-            let place = call.event.span();
-            let name = match call.event.into_inner() {
-                name if name == AS_SENT && named => WigzoName::AsSent,
-                name if name == AS_SENT => {
-                    let message =
-                        format!("only a track event has a name for \"{AS_SENT}\"; write a Wigzo event name");
-                    return Err((place, message));
-                }
-                name if name.contains(['{', '}']) => {
-                    let message =
-                        format!("unknown placeholder in {name:?}; the only one is \"{AS_SENT}\", alone");
-                    return Err((place, message));
-                }
-                name => WigzoName::Fixed(name),
-            };
-            Ok(CallRule { name, value: call.value, requires: call.requires })
-        })
-        .collect()
-}
-
-fn not_empty(text: &Spanned<String>) -> Result<(), Mistake> {
-    if text.get_ref().trim().is_empty() {
-        return Err((text.span(), "a name must not be empty".to_owned()));
+/// Where the key at the end of a path stands in a text that has been parsed before; the nearest that is there.
+fn place_of(text: &str, path: &[Step]) -> usize {
+    let Ok(table) = DeTable::parse(text) else { return 0 };
+    let mut place = 0;
+    let mut value: Option<&DeValue<'_>> = None;
+    for step in path {
+        let next = match (step, value) {
+            (Step::Key(key), None) => table.get_ref().get_key_value(key.as_str()),
+            (Step::Key(key), Some(DeValue::Table(inner))) => inner.get_key_value(key.as_str()),
+            (Step::Item(index), Some(DeValue::Array(items))) => {
+                let Some(item) = items.get(*index) else { return place };
+                place = item.span().start;
+                value = Some(item.get_ref());
+                continue;
+            }
+            (Step::Key(_) | Step::Item(_), _) => return place,
+        };
+        let Some((key, inner)) = next else { return place };
+        place = key.span().start;
+        value = Some(inner.get_ref());
     }
-    Ok(())
-}
-
-// === impl WigzoName ===
-
-impl WigzoName {
-    /// The name for this event.
-    pub(super) fn of<'e>(&'e self, event: &'e Event<'_>) -> &'e str {
-        match self {
-            Self::AsSent => &event.event,
-            Self::Fixed(name) => name,
-        }
-    }
+    place
 }

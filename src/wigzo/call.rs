@@ -38,24 +38,37 @@ pub enum Source {
     App,
 }
 
-/// What an identify call says about a person. Absent fields are left out of the body.
-#[derive(Debug, Clone, Default)]
+/// A field of an identify call that tells something of the person (wigzo.md 2.1), by Wigzo's name for it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the fields are Wigzo's own, one for one (wigzo.md 2.1)")]
+pub enum PersonField {
+    Email,
+    Phone,
+    FullName,
+    FirstName,
+    LastName,
+    #[serde(rename = "customer_id")]
+    CustomerId,
+    City,
+    State,
+    Country,
+    #[serde(rename = "country_code")]
+    CountryCode,
+    #[serde(rename = "postal_code")]
+    PostalCode,
+    Language,
+    CreatedAt,
+    UpdatedAt,
+}
+
+/// What an identify call says about a person.
+#[derive(Debug, Clone, Default)]
 pub struct Person {
-    pub email: Option<String>,
-    pub phone: Option<String>,
-    pub full_name: Option<String>,
-    pub first_name: Option<String>,
-    pub last_name: Option<String>,
-    pub customer_id: Option<String>,
-    pub city: Option<String>,
-    pub state: Option<String>,
-    pub country: Option<String>,
-    pub country_code: Option<String>,
-    pub postal_code: Option<String>,
-    pub language: Option<String>,
-    pub created_at: Option<String>,
-    pub updated_at: Option<String>,
+    /// Wigzo's fields with their values. They are written in the order of [`PersonField::ALL`], whatever their order here.
+    pub fields: Vec<(PersonField, Json)>,
     /// Fields of the sender's own, written after Wigzo's. Those named like one of Wigzo's are left out.
     pub others: Vec<(String, Json)>,
 }
@@ -86,47 +99,60 @@ impl Source {
     }
 }
 
+// === impl PersonField ===
+
+impl PersonField {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Self; 14] = [
+        Self::Email,
+        Self::Phone,
+        Self::FullName,
+        Self::FirstName,
+        Self::LastName,
+        Self::CustomerId,
+        Self::City,
+        Self::State,
+        Self::Country,
+        Self::CountryCode,
+        Self::PostalCode,
+        Self::Language,
+        Self::CreatedAt,
+        Self::UpdatedAt,
+    ];
+
+    /// Wigzo's name for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Phone => "phone",
+            Self::FullName => "fullName",
+            Self::FirstName => "firstName",
+            Self::LastName => "lastName",
+            Self::CustomerId => "customer_id",
+            Self::City => "city",
+            Self::State => "state",
+            Self::Country => "country",
+            Self::CountryCode => "country_code",
+            Self::PostalCode => "postal_code",
+            Self::Language => "language",
+            Self::CreatedAt => "createdAt",
+            Self::UpdatedAt => "updatedAt",
+        }
+    }
+}
+
 // === impl Person ===
 
 impl Person {
-    /// The fields of an identify call that mean something to Wigzo. A sender's own field never takes one's place.
-    pub const FIELDS: [&'static str; 17] = [
-        "userId",
-        "email",
-        "phone",
-        "fullName",
-        "firstName",
-        "lastName",
-        "customer_id",
-        "city",
-        "state",
-        "country",
-        "country_code",
-        "postal_code",
-        "language",
-        "createdAt",
-        "updatedAt",
-        "is_active",
-        "source",
-    ];
+    /// Whether the name is a field of Wigzo's in an identify call. A sender's own field never takes one's place.
+    pub fn reserves(name: &str) -> bool {
+        matches!(name, "userId" | "is_active" | "source")
+            || PersonField::ALL.iter().any(|field| field.as_str() == name)
+    }
 
-    fn known(&self) -> [(&'static str, &Option<String>); 14] {
-        [
-            ("email", &self.email),
-            ("phone", &self.phone),
-            ("fullName", &self.full_name),
-            ("firstName", &self.first_name),
-            ("lastName", &self.last_name),
-            ("customer_id", &self.customer_id),
-            ("city", &self.city),
-            ("state", &self.state),
-            ("country", &self.country),
-            ("country_code", &self.country_code),
-            ("postal_code", &self.postal_code),
-            ("language", &self.language),
-            ("createdAt", &self.created_at),
-            ("updatedAt", &self.updated_at),
-        ]
+    /// Whether Wigzo can join this person with another learner: by e-mail or phone (wigzo.md 5.2).
+    pub fn has_contact(&self) -> bool {
+        self.fields.iter().any(|(field, _)| matches!(field, PersonField::Email | PersonField::Phone))
     }
 }
 
@@ -137,14 +163,14 @@ impl Call {
     pub fn identify(learner: &LearnerId, person: &Person, source: Source) -> Self {
         let mut body = JsonObject::new();
         body.text("userId", learner.as_str());
-        for (field, value) in person.known() {
-            if let Some(value) = value {
-                body.text(field, value);
+        for field in PersonField::ALL {
+            if let Some((_, value)) = person.fields.iter().find(|(filled, _)| *filled == field) {
+                body.json(field.as_str(), value);
             }
         }
         body.boolean("is_active", true).text("source", source.as_str());
         for (field, value) in &person.others {
-            if !Person::FIELDS.contains(&field.as_str()) {
+            if !Person::reserves(field) {
                 body.json(field, value);
             }
         }
@@ -162,6 +188,16 @@ impl Call {
             .boolean("is_active", true)
             .text("source", source.as_str());
         Self { endpoint: Endpoint::Event, name: Some(name.to_owned()), body: body.finish().into_string() }
+    }
+
+    /// Tells Wigzo of a product of the catalogue (wigzo.md 3.1).
+    pub fn product(body: Json) -> Self {
+        Self { endpoint: Endpoint::Product, name: None, body: body.into_string() }
+    }
+
+    /// Tells Wigzo where an order's shipment is (wigzo.md 2.4).
+    pub fn shipment(body: Json) -> Self {
+        Self { endpoint: Endpoint::Shipment, name: None, body: body.into_string() }
     }
 }
 
@@ -182,36 +218,30 @@ mod tests {
 
     #[test]
     fn an_identify_body_has_the_documented_fields_in_their_order() {
-        let field = |name: &str| Some(name.to_owned());
-        let person = Person {
-            email: field("email"),
-            phone: field("phone"),
-            full_name: field("fullName"),
-            first_name: field("firstName"),
-            last_name: field("lastName"),
-            customer_id: field("customer_id"),
-            city: field("city"),
-            state: field("state"),
-            country: field("country"),
-            country_code: field("country_code"),
-            postal_code: field("postal_code"),
-            language: field("language"),
-            created_at: field("createdAt"),
-            updated_at: field("updatedAt"),
-            others: vec![],
-        };
-        let body = Call::identify(&LearnerId::raw("userId"), &person, Source::App).body;
-        let places: Vec<_> =
-            Person::FIELDS.iter().map(|field| body.find(&format!("\"{field}\":")).unwrap()).collect();
-        assert!(places.is_sorted(), "{body}");
+        let fields =
+            PersonField::ALL.iter().rev().map(|field| (*field, Json::text(field.as_str()))).collect();
+        let person = Person { fields, others: vec![] };
+        assert_eq!(
+            Call::identify(&LearnerId::raw("A"), &person, Source::App).body,
+            r#"{"userId":"A","email":"email","phone":"phone","fullName":"fullName","firstName":"firstName","lastName":"lastName","customer_id":"customer_id","city":"city","state":"state","country":"country","country_code":"country_code","postal_code":"postal_code","language":"language","createdAt":"createdAt","updatedAt":"updatedAt","is_active":true,"source":"app"}"#
+        );
+    }
+
+    #[test]
+    fn a_fields_name_is_the_same_in_a_table_and_on_the_wire() {
+        for field in PersonField::ALL {
+            assert_eq!(serde_json::to_value(field).unwrap(), field.as_str());
+        }
     }
 
     #[test]
     fn a_senders_own_field_never_takes_the_place_of_one_of_wigzos() {
-        let mut others: Vec<_> =
-            Person::FIELDS.iter().map(|field| ((*field).to_owned(), Json::text("mine"))).collect();
+        let known = PersonField::ALL.map(PersonField::as_str);
+        let reserved = known.into_iter().chain(["userId", "is_active", "source"]);
+        let mut others: Vec<_> = reserved.map(|field| (field.to_owned(), Json::text("mine"))).collect();
         others.push(("vip".to_owned(), Json::number("1.0").unwrap()));
-        let person = Person { email: Some("buyer@shop.example".to_owned()), others, ..Person::default() };
+        let fields = vec![(PersonField::Email, Json::text("buyer@shop.example"))];
+        let person = Person { fields, others };
         assert_eq!(
             Call::identify(&LearnerId::raw("A"), &person, Source::Web).body,
             r#"{"userId":"A","email":"buyer@shop.example","is_active":true,"source":"web","vip":1.0}"#

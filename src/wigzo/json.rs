@@ -37,6 +37,11 @@ impl Json {
         Self(out)
     }
 
+    /// `true` or `false`.
+    pub fn boolean(yes: bool) -> Self {
+        Self(yes.to_string())
+    }
+
     /// A carried value, byte for byte.
     pub fn raw(raw: &RawValue) -> Self {
         Self(raw.get().to_owned())
@@ -50,9 +55,23 @@ impl Json {
             .then(|| Self(text.to_owned()))
     }
 
+    /// An array of values that were written before.
+    pub fn list(items: impl IntoIterator<Item = Self>) -> Self {
+        let mut out = JsonArray::new();
+        for item in items {
+            out.item(&item);
+        }
+        out.finish()
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The value as a reader takes it.
+    pub fn as_raw(&self) -> &RawValue {
+        serde_json::from_str(&self.0).expect("BUG: only well-formed JSON is written")
     }
 
     /// The text, given away.

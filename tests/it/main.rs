@@ -41,6 +41,7 @@ mod opening;
 mod partner;
 mod pixel;
 mod probes;
+mod profiles;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]
@@ -48,4 +49,5 @@ mod skipped;
 mod stand_in;
 mod supervisor;
 mod torn_log;
+mod translate;
 mod wire;
