@@ -26,6 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::delivery;
 use crate::organization::{Organizations, Partner};
 use crate::outcome::Ledger;
 use crate::queue::{Lookup, Page, Queue, QueueError, Record, Refusal, Seq, Stats};
@@ -56,6 +57,8 @@ impl Default for Config {
 pub struct Admin {
     /// The queue.
     pub queue: Queue,
+    /// The running delivery.
+    pub delivery: delivery::Handle,
     /// The organizations that are served.
     pub organizations: Arc<Organizations>,
     /// The metrics.
@@ -166,9 +169,12 @@ async fn stats(State(admin): State<Arc<Admin>>) -> Response {
         waiting_total: u64,
         #[serde(flatten)]
         stats: Stats,
+        /// How each organization's delivery stands.
+        delivery: Arc<[delivery::Overview]>,
     }
     let stats = admin.queue.stats();
-    json(StatusCode::OK, &Body { waiting_total: stats.ledger.waiting(), stats })
+    let delivery = admin.delivery.overview();
+    json(StatusCode::OK, &Body { waiting_total: stats.ledger.waiting(), stats, delivery })
 }
 
 async fn events(State(admin): State<Arc<Admin>>, Query(parameters): Query<Parameters>) -> Response {

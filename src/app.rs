@@ -19,7 +19,7 @@ use crate::queue::{Queue, QueueError};
 use crate::sandbox::{self, Sandbox};
 use crate::settings::{Checked, Problems, Settings};
 use crate::shutdown::{Shutdown, Tasks};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, gauge};
 
 /// A running service.
 #[derive(Debug)]
@@ -110,9 +110,10 @@ impl App {
         let (queue, writer) = Sqlite::open(&settings.queue, clock.clone())?;
         let queue: Queue = Arc::new(queue);
         let metrics = Arc::new(Metrics::new());
+        metrics.queue_limit.set(gauge(settings.queue.max_disk.as_u64()));
         let readiness = Arc::new(Readiness::default());
 
-        let delivery = Delivery::new(
+        let (delivery, handle) = Delivery::new(
             settings.delivery.clone(),
             Arc::clone(&queue),
             Arc::clone(&organizations),
@@ -130,6 +131,7 @@ impl App {
         );
         let admin = Admin {
             queue: Arc::clone(&queue),
+            delivery: handle,
             organizations: Arc::clone(&organizations),
             metrics,
             token: admin_token,

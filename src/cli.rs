@@ -1,32 +1,37 @@
 //! The commands and their flags.
 //!
-//! Exit codes: 0 in order; 1 something failed while running; 2 the command line or the configuration is wrong;
-//! 3 `translate` was given an event that the service would refuse.
+//! Exit codes: 0 in order; 1 something failed, at the start or later, and may not fail again; 2 the command line or the
+//! configuration is wrong; 3 `translate` was given an event that the service would refuse.
 
 mod choice;
 mod dead_letters;
+mod doctor;
 mod profiles;
 mod translate;
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, End, Haste};
+use crate::app::{App, End, Haste, StartError};
 use crate::clock::Clock;
 use crate::sandbox::Sandbox;
 use crate::settings::{self, Settings};
+use crate::supervisor::Supervisor;
 use crate::telemetry;
+
+/// What the program is called.
+const NAME: &str = "wigzo-destination";
 
 /// Takes Segment events in, keeps them safe, and delivers them to Wigzo.
 #[derive(Debug, Parser)]
-#[command(name = "wigzo-destination", version, about, max_term_width = 100)]
+#[command(name = NAME, version, about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -79,7 +84,36 @@ enum Command {
         url: Option<url::Url>,
     },
     DeadLetters(Box<dead_letters::DeadLetters>),
+    /// Examine this machine: would the service work here, now, as it is configured? 0 if nothing is broken
+    Doctor {
+        #[command(flatten)]
+        files: Files,
+        /// Connect to nobody
+        #[arg(long)]
+        offline: bool,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write the pages of all commands into a directory
+    Man {
+        /// The directory, such as /usr/local/share/man/man1
+        #[arg(long, value_name = "DIRECTORY")]
+        into: Option<PathBuf>,
+    },
 }
+
+/// What the process ends with, for the help and the manual.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  in order; for check, health and doctor: yes
+  1  something failed, at the start or later; for health and doctor: no
+  2  the command line or the configuration is wrong: starting again does not help";
 
 #[derive(Debug, Args)]
 struct Files {
@@ -105,6 +139,18 @@ impl Failure {
         Self { code: 2, message: message.to_string() }
     }
 
+    /// A supervisor may try again what circumstances forbid: a port or a directory that the process before has not let
+    /// go of, a disk that is not there yet. What is written wrongly stays wrong.
+    fn start(error: StartError) -> Self {
+        match error {
+            StartError::Settings(problems) => Self::usage(problems),
+            StartError::Queue(_)
+            | StartError::Listen { .. }
+            | StartError::Client(_)
+            | StartError::SandboxAddress(_) => Self::running(error),
+        }
+    }
+
     fn running(message: impl std::fmt::Display) -> Self {
         Self { code: 1, message: message.to_string() }
     }
@@ -127,6 +173,18 @@ pub fn main() -> ExitCode {
         Command::Profiles(command) => profiles::run(&command),
         Command::Health { files, url } => health(&files, url),
         Command::DeadLetters(command) => command.run(),
+        Command::Doctor { files, offline, json } => {
+            let doctor::Diagnosis { report, code } = doctor::examine(&files.config, offline, json);
+            say(&report);
+            return ExitCode::from(code);
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), NAME, &mut script);
+            say(&String::from_utf8_lossy(&script));
+            Ok(())
+        }
+        Command::Man { into } => manual(into.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -142,9 +200,16 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
     start_logging(&settings)?;
     in_runtime(async move {
         let signals = Signals::listen()?;
-        let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::usage)?;
+        let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::start)?;
         greet(&app);
-        match app.run(signals.first_then_exit_on_second()).await {
+        let supervisor = Supervisor::of(&settings::supervisor_variables());
+        supervisor.ready(&format!("taking events on {}", app.public));
+        let signal = async {
+            let haste = signals.first_then_exit_on_second().await;
+            supervisor.stopping();
+            haste
+        };
+        match supervisor.watch(app.run(signal)).await {
             End::InOrder => Ok(()),
             End::Failed(part) => {
                 complain(&format!("{part} failed; see the log"));
@@ -167,7 +232,7 @@ fn run_sandbox(files: &Files) -> Result<(), Failure> {
         let listen = settings.sandbox.listen;
         let sandbox = Sandbox::bind(&settings.sandbox, Clock::system())
             .await
-            .map_err(|error| Failure::usage(format!("the sandbox cannot listen on {listen}: {error}")))?;
+            .map_err(|error| Failure::running(format!("the sandbox cannot listen on {listen}: {error}")))?;
         tracing::info!(sandbox = %sandbox.local_addr(), "the stand-in for Wigzo is ready; GET /_sandbox lists what it can do");
         let signals = Signals::listen()?;
         let stop = CancellationToken::new();
@@ -199,6 +264,18 @@ Partner mode is on (ingress.partner_mode): besides them, any organization token 
 Anybody who knows one can send in its name, and a token can be read in every page of a shop. That is Segment's contract
 for Direct Destinations: let only Segment's addresses reach the service.
 ";
+
+fn manual(into: Option<&Path>) -> Result<(), Failure> {
+    let Some(directory) = into else {
+        let mut page = Vec::new();
+        // Writing to memory cannot fail.
+        let _ = clap_mangen::Man::new(Cli::command()).render(&mut page);
+        say(&String::from_utf8_lossy(&page));
+        return Ok(());
+    };
+    clap_mangen::generate_to(Cli::command(), directory)
+        .map_err(|error| Failure::running(format!("{}: {error}", directory.display())))
+}
 
 /// How long a service may take to say how it is.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(3);

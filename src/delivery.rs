@@ -9,6 +9,8 @@
 
 mod attempt;
 pub mod client;
+mod config;
+mod handle;
 pub mod schedule;
 pub mod scheduler;
 
@@ -16,86 +18,25 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
 
-use crate::clock::{Clock, Span, UnixMillis};
+use crate::clock::{Clock, UnixMillis};
 use crate::organization::{Organizations, Partner};
 use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError};
 use crate::shutdown::Shutdown;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, OrganizationState};
 pub use attempt::obeyed;
-use attempt::{Round, Workshop};
+use attempt::{End, Round, Workshop};
 use client::Client;
-use schedule::Schedule;
-use scheduler::{Finish, Gate, Health, Item, LaneKey, Limits, Read, Scheduler, Ticket};
+use handle::{Command, Desk};
+use scheduler::{
+    Finish, Finished, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which,
+};
 
-/// `[delivery]`: how events go to Wigzo.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Events in flight to Wigzo at a time, over all organizations; each has a limit of its own besides. 1 to
-    /// 100000.
-    pub max_in_flight: usize,
-    /// How long a connection to Wigzo may take to be made. Shorter than `timeout`.
-    pub connect_timeout: Span,
-    /// How long one try of one call may take, from connecting to the end of the answer.
-    pub timeout: Span,
-    /// Quick repeats of a call within one try of its event: after a refused or broken connection, 502, 503 or 504.
-    /// A budget keeps them below a tenth of the load.
-    #[schemars(range(min = 0, max = 5))]
-    pub quick_retries: u32,
-    /// What happens to a call that Wigzo may have carried out although no answer came (time-out, broken connection):
-    /// `retry` may double it, `dead_letter` leaves the decision to a person.
-    pub on_ambiguous: OnAmbiguous,
-    /// Events that have waited for longer than this are not delivered any more but end as `expired`. Off when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("examples" = ["30d"]))]
-    pub max_age: Option<Span>,
-    /// Events of an unproven partner organization (`ingress.unproven_partners`) end as `expired` after this long: its
-    /// token may be made up, and what waits for it must make room some day.
-    pub unproven_partner_max_age: Span,
-    /// When an organization's token or address is refused, its events wait, and after this long one of them probes
-    /// whether that is still so. The wait doubles with each refusal.
-    pub probe_base: Span,
-    /// The longest wait between two probes.
-    pub probe_cap: Span,
-    /// Events of one organization that are held in memory; the rest waits on disk.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub window: usize,
-    /// Waits between the tries of an event.
-    pub retry: Schedule,
-}
-
-/// What to do when it is unknown whether Wigzo carried a call out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnAmbiguous {
-    /// Make the call again: nothing is lost, an event may count twice.
-    Retry,
-    /// Keep the event as a dead letter: nothing counts twice, a person decides.
-    DeadLetter,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            max_in_flight: 1_024,
-            connect_timeout: Span::secs(3),
-            timeout: Span::secs(10),
-            quick_retries: 2,
-            on_ambiguous: OnAmbiguous::Retry,
-            max_age: None,
-            unproven_partner_max_age: Span::secs(24 * 3_600),
-            probe_base: Span::secs(30),
-            probe_cap: Span::secs(600),
-            window: 10_000,
-            retry: Schedule::default(),
-        }
-    }
-}
+pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
+pub use handle::{BreakerState, Handle, Overview, State};
 
 /// Bytes of one organization's envelopes that are held in memory.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -109,6 +50,9 @@ const MANY_PARTNERS: usize = 1_024;
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often it is shown how the organizations stand, at most.
+const SHOW: Duration = Duration::from_millis(250);
+
 /// The longest sleep when nothing is due: a safety net against a wall clock that jumps.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
@@ -121,8 +65,12 @@ pub struct Delivery {
     scheduler: Scheduler<Envelope>,
     workers: JoinSet<Round>,
     tickets: HashMap<Id, Ticket>,
-    /// When each suspended organization is probed next, as it was last told.
-    told_probes: HashMap<Arc<str>, UnixMillis>,
+    desk: Desk,
+    /// Organizations that do not go on as they should, as they were last told.
+    told: HashMap<Arc<str>, Overview>,
+    /// When it may be shown again how they stand, and whether that may have changed.
+    shown_until: Instant,
+    is_changed: bool,
     /// Partners that the scheduler knows and has not been told to let go.
     partners: HashSet<Arc<str>>,
     /// The newest people to forget.
@@ -134,7 +82,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// An engine over a queue.
+    /// An engine over a queue, and a handle to it.
     ///
     /// # Errors
     /// When no HTTP client can be built on this machine.
@@ -145,7 +93,7 @@ impl Delivery {
         clock: Clock,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
-    ) -> Result<Self, reqwest::Error> {
+    ) -> Result<(Self, Handle), reqwest::Error> {
         let options = client::Options {
             max_in_flight: config.max_in_flight,
             connect_timeout: config.connect_timeout.0,
@@ -156,12 +104,16 @@ impl Delivery {
             in_flight: config.max_in_flight,
             window: config.window,
             window_bytes: WINDOW_BYTES,
-            probe_base: config.probe_base.0,
-            probe_cap: config.probe_cap.0,
+            refused: Waits { base: config.probe_base.0, cap: config.probe_cap.0 },
+            failing: Waits { base: config.breaker.base.0, cap: config.breaker.cap.0 },
+            failing_lanes: config.breaker.lanes,
+            lane_hold: config.lane_hold.longest(),
         });
         for organization in organizations.iter() {
-            scheduler.serve(&Arc::from(organization.name.as_str()), organization.max_in_flight);
+            let share = share(organization.weight, organization.max_in_flight, organization.rate_limit);
+            scheduler.serve(&Arc::from(organization.name.as_str()), share, clock.now());
         }
+        let (handle, desk) = handle::open();
         let workshop = Workshop {
             config,
             client: Client::new(options, clock.clone())?,
@@ -171,21 +123,25 @@ impl Delivery {
             metrics: Arc::clone(&metrics),
             stop: shutdown.stop.clone(),
         };
-        Ok(Self {
+        let delivery = Self {
             workshop: Arc::new(workshop),
             queue,
             organizations,
             scheduler,
             workers: JoinSet::new(),
             tickets: HashMap::new(),
-            told_probes: HashMap::new(),
+            desk,
+            told: HashMap::new(),
+            shown_until: Instant::now(),
+            is_changed: true,
             partners: HashSet::new(),
             forgotten: VecDeque::new(),
             reads: JoinSet::new(),
             clock,
             metrics,
             shutdown,
-        })
+        };
+        Ok((delivery, handle))
     }
 
     /// Works until the drain begins and what is in flight has ended.
@@ -194,8 +150,9 @@ impl Delivery {
             self.arrivals();
             self.start_work();
             self.start_reads();
-            let sleep = self.until_next_tick();
+            let sleep = self.show().min(self.until_next_tick());
             tokio::select! {
+                Some(command) = self.desk.commands.recv() => self.obey(command),
                 () = self.queue.fresh().arrived() => {}
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
                 Some(read) = self.reads.join_next() => {
@@ -244,6 +201,22 @@ impl Delivery {
         }
     }
 
+    fn obey(&mut self, command: Command) {
+        let (is_known, reply) = match command {
+            Command::Hold(organization, reply) => {
+                tracing::info!(%organization, "an operator holds this organization; its events wait");
+                (self.scheduler.hold(&organization), reply)
+            }
+            Command::Resume(organization, reply) => {
+                tracing::info!(%organization, "an operator resumes this organization");
+                (self.scheduler.resume(&organization), reply)
+            }
+        };
+        self.is_changed = true;
+        // Whoever asked may have gone.
+        let _gone = reply.send(is_known);
+    }
+
     /// Makes a partner known that has brought something; its events are delivered whether or not partner mode is still
     /// on. Those that came before are let go now and then: each at once would cost a read of the queue when it came back.
     fn serve_partner(&mut self, name: &Arc<str>) {
@@ -253,22 +226,28 @@ impl Delivery {
         if self.partners.len() >= MANY_PARTNERS {
             for partner in self.partners.drain() {
                 self.scheduler.retire(&partner);
-                self.told_probes.remove(&partner);
+                self.told.remove(&partner);
             }
         }
         self.partners.insert(Arc::clone(name));
-        self.scheduler.serve(name, self.organizations.partner_max_in_flight());
+        let defaults = self.organizations.partner_defaults();
+        let share = share(defaults.weight, defaults.max_in_flight, defaults.rate_limit);
+        self.scheduler.serve(name, share, self.clock.now());
     }
 
     fn start_work(&mut self) {
-        self.scheduler.tick(self.clock.now());
-        while let Some((ticket, item)) = self.scheduler.start() {
+        let now = self.clock.now();
+        // A pause may end without anything being there to start.
+        self.is_changed |= self.scheduler.next_tick().is_some_and(|due| due <= now);
+        self.scheduler.tick(now);
+        while let Some((ticket, item)) = self.scheduler.start(now) {
+            self.is_changed = true;
             let envelope = item.load;
             let name = &envelope.content.organization;
             let configured = self.organizations.by_name(name).cloned();
             if configured.is_none() && !Partner::is_name(name) {
                 // Only known organizations are served, and the snapshot does not change under us.
-                self.scheduler.finish(ticket, Finish::Ended, Health::Unknown, self.clock.now());
+                drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
                 continue;
             }
             let claim = Owed::new(Claim { envelope, queue: Arc::clone(&self.queue) });
@@ -280,10 +259,17 @@ impl Delivery {
     }
 
     fn start_reads(&mut self) {
-        for read in self.scheduler.reads() {
+        for read in self.scheduler.reads(self.clock.now()) {
             let queue = Arc::clone(&self.queue);
             self.reads.spawn(async move {
-                let found = queue.claim(Arc::clone(&read.organization), read.after, read.limit).await;
+                let organization = Arc::clone(&read.organization);
+                let found = match &read.which {
+                    Which::After { after, limit } => queue.claim(organization, *after, *limit).await,
+                    Which::Numbers(numbers) => {
+                        queue.reread(organization, numbers.iter().map(|(_, seq)| *seq).collect()).await
+                    }
+                    Which::Parked { limit } => queue.parked(organization, *limit).await,
+                };
                 if let Err(error) = &found {
                     let organization = &read.organization;
                     tracing::error!(%error, %organization, "waiting events cannot be read; it is tried again");
@@ -298,39 +284,106 @@ impl Delivery {
         let (id, round) = match ended {
             Ok((id, round)) => (id, round),
             // The envelope's wrapper has made it a dead letter while the panic passed through.
-            Err(error) => (error.id(), Round { again: None, health: Health::Unknown }),
+            Err(error) => (error.id(), Round { end: End::Ended, news: News::default() }),
         };
         let Some(ticket) = self.tickets.remove(&id) else { return };
-        let finish = match round.again {
-            None => Finish::Ended,
+        self.is_changed = true;
+        let (finish, reason) = match round.end {
+            End::Ended => (Finish::Ended, None),
+            End::Parked(due) => (Finish::Parked(due), None),
             // The person was forgotten while it was in flight; the queue has ended it.
-            Some((envelope, _)) if self.forgotten.iter().any(|it| it.covers(&envelope)) => Finish::Ended,
-            Some((envelope, due)) => Finish::Again(Item { due: Some(due), ..item(envelope) }),
+            End::Again(envelope, ..) if self.forgotten.iter().any(|it| it.covers(&envelope)) => {
+                (Finish::Ended, None)
+            }
+            End::Again(envelope, due, reason) => {
+                (Finish::Again(Item { due: Some(due), ..item(*envelope) }), Some(reason))
+            }
         };
-        self.scheduler.finish(ticket, finish, round.health, self.clock.now());
-        if matches!(round.health, Health::Suspend(_)) {
-            self.tell_suspensions();
+        if round.news.answer == scheduler::Answer::Refused {
+            // Somebody has to act: that is said at once.
+            self.shown_until = Instant::now();
+        }
+        let finished = self.scheduler.finish(ticket, finish, round.news, self.clock.now());
+        if let (Finished::Park(ticket, item), Some(reason)) = (finished, reason) {
+            let workshop = Arc::clone(&self.workshop);
+            let due = item.due.unwrap_or_default();
+            let worker = self.workers.spawn(async move { workshop.park(&item.load, due, reason).await });
+            self.tickets.insert(worker.id(), ticket);
         }
     }
 
-    /// Says once for each probe that fails, not for each call that was under way.
-    fn tell_suspensions(&mut self) {
-        for (organization, gate) in self.scheduler.closed_gates() {
-            let Gate::Suspended { until, .. } = gate else { continue };
-            if self.told_probes.insert(Arc::clone(organization), until) == Some(until) {
-                continue;
-            }
-            if Partner::is_name(organization) {
-                // Nobody here can correct it: it is the customer's own setting, or made up.
-                tracing::warn!(%organization, probe_at = %until, "Wigzo refuses this partner's token; its events wait");
-            } else {
-                tracing::error!(
-                    %organization,
-                    probe_at = %until,
-                    "Wigzo refuses this organization's token or address; its events wait until it is corrected"
-                );
-            }
+    /// Shows how the organizations stand, if that may have changed and it is time; returns when it is time again.
+    fn show(&mut self) -> Duration {
+        let now = Instant::now();
+        if !self.is_changed {
+            return LONGEST_SLEEP;
         }
+        if now < self.shown_until {
+            return self.shown_until - now;
+        }
+        let overview: Arc<[Overview]> =
+            self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing)).collect();
+        for organization in overview.iter() {
+            self.tell(organization);
+        }
+        if self.told.len() > overview.len() {
+            // Partners that were let go.
+            let known: HashSet<&str> = overview.iter().map(|it| &*it.organization).collect();
+            self.told.retain(|name, _| known.contains(&**name));
+        }
+        let states = State::ALL.iter().map(|state| state.as_str());
+        // Partners are not named in metrics: anybody can make up as many as there are tokens.
+        self.metrics.show_organizations(
+            states,
+            overview.iter().filter(|it| !Partner::is_name(&it.organization)).map(|it| OrganizationState {
+                organization: &it.organization,
+                state: it.state.as_str(),
+                is_well: it.state == State::Open,
+                in_flight: it.in_flight,
+                concurrency_limit: it.concurrency_limit,
+            }),
+        );
+        self.desk.overview.send_replace(overview);
+        (self.is_changed, self.shown_until) = (false, now + SHOW);
+        LONGEST_SLEEP
+    }
+
+    /// Says what has changed for the worse or the better: once for each probe that fails, not for each call.
+    fn tell(&mut self, now: &Overview) {
+        let organization = &now.organization;
+        let told =
+            self.told.get(organization).filter(|told| told.state == now.state && told.until == now.until);
+        if told.is_some() {
+            return;
+        }
+        let until = now.until.map(tracing::field::display);
+        match now.state {
+            State::Open => {
+                if self.told.remove(organization).is_some() {
+                    tracing::info!(%organization, "this organization's events go to Wigzo again");
+                }
+                return;
+            }
+            State::Suspended if Partner::is_name(organization) => {
+                // Nobody here can correct it: it is the customer's own setting, or made up.
+                tracing::warn!(%organization, probe_at = until, "Wigzo refuses this partner's token; its events wait");
+            }
+            State::Suspended => tracing::error!(
+                %organization,
+                probe_at = until,
+                "Wigzo refuses this organization's token or address; its events wait until it is corrected"
+            ),
+            State::Failing => tracing::warn!(
+                %organization,
+                probe_at = until,
+                "this organization's calls fail one after the other; its events wait until a probe succeeds"
+            ),
+            State::Paused => {
+                tracing::info!(%organization, until, "Wigzo asks this organization to pause");
+            }
+            State::Held | State::Probing => {}
+        }
+        self.told.insert(Arc::clone(organization), now.clone());
     }
 
     fn has_read(&mut self, (read, found): (Read, Result<Vec<Envelope>, QueueError>)) {
@@ -346,13 +399,13 @@ impl Delivery {
                     envelope
                 };
                 let found: Vec<_> = found.into_iter().filter(kept).map(counted).map(item).collect();
-                if all_gone {
-                    self.scheduler.read_failed(&read);
+                if all_gone && matches!(read.which, Which::After { .. }) {
+                    self.scheduler.read_failed(&read, now);
                 } else {
                     self.scheduler.read(&read, found, self.clock.now());
                 }
             }
-            Err(_) => self.scheduler.read_failed(&read),
+            Err(_) => self.scheduler.read_failed(&read, self.clock.now()),
         }
     }
 
@@ -364,11 +417,16 @@ impl Delivery {
     }
 }
 
+fn share(weight: usize, max_in_flight: usize, rate_limit: u32) -> Share {
+    Share { weight, max_in_flight, rate: (rate_limit > 0).then_some(rate_limit) }
+}
+
 fn item(envelope: Envelope) -> Item<Envelope> {
     Item {
         seq: envelope.seq,
         lane: LaneKey::of(&envelope.content.lane),
         due: envelope.due,
+        failing_since: envelope.progress.first_failed_at,
         size: envelope.content.size(),
         load: envelope,
     }

@@ -48,6 +48,7 @@ pub mod telemetry;
 pub mod clock;
 pub mod secret;
 pub mod shutdown;
+pub mod supervisor;
 
 pub mod app;
 pub mod cli;

@@ -52,6 +52,10 @@ pub struct Organization {
     pub cors_origins: Vec<AllowedOrigin>,
     /// Calls to Wigzo that this organization may have open at one time; at least 1.
     pub max_in_flight: usize,
+    /// How many events it may start in its turn; at least 1.
+    pub weight: usize,
+    /// Calls to Wigzo that it may make in a second; 0 sets no limit.
+    pub rate_limit: u32,
     /// Of a partner: its stored form ([`Partner::to_stored`]), which is written beside each of its events. It holds the
     /// token.
     pub settings: Option<Box<str>>,

@@ -118,6 +118,14 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
         limit: usize,
     ) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
 
+    /// Reads waiting envelopes of an organization again by their numbers, in order, as far as they still wait and are
+    /// not parked. It brings at least one if there is any; what it leaves out behind the last one may be asked for again.
+    fn reread(
+        &self,
+        organization: Arc<str>,
+        numbers: Vec<Seq>,
+    ) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
+
     /// Reads the parked envelopes of an organization, due or not, earliest due first. It reserves nothing.
     fn parked(&self, organization: Arc<str>, limit: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
 

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use check::Checked;
-pub use environment::environment;
+pub use environment::{environment, supervisor_variables};
 pub use print::{default_toml, print_config};
 pub use problem::{Place, Problem, Problems};
 

@@ -2,6 +2,11 @@
 //!
 //! Every metric is declared here once, with its unit and meaning; label sets are closed or bounded. Neither logs nor
 //! metrics ever hold a token, a secret or anything about a person: events are named by their number.
+//!
+//! The list of declarations is `docs/metrics.md`: `UPDATE_GOLDEN=1 cargo test --test ops metrics` prints it anew.
+
+mod declaration;
+mod process;
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -11,12 +16,16 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Unit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 use crate::outcome::{Outcome, Reason};
+use declaration::Declared;
+pub use declaration::{Declaration, Kind, LABELS};
+use process::Process;
 
 /// `[telemetry]`: logs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -87,7 +96,9 @@ pub fn start_logging(config: &Config) -> Result<(), BadFilter> {
 /// Every metric of the service.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    registry: Declared,
+    process: Process,
+    process_registry: Declared,
     requests: Family<RequestLabels, Counter>,
     reply_seconds: Histogram,
     /// Events in authenticated requests, whatever became of them.
@@ -107,10 +118,17 @@ pub struct Metrics {
     pub in_flight: Gauge,
     ledger: Family<TermLabels, Gauge>,
     waiting: Family<OrganizationLabels, Gauge>,
+    /// Events that were parked.
+    pub parkings: Counter,
+    organizations: Family<StateLabels, Gauge>,
+    organization_state: Family<OrganizationStateLabels, Gauge>,
+    concurrency_limit: Family<OrganizationLabels, Gauge>,
     parked: Family<OrganizationLabels, Gauge>,
     dead_letters: Family<OrganizationLabels, Gauge>,
     /// Dead letters that `queue.max_dead_letters` has cost.
     pub dropped: Gauge,
+    /// `queue.max_disk`, in bytes.
+    pub queue_limit: Gauge,
     /// Bytes of disk that the queue uses.
     pub queue_bytes: Gauge,
     /// Bytes of that which are records of ended events.
@@ -121,41 +139,72 @@ pub struct Metrics {
     pub commands: Gauge,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     route: &'static str,
     status: u16,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CodeLabels {
     code: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UnauthenticatedLabels {
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
     reason: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     result: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TermLabels {
     term: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OrganizationLabels {
     organization: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OrganizationStateLabels {
+    organization: String,
+    state: &'static str,
+}
+
+/// How an organization's delivery stands, as metrics show it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrganizationState<'a> {
+    /// The organization.
+    pub organization: &'a str,
+    /// What it may do: one of a closed list.
+    pub state: &'static str,
+    /// Whether that is as it should be.
+    pub is_well: bool,
+    /// Events in flight.
+    pub in_flight: usize,
+    /// How many may be.
+    pub concurrency_limit: usize,
 }
 
 /// Organizations that are shown by name; the rest is summed as `(other)`, so that the label set stays bounded.
@@ -166,11 +215,21 @@ fn seconds() -> Histogram {
     Histogram::new((0..16).map(|power| 0.0005 * f64::from(1_u32 << power)))
 }
 
+/// From five milliseconds to a week: an event may wait as long as Wigzo is away.
+fn ages() -> Histogram {
+    Histogram::new([
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0,
+        14_400.0, 86_400.0, 604_800.0,
+    ])
+}
+
 impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("wigzo_destination"),
+            registry: Declared::with_prefix("wigzo_destination"),
+            process: Process::default(),
+            process_registry: Declared::with_prefix("process"),
             requests: Family::default(),
             reply_seconds: seconds(),
             received: Counter::default(),
@@ -181,25 +240,34 @@ impl Metrics {
             outcomes: Family::default(),
             attempts: Family::default(),
             call_seconds: seconds(),
-            delivery_seconds: seconds(),
+            delivery_seconds: ages(),
             possible_duplicates: Counter::default(),
             in_flight: Gauge::default(),
             ledger: Family::default(),
             waiting: Family::default(),
+            parkings: Counter::default(),
+            organizations: Family::default(),
+            organization_state: Family::default(),
+            concurrency_limit: Family::default(),
             parked: Family::default(),
             dead_letters: Family::default(),
             dropped: Gauge::default(),
+            queue_limit: Gauge::default(),
             queue_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
             commits: Gauge::default(),
             commands: Gauge::default(),
         };
         metrics.register();
+        metrics.register_organizations();
         metrics
     }
 
     fn register(&mut self) {
+        self.process.register(&mut self.process_registry);
         let registry = &mut self.registry;
+        let build = Info::new(BuildLabels { version: env!("CARGO_PKG_VERSION") });
+        registry.register("build", "The program that runs", build);
         registry.register("requests", "Requests by family of routes and status", self.requests.clone());
         registry.register_with_unit(
             "reply",
@@ -272,6 +340,12 @@ impl Metrics {
             self.queue_bytes.clone(),
         );
         registry.register_with_unit(
+            "queue_disk_limit",
+            "`queue.max_disk`: at it new requests are refused with 429",
+            Unit::Bytes,
+            self.queue_limit.clone(),
+        );
+        registry.register_with_unit(
             "history_disk",
             "Disk that records of ended events use",
             Unit::Bytes,
@@ -282,6 +356,31 @@ impl Metrics {
             "queue_commands",
             "Appends and settlements that those commits carried",
             self.commands.clone(),
+        );
+    }
+
+    /// How delivery treats each organization.
+    fn register_organizations(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "events_parked",
+            "Events that their lanes have gone on without",
+            self.parkings.clone(),
+        );
+        registry.register(
+            "organizations",
+            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing",
+            self.organizations.clone(),
+        );
+        registry.register(
+            "organization_state",
+            "1 for what an organization's delivery may do; those that are not open come first",
+            self.organization_state.clone(),
+        );
+        registry.register(
+            "concurrency_limit",
+            "Events that may be in flight by what Wigzo seems to stand, by organization",
+            self.concurrency_limit.clone(),
         );
     }
 
@@ -341,11 +440,46 @@ impl Metrics {
         show_by_organization(&self.dead_letters, counts);
     }
 
+    /// Shows how delivery stands: how many organizations are in each of `states`, and by name those that are not well,
+    /// then the busiest.
+    pub fn show_organizations<'a>(
+        &self,
+        states: impl Iterator<Item = &'static str>,
+        organizations: impl Iterator<Item = OrganizationState<'a>>,
+    ) {
+        let mut organizations: Vec<_> = organizations.collect();
+        for state in states {
+            let count = organizations.iter().filter(|it| it.state == state).count();
+            self.organizations.get_or_create(&StateLabels { state }).set(gauge(count as u64));
+        }
+        organizations.sort_by_key(|it| (it.is_well, std::cmp::Reverse(it.in_flight)));
+        self.organization_state.clear();
+        self.concurrency_limit.clear();
+        for it in organizations.iter().take(NAMED_ORGANIZATIONS) {
+            let organization = it.organization.to_owned();
+            let labels = OrganizationStateLabels { organization: organization.clone(), state: it.state };
+            self.organization_state.get_or_create(&labels).set(1);
+            let labels = OrganizationLabels { organization };
+            self.concurrency_limit.get_or_create(&labels).set(gauge(it.concurrency_limit as u64));
+        }
+    }
+
     /// The metrics in the `OpenMetrics` text format.
     pub fn print(&self) -> String {
         let mut printed = String::new();
-        text::encode(&mut printed, &self.registry).expect("BUG: writing to a String cannot fail");
+        let shown = [Some(&self.registry), self.process.refresh().then_some(&self.process_registry)];
+        shown
+            .into_iter()
+            .flatten()
+            .try_for_each(|declared| text::encode_registry(&mut printed, &declared.registry))
+            .and_then(|()| text::encode_eof(&mut printed))
+            .expect("BUG: writing to a String cannot fail");
         printed
+    }
+
+    /// Every metric, in the order of their printing.
+    pub fn declarations(&self) -> impl Iterator<Item = &Declaration> {
+        self.registry.declarations.iter().chain(&self.process_registry.declarations)
     }
 }
 

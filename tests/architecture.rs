@@ -25,6 +25,7 @@ const ARROWS: &[Row] = &[
     Row { room: "clock", may_use: &[], rule: "`clock` is at the bottom and uses no other room" },
     Row { room: "secret", may_use: &[], rule: "`secret` is at the bottom and uses no other room" },
     Row { room: "shutdown", may_use: &[], rule: "`shutdown` is at the bottom and uses no other room" },
+    Row { room: "supervisor", may_use: &[], rule: "`supervisor` is at the bottom and uses no other room" },
     Row { room: "outcome", may_use: &[], rule: "`outcome` is pure and uses no other room" },
     Row {
         room: "translate",
@@ -104,6 +105,7 @@ const ARROWS: &[Row] = &[
             "organization",
             "secret",
             "clock",
+            "supervisor::Variables",
         ],
         rule: "`settings` composes the `Config` types of the rooms and uses nothing else of theirs",
     },
@@ -144,6 +146,7 @@ const ARROWS: &[Row] = &[
             "segment",
             "settings",
             "shutdown",
+            "supervisor",
             "telemetry",
             "translate",
             "wigzo",

@@ -201,6 +201,62 @@ fn compose_itself_understands_the_file() {
     assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
 }
 
+// === systemd ===
+
+const UNIT: &str = "ops/systemd/wigzo-destination.service";
+
+#[test]
+fn every_variable_of_the_unit_is_a_setting_and_every_credential_is_read() {
+    let unit = read(UNIT);
+    let known = known_settings();
+    for rest in unit.split("WIGZO__").skip(1) {
+        let variable = rest.split('=').next().unwrap_or_default();
+        let key = of_any_organization(&variable.to_ascii_lowercase().replace("__", "."));
+        assert!(known.contains(&key), "{UNIT}: WIGZO__{variable}: there is no key `{key}`");
+    }
+    let loaded: BTreeSet<_> =
+        lines(&unit, "LoadCredential=").filter_map(|line| line.split(':').next()).collect();
+    let read: BTreeSet<_> =
+        lines(&unit, "Environment=").filter_map(|line| line.split("=%d/").nth(1)).collect();
+    assert!(!loaded.is_empty());
+    assert_eq!(loaded, read, "credentials that are loaded (left), and read (right)");
+}
+
+#[test]
+fn the_unit_waits_for_a_drain() {
+    let defaults = read("config/default.toml");
+    let seconds = |text: &str| text.trim_end_matches('s').parse::<u32>().ok();
+    let drain: u32 = ["drain_grace", "drain_deadline"]
+        .iter()
+        .map(|key| seconds(value(&defaults, key)).unwrap_or_else(|| unreachable!("{key} is in seconds")))
+        .sum();
+    let unit = read(UNIT);
+    let wait = lines(&unit, "TimeoutStopSec=").next().and_then(seconds);
+    assert!(wait.is_some_and(|wait| wait >= drain + 10), "TimeoutStopSec {wait:?}, a drain takes {drain} s");
+    assert_eq!(lines(&unit, "RestartPreventExitStatus=").next(), Some("2"), "a wrong configuration");
+}
+
+#[test]
+fn systemd_itself_understands_the_unit_and_finds_it_confined() {
+    let directory = tempfile::tempdir().unwrap_or_else(|error| unreachable!("{error}"));
+    let file = directory.path().join("wigzo-destination.service");
+    // It looks whether the program and its manual are there.
+    let unit = read(UNIT)
+        .replace("/usr/local/bin/wigzo-destination", env!("CARGO_BIN_EXE_wigzo-destination"))
+        .replace("Documentation=man:wigzo-destination(1)\n", "");
+    fs::write(&file, unit).unwrap_or_else(|error| unreachable!("{error}"));
+    // Points of exposure, of 100; what has not been thought about has 96.
+    for arguments in [vec!["verify"], vec!["security", "--no-pager", "--offline=yes", "--threshold=15"]] {
+        let Ok(judged) = Command::new("systemd-analyze").args(&arguments).arg(&file).output() else {
+            skipped("systemd-analyze verify", "systemd-analyze is not installed");
+            return;
+        };
+        let said = String::from_utf8_lossy(&[judged.stdout, judged.stderr].concat()).into_owned();
+        assert!(judged.status.success(), "systemd-analyze {}:\n{said}", arguments.join(" "));
+        assert!(arguments != ["verify"] || !said.contains(".service:"), "{said}");
+    }
+}
+
 // === Scripts and papers ===
 
 #[test]

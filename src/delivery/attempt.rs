@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use super::client::{self, Answer, Client, Failure, Outgoing, Try};
-use super::scheduler::Health;
+use super::scheduler::{Answer as Said, News};
 use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::{ObeyIntegrations, Organization, Organizations};
@@ -33,13 +33,24 @@ pub(super) struct Workshop {
     pub(super) stop: CancellationToken,
 }
 
-/// How a round of work ended.
+/// How a round of work ended, on disk.
 #[derive(Debug)]
 pub(super) struct Round {
-    /// The envelope, if it must be worked again, with the time before which not.
-    pub(super) again: Option<(Envelope, UnixMillis)>,
+    /// What became of the envelope.
+    pub(super) end: End,
     /// What it said about the organization.
-    pub(super) health: Health,
+    pub(super) news: News,
+}
+
+/// What became of an envelope in a round of work.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It has its outcome.
+    Ended,
+    /// It must be worked again, not before this time, for this reason.
+    Again(Box<Envelope>, UnixMillis, Reason),
+    /// The same, and its lane goes on without it.
+    Parked(UnixMillis),
 }
 
 /// How much of a call's body its record keeps. The event itself is kept whole beside it.
@@ -48,7 +59,7 @@ const MAX_RECORDED_BODY: usize = 64 * 1024;
 /// The judgement on one round.
 struct Judgement {
     resolution: Resolution,
-    health: Health,
+    news: News,
     /// What is on record for the event from now on.
     progress: Progress,
     attempts: Vec<Attempt>,
@@ -59,7 +70,7 @@ impl Judgement {
     fn ended(envelope: &Envelope, outcome: Outcome, reason: Reason) -> Self {
         Self {
             resolution: Resolution::Ended { outcome, reason },
-            health: Health::Unknown,
+            news: News::default(),
             progress: envelope.progress.clone(),
             attempts: Vec::new(),
         }
@@ -90,7 +101,7 @@ impl Workshop {
             Ok(calls) => self.make(&calls, envelope, organization).await,
             Err((outcome, reason)) => Judgement::ended(envelope, outcome, reason),
         };
-        if organization.is_partner() && judgement.health == Health::Good {
+        if organization.is_partner() && judgement.news.answer == Said::Good {
             self.organizations.note_proven_partner(&envelope.content.organization);
         }
         judgement
@@ -144,9 +155,11 @@ impl Workshop {
                 () = self.stop.cancelled() => None,
             };
             let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
+            take_news(&mut judgement.news, &tries);
             judgement.attempts.extend(tries.iter().map(|noted| self.note(noted, &key, call, organization)));
             let Some(result) = result else {
                 judgement.attempts.push(self.interrupted(began, &key, call, organization));
+                judgement.news.answer = Said::Unknown;
                 let reason = Reason::Interrupted;
                 judgement.resolution = match self.config.on_ambiguous {
                     OnAmbiguous::Retry => Resolution::Later { due: self.clock.now(), reason, parked: false },
@@ -154,9 +167,15 @@ impl Workshop {
                 };
                 return judgement;
             };
+            if let Ok(Answer { retry_after: Some(after), .. }) = &result
+                && !after.is_zero()
+            {
+                // Obeyed whatever the status: a success may ask for a pause as well.
+                judgement.news.pause = Some(self.clock.now().plus(self.config.retry.pause(*after)));
+            }
             match verdict(&client::as_reply(&result)) {
                 Verdict::Delivered => {
-                    judgement.health = Health::Good;
+                    judgement.news.answer = Said::Good;
                     judgement.progress.has_done(&key);
                     if place < last {
                         self.queue.progress(envelope.seq, judgement.progress.done.clone()).await;
@@ -236,7 +255,7 @@ impl Workshop {
         let now = self.clock.now();
         let dead = Resolution::Ended { outcome: Outcome::Dead, reason };
         let retry = &self.config.retry;
-        let progress = &mut judgement.progress;
+        let (progress, news) = (&mut judgement.progress, &mut judgement.news);
         progress.tries += 1;
         let first_failed_at = *progress.first_failed_at.get_or_insert(now);
         let tries = progress.tries;
@@ -248,31 +267,29 @@ impl Workshop {
             })
         };
         judgement.resolution = match verdict {
-            Verdict::Retry { ambiguous: true, .. } if self.config.on_ambiguous == OnAmbiguous::DeadLetter => {
-                dead
-            }
-            Verdict::Retry { after, ambiguous: _ } => {
-                let until = after.map(|after| now.plus(retry.pause(after)));
-                if let Some(until) = until {
-                    judgement.health = Health::Pause(until);
+            Verdict::Retry { ambiguous, after: _ } => {
+                // Wigzo has said when it goes on: that is obeyed, and the breaker adds no wait of its own.
+                news.answer = if news.pause.is_some() { Said::Unknown } else { Said::Failed };
+                if ambiguous && self.config.on_ambiguous == OnAmbiguous::DeadLetter {
+                    dead
+                } else {
+                    later(news.pause)
                 }
-                later(until)
             }
             Verdict::SoftFailure => {
+                news.answer = Said::Other;
                 progress.soft_failures += 1;
                 if progress.soft_failures > retry.soft_failures { dead } else { later(None) }
             }
-            Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after } => {
+            Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after: _ } => {
                 // Not the event's fault: it waits for the organization, and its own horizon starts anew afterwards.
                 progress.tries -= 1;
                 progress.first_failed_at = None;
-                judgement.health = Health::Suspend(after.map_or(now, |after| now.plus(retry.pause(after))));
+                news.answer = Said::Refused;
                 Resolution::Later { due: now, reason, parked: false }
             }
-            Verdict::Refused { after } => {
-                if let Some(after) = after {
-                    judgement.health = Health::Pause(now.plus(retry.pause(after)));
-                }
+            Verdict::Refused { after: _ } => {
+                news.answer = Said::Other;
                 dead
             }
             // Only failed calls are judged.
@@ -282,7 +299,7 @@ impl Workshop {
 
     /// Puts the result on disk, counts and tells it, and lets go of the envelope.
     async fn settle(&self, claim: Owed<Claim>, judgement: Judgement, began: UnixMillis) -> Round {
-        let Judgement { resolution, health, progress, attempts } = judgement;
+        let Judgement { resolution, news, progress, attempts } = judgement;
         let envelope = &claim.get().envelope;
         let settlement = Settlement {
             seq: envelope.seq,
@@ -297,11 +314,38 @@ impl Workshop {
         let mut envelope = claim.resolve().envelope;
         envelope.progress = progress;
         self.tell(&envelope, resolution, self.clock.now().since(began));
-        let again = match resolution {
-            Resolution::Ended { .. } => None,
-            Resolution::Later { due, .. } => Some((envelope, due)),
+        let end = match resolution {
+            Resolution::Ended { .. } => End::Ended,
+            Resolution::Later { due, .. } if envelope.parked => End::Parked(due),
+            Resolution::Later { due, reason, .. } => End::Again(Box::new(envelope), due, reason),
         };
-        Round { again, health }
+        Round { end, news }
+    }
+
+    /// Parks an envelope that waits for another try: its lane goes on without it.
+    pub(super) async fn park(&self, envelope: &Envelope, due: UnixMillis, reason: Reason) -> Round {
+        let content = &envelope.content;
+        let settlement = Settlement {
+            seq: envelope.seq,
+            organization: Arc::clone(&content.organization),
+            resolution: Resolution::Later { due, reason, parked: true },
+            progress: envelope.progress.clone(),
+            attempts: Vec::new(),
+            envelope_size: content.size(),
+            detail: None,
+        };
+        self.queue.settle(settlement).await;
+        self.metrics.parkings.inc();
+        tracing::warn!(
+            number = envelope.number.0,
+            organization = &*content.organization,
+            kind = &*content.kind,
+            %reason,
+            tries = envelope.progress.tries,
+            retry_at = %due,
+            "parked: it alone keeps failing; the later events of its person go on without it"
+        );
+        Round { end: End::Parked(due), news: News::default() }
     }
 
     /// The canonical line of an outcome. People and message ids are left out: the number finds them. So is what a page
@@ -337,6 +381,21 @@ impl Workshop {
             Resolution::Later { due, reason, .. } => tracing::info!(
                 number, organization, kind, title, %reason, tries, retry_at = %due, duration_ms, "waits for another try: {}", reason.meaning()
             ),
+        }
+    }
+}
+
+/// What the tries of a call say about Wigzo's load.
+fn take_news(news: &mut News, tries: &[Try]) {
+    for noted in tries {
+        news.calls += 1;
+        match &noted.result {
+            Ok(answer) => {
+                news.overloaded |= matches!(answer.status, 429 | 503 | 504);
+                news.latency = news.latency.max(Some(noted.took));
+            }
+            Err(Failure::TimedOut) => news.overloaded = true,
+            Err(Failure::Unreachable | Failure::Broken) => {}
         }
     }
 }

@@ -389,13 +389,27 @@ async fn read(response: &mut reqwest::Response) -> Result<Bytes, Failure> {
 }
 
 fn transport_failure(error: &reqwest::Error) -> Failure {
-    if error.is_connect() {
+    if error.is_connect() || was_never_sent(error) {
         Failure::Unreachable
     } else if error.is_timeout() {
         Failure::TimedOut
     } else {
         Failure::Broken
     }
+}
+
+/// Whether the connection was gone before the request was handed to it. On a connection from the pool hyper repeats such
+/// a request by itself, on another one. What it had begun to write when the server closed the connection is
+/// [`Failure::Broken`]: the server may have read it, and nobody on this side can tell.
+fn was_never_sent(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.downcast_ref().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Whether the server ended the TLS handshake because it does not speak HTTP/1.1 (RFC 7301, section 3.2).

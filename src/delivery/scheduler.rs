@@ -2,24 +2,46 @@
 //!
 //! Invariants:
 //! * A lane has at most one envelope in flight, and starts them in the order they were offered. A lane whose head
-//!   waits for a retry starts nothing; other lanes do not notice.
-//! * Organizations take turns, one envelope a turn, and none exceeds its own in-flight limit; all together never
-//!   exceed the global one.
-//! * Memory is bounded by a window per organization. What does not fit stays in the queue and is read later, in order:
-//!   an organization is either *up to date* (fresh envelopes are taken as they come) or *behind* (only what is read
-//!   is taken), so no gap can arise between the two. It starts behind: nothing is known yet of what waits on disk.
-//!   Retries come back into memory whatever the window, so up to the in-flight limit may be held above it.
-//! * A paused organization starts nothing before its time, whatever its other calls say meanwhile. A suspended one lets
-//!   a single envelope probe; only what was started after the suspension can end or prolong it.
+//!   waits for a retry starts nothing; other lanes do not notice. Only a *parked* envelope is left behind by its lane,
+//!   and only while its organization is well (`gate.rs`).
+//! * Organizations take turns by weight, and none holds so much of the global limit that nothing is left for others
+//!   (`turns.rs`). None exceeds its own limits: in flight as configured and as Wigzo stands it (`concurrency.rs`), and
+//!   the rate (`pace.rs`).
+//! * A closed gate is obeyed: pauses to their end, a shut one but for probes, an operator's hold until the word.
+//! * Memory is bounded by a window per organization, whatever waits. What does not fit stays in the queue and is read
+//!   later, in order: an organization is either *up to date* (fresh envelopes are taken as they come) or *behind* (only
+//!   what is read is taken), so no gap can arise between the two. It starts behind: nothing is known yet of what waits
+//!   on disk. It is up to date again once a read has reached everything that was known when it was asked for, and
+//!   everything that came since has been kept aside.
+//! * Blocked lanes do not take the window from others. Above half of it, payloads are held only of envelopes that may
+//!   start: what waits in its lane behind another, or for its time, is held by number (about 30 bytes) and read again
+//!   when its turn comes. The hard bound is ten such numbers for each place in the window: an organization with more
+//!   than that in blocked lanes is not read further until some of them have gone.
+//! * Above the window there may be: what is in flight and comes back, one read by number, and one batch of parked ones.
+//!
+//! A start or finish costs the same however much waits; timers and held-back organizations are in ordered heaps.
+
+mod concurrency;
+mod gate;
+mod lane;
+mod organization;
+mod pace;
+mod parked;
+mod turns;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::UnixMillis;
 use crate::queue::Seq;
+use organization::{Armed, Organization, Taken};
+use pace::Bucket;
+use turns::Turns;
+
+pub use gate::{Gate, Waits, Why};
+pub use lane::LaneKey;
 
 /// How much may be worked and held at a time.
 #[derive(Debug, Clone, Copy)]
@@ -30,10 +52,25 @@ pub struct Limits {
     pub window: usize,
     /// Bytes of one organization's envelopes that are held in memory (one envelope always fits).
     pub window_bytes: usize,
-    /// The first wait of a suspended organization before a probe; it doubles up to `probe_cap`.
-    pub probe_base: Duration,
-    /// The longest wait before a probe.
-    pub probe_cap: Duration,
+    /// Waits before probes when Wigzo refuses an organization's token or address.
+    pub refused: Waits,
+    /// Waits before probes when the circuit breaker is open.
+    pub failing: Waits,
+    /// So many different lanes that fail in a row open it; at least 1.
+    pub failing_lanes: usize,
+    /// How long an event that fails alone may hold its lane before it is parked; `None`: for ever.
+    pub lane_hold: Option<Duration>,
+}
+
+/// What an organization may have of delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Envelopes a turn; at least 1.
+    pub weight: usize,
+    /// Envelopes in flight.
+    pub max_in_flight: usize,
+    /// Calls per second; `None` sets no limit.
+    pub rate: Option<u32>,
 }
 
 /// An envelope as the scheduler sees it.
@@ -43,26 +80,14 @@ pub struct Item<T> {
     pub seq: Seq,
     /// The person it belongs to.
     pub lane: LaneKey,
-    /// Not before this time.
+    /// Not before this time; an envelope with a time has been tried before.
     pub due: Option<UnixMillis>,
+    /// Since when it has been failing.
+    pub failing_since: Option<UnixMillis>,
     /// What it counts against the window, in bytes.
     pub size: usize,
     /// The envelope itself.
     pub load: T,
-}
-
-/// A lane's name, hashed. Two people whose names collide share a lane: they wait for each other, in order, and
-/// nothing worse happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LaneKey(u64);
-
-impl LaneKey {
-    /// The key of a lane's name.
-    pub fn of(name: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        Self(hasher.finish())
-    }
 }
 
 /// What has been started, to be handed back to [`Scheduler::finish`], once.
@@ -71,8 +96,13 @@ impl LaneKey {
 pub struct Ticket {
     organization: usize,
     lane: LaneKey,
-    /// How often the organization had been suspended when this was started.
-    suspensions: u64,
+    /// What the gate and the limit had been through when this was started.
+    shuts: u64,
+    cuts: u64,
+    retry: bool,
+    parked: bool,
+    /// Whether its news have been heard.
+    heard: bool,
 }
 
 /// How the work on a started envelope ended.
@@ -80,42 +110,52 @@ pub struct Ticket {
 pub enum Finish<T> {
     /// It has its outcome; the lane moves on.
     Ended,
-    /// It goes back to the head of its lane.
+    /// It goes back to the head of its lane; a parked one back to the parked ones.
     Again(Item<T>),
+    /// It is parked until this time; the lane moves on.
+    Parked(UnixMillis),
+}
+
+/// What remains to be done for a finished envelope.
+#[derive(Debug)]
+#[must_use = "an envelope that is to be parked must be"]
+pub enum Finished<T> {
+    /// Nothing.
+    Done,
+    /// It has failed alone for long enough: it is to be parked on disk, and then finished once more, as
+    /// [`Finish::Parked`]. Until then its lane waits.
+    Park(Ticket, Item<T>),
 }
 
 /// What the work said about the whole organization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// Nothing.
-    Unknown,
-    /// A call was answered with success: a suspension is over. A pause is not: Wigzo named its end.
-    Good,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct News {
+    /// What the last call came to.
+    pub answer: Answer,
     /// Wigzo asked for a pause until this time.
-    Pause(UnixMillis),
-    /// Wigzo refuses the organization's token or address: only probes go on, none before this time.
-    Suspend(UnixMillis),
+    pub pause: Option<UnixMillis>,
+    /// Whether any try was refused for overload (429, 503, 504) or not answered in time.
+    pub overloaded: bool,
+    /// How long the slowest answered try took.
+    pub latency: Option<Duration>,
+    /// How many tries of calls were made.
+    pub calls: u32,
 }
 
-/// What an organization may do now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
-    /// Everything.
-    Open,
-    /// Nothing before this time.
-    Paused(UnixMillis),
-    /// Nothing before this time, then one probe.
-    Suspended {
-        /// When the next probe may start.
-        until: UnixMillis,
-        /// How many probes have failed.
-        failures: u32,
-    },
-    /// One probe is in flight.
-    Probing {
-        /// How many probes failed before.
-        failures: u32,
-    },
+/// What a call came to, as far as its organization is concerned.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Answer {
+    /// No call was made, or it was given up.
+    #[default]
+    Unknown,
+    /// Success: a shut gate opens.
+    Good,
+    /// A refusal that concerns the event: Wigzo is at work.
+    Other,
+    /// No answer, or one that says that Wigzo cannot work now.
+    Failed,
+    /// Wigzo refuses the organization's token or address.
+    Refused,
 }
 
 /// A request to read waiting envelopes from the queue.
@@ -123,75 +163,63 @@ pub enum Gate {
 pub struct Read {
     /// Of this organization.
     pub organization: Arc<str>,
-    /// After this number.
-    pub after: Seq,
-    /// At most so many.
-    pub limit: usize,
+    /// Which.
+    pub which: Which,
     /// The newest number known when the request was made.
     latest: Seq,
+}
+
+/// Which envelopes are to be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// The oldest after a number.
+    After {
+        /// The number.
+        after: Seq,
+        /// At most so many.
+        limit: usize,
+    },
+    /// Those with these numbers, as far as they still wait.
+    Numbers(Vec<(LaneKey, Seq)>),
+    /// Parked ones, earliest due first.
+    Parked {
+        /// At most so many.
+        limit: usize,
+    },
+}
+
+/// How an organization stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What it may do.
+    pub gate: Gate,
+    /// Envelopes in flight.
+    pub in_flight: usize,
+    /// How many may be, as far as its own limits go and Wigzo seems to stand it.
+    pub limit: usize,
+    /// Envelopes held in memory.
+    pub held: usize,
+    /// Envelopes held by number.
+    pub held_by_number: usize,
+    /// Lanes that have failed without a success in between.
+    pub failing_lanes: usize,
 }
 
 /// The state machine. `T` is what travels with an envelope; the scheduler never looks at it.
 #[derive(Debug)]
 pub struct Scheduler<T> {
     limits: Limits,
-    organizations: Vec<Organization<T>>,
+    /// By id. Where one was retired, there is a gap until the next one comes.
+    organizations: Vec<Option<Organization<T>>>,
+    gaps: Vec<usize>,
     names: HashMap<Arc<str>, usize>,
-    /// Places of organizations that were let go, for the next ones.
-    free: Vec<usize>,
-    turns: VecDeque<usize>,
+    turns: Turns,
+    /// Organizations that may want to read.
+    asking: Vec<usize>,
+    /// Ids may have been given to another organization since: whoever is woken looks for itself what there is to do.
     timers: BinaryHeap<Reverse<(UnixMillis, usize, Option<LaneKey>)>>,
     in_flight: usize,
 }
-
-#[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, and they occur in any combination"
-)]
-struct Organization<T> {
-    name: Arc<str>,
-    lanes: HashMap<LaneKey, Lane<T>>,
-    /// Lanes whose head may start, in the order in which they became ready.
-    ready: VecDeque<LaneKey>,
-    has_turn: bool,
-    in_flight: usize,
-    max_in_flight: usize,
-    held: usize,
-    held_bytes: usize,
-    /// Nothing starts before this time.
-    paused: Option<UnixMillis>,
-    suspension: Option<Suspension>,
-    /// How often it has been suspended, failed probes included.
-    suspensions: u64,
-    /// The newest number that was taken into memory.
-    taken: Seq,
-    /// The newest number that is known; above `taken`: the organization is behind.
-    latest: Seq,
-    /// Whether it is still unknown what waited in the queue when the organization became known.
-    unread: bool,
-    reading: bool,
-    /// Whether it is let go once it is idle.
-    retiring: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Suspension {
-    /// When the next probe may start; `None`: now.
-    until: Option<UnixMillis>,
-    /// How many probes have failed.
-    failures: u32,
-}
-
-#[derive(Debug)]
-struct Lane<T> {
-    items: VecDeque<Item<T>>,
-    in_flight: bool,
-    /// Whether it stands among the organization's ready lanes.
-    is_ready: bool,
-}
-
-// === impl Scheduler ===
 
 impl<T> Scheduler<T> {
     /// An empty scheduler.
@@ -199,92 +227,109 @@ impl<T> Scheduler<T> {
         Self {
             limits,
             organizations: Vec::new(),
+            gaps: Vec::new(),
             names: HashMap::new(),
-            free: Vec::new(),
-            turns: VecDeque::new(),
+            turns: Turns::default(),
+            asking: Vec::new(),
             timers: BinaryHeap::new(),
             in_flight: 0,
         }
     }
 
-    /// Makes an organization known, or changes its in-flight limit.
-    pub fn serve(&mut self, name: &Arc<str>, max_in_flight: usize) {
-        if let Some(&id) = self.names.get(name) {
-            if let Some(organization) = self.organizations.get_mut(id) {
-                (organization.max_in_flight, organization.retiring) = (max_in_flight, false);
+    // === who is served ===
+
+    /// Makes an organization known, or changes its share. One that was retired is served again.
+    pub fn serve(&mut self, name: &Arc<str>, share: Share, now: UnixMillis) {
+        let id = self.names.get(name).copied().unwrap_or_else(|| {
+            let id = self.gaps.pop().unwrap_or(self.organizations.len());
+            if id == self.organizations.len() {
+                self.organizations.push(None);
             }
-            self.give_turn(id);
-            return;
-        }
-        let organization = Organization {
-            name: Arc::clone(name),
-            lanes: HashMap::new(),
-            ready: VecDeque::new(),
-            has_turn: false,
-            in_flight: 0,
-            max_in_flight,
-            held: 0,
-            held_bytes: 0,
-            paused: None,
-            suspension: None,
-            suspensions: 0,
-            taken: Seq(0),
-            latest: Seq(0),
-            unread: true,
-            reading: false,
-            retiring: false,
-        };
-        let free = self.free.pop().and_then(|id| Some((id, self.organizations.get_mut(id)?)));
-        if let Some((id, place)) = free {
-            // It may still stand among the turns.
-            *place = Organization { has_turn: place.has_turn, ..organization };
             self.names.insert(Arc::clone(name), id);
-        } else {
-            self.names.insert(Arc::clone(name), self.organizations.len());
-            self.organizations.push(organization);
+            id
+        });
+        let Some(place) = self.organizations.get_mut(id) else { return };
+        let org = place.get_or_insert_with(|| Organization::new(Arc::clone(name), share));
+        (org.share, org.retiring, org.paced) = (share, false, None);
+        match (share.rate, &mut org.bucket) {
+            (Some(rate), Some(bucket)) => bucket.set_rate(rate),
+            (rate, bucket) => *bucket = rate.map(|rate| Bucket::new(rate, now)),
         }
+        self.give_turn(id);
+        self.ask(id);
     }
 
-    /// Lets go of an organization as soon as nothing of it is held, in flight or still to be read, and no pause is left: a
-    /// pause ends at its time, not before. That it is suspended does not keep it, because nobody is left to probe. What is
-    /// offered for it until then is worked; if it is served again, it stays.
+    /// Lets go of an organization's memory as soon as nothing of it is in flight, held or waiting, and neither a pause nor
+    /// an operator's hold is left. That its gate is shut does not keep it: nobody is left to probe. What is offered for
+    /// it until then is worked; afterwards it is unknown.
     pub fn retire(&mut self, name: &str) {
         let Some(&id) = self.names.get(name) else { return };
-        let Some(org) = self.organizations.get_mut(id) else { return };
+        let Some(org) = self.get(id) else { return };
         org.retiring = true;
         self.let_go(id);
     }
 
     fn let_go(&mut self, id: usize) {
-        let Some(org) = self.organizations.get_mut(id) else { return };
-        if !org.retiring || !org.is_idle() {
-            return;
-        }
-        // What is left in its place asks for nothing: no lane, nothing to read, no gate to tell of. Timers that are still
-        // to come find no lane, or wake an organization that has nothing to wake for.
-        (org.retiring, org.suspension) = (false, None);
+        let Some(place) = self.organizations.get_mut(id) else { return };
+        let Some(org) = place.take_if(|org| org.retiring && org.is_idle()) else { return };
         self.names.remove(&org.name);
-        self.free.push(id);
+        if let Some(share) = org.held_back {
+            self.turns.let_go(id, share);
+        }
+        self.gaps.push(id);
     }
+
+    /// An operator holds an organization: nothing of it starts until it is resumed. `false`: it is not known.
+    pub fn hold(&mut self, name: &str) -> bool {
+        self.by_name(name).map(|org| org.keeper.hold()).is_some()
+    }
+
+    /// An operator resumes an organization, or its token or address was corrected: a hold, a suspension and an open
+    /// breaker are over. A pause that Wigzo asked for goes on. `false`: it is not known.
+    pub fn resume(&mut self, name: &str) -> bool {
+        let Some(&id) = self.names.get(name) else { return false };
+        if let Some(org) = self.get(id) {
+            org.keeper.resume();
+        }
+        self.give_turn(id);
+        self.ask(id);
+        true
+    }
+
+    fn get(&mut self, id: usize) -> Option<&mut Organization<T>> {
+        self.organizations.get_mut(id)?.as_mut()
+    }
+
+    fn by_name(&mut self, name: &str) -> Option<&mut Organization<T>> {
+        let id = *self.names.get(name)?;
+        self.get(id)
+    }
+
+    // === what comes in ===
 
     /// Offers a freshly committed envelope. It is taken if its organization is up to date and has room; otherwise only
     /// its number is noted. Envelopes of an unknown organization stay in the queue.
     pub fn offer(&mut self, organization: &str, item: Item<T>, now: UnixMillis) {
         let Some(&id) = self.names.get(organization) else { return };
         let limits = self.limits;
-        let Some(org) = self.organizations.get_mut(id) else { return };
+        let Some(org) = self.get(id) else { return };
         if item.seq <= org.taken {
             return; // It has been read from the queue in the meantime.
         }
         let was_behind = org.is_behind();
         org.latest = org.latest.max(item.seq);
-        if !was_behind && org.has_room(&limits) {
-            self.take(id, item, now);
+        if was_behind {
+            if org.reading {
+                org.late.keep(item, &limits);
+            }
+        } else if self.take(id, item, now) {
+            return;
         }
+        self.ask(id);
     }
 
     /// Lets go of what a lane holds, where `matches` says so (lanes may be shared, see [`LaneKey`]). What is in flight
-    /// is not touched.
+    /// is not touched; what is held by number is found to be gone when it is read.
     pub fn forget(
         &mut self,
         organization: &str,
@@ -293,175 +338,270 @@ impl<T> Scheduler<T> {
         matches: impl Fn(&T) -> bool,
     ) {
         let Some(&id) = self.names.get(organization) else { return };
-        let Some(org) = self.organizations.get_mut(id) else { return };
-        let Some(held) = org.lanes.get_mut(&lane) else { return };
-        let (gone, kept) = std::mem::take(&mut held.items).into_iter().partition(|item| matches(&item.load));
-        let gone: VecDeque<Item<T>> = gone;
-        held.items = kept;
-        org.held -= gone.len();
-        org.held_bytes -= gone.iter().map(|item| item.size).sum::<usize>();
-        if held.in_flight || gone.is_empty() {
-            return;
-        }
-        held.is_ready = false;
-        org.ready.retain(|key| *key != lane);
-        if held.items.is_empty() {
-            org.lanes.remove(&lane);
-            self.let_go(id);
-        } else {
-            self.arm(id, lane, now);
-        }
+        let Some(org) = self.get(id) else { return };
+        org.forget(lane, &matches);
+        self.arm(id, lane, now);
+        self.ask(id);
     }
 
     /// Notes that an organization has envelopes in the queue up to `latest`.
     pub fn note(&mut self, organization: &str, latest: Seq) {
-        if let Some(org) = self.names.get(organization).and_then(|&id| self.organizations.get_mut(id)) {
+        let Some(&id) = self.names.get(organization) else { return };
+        if let Some(org) = self.get(id)
+            && latest > org.taken
+        {
             org.latest = org.latest.max(latest);
+            org.late.give_up();
+        }
+        self.ask(id);
+    }
+
+    /// Takes an envelope into memory if it fits.
+    fn take(&mut self, id: usize, item: Item<T>, now: UnixMillis) -> bool {
+        let (key, limits) = (item.lane, self.limits);
+        match self.get(id).and_then(|org| org.take(item, now, &limits)) {
+            None => false,
+            Some(Taken::Behind) => true,
+            Some(Taken::AsHead) => {
+                self.arm(id, key, now);
+                true
+            }
         }
     }
 
-    /// The reads that should be made now: organizations that are behind and have half a window of room, or any room
-    /// when nothing that is held may start.
-    pub fn reads(&mut self) -> Vec<Read> {
-        let limits = self.limits;
-        self.organizations
-            .iter_mut()
-            .filter(|org| org.is_behind() && !org.reading && org.wants_more(&limits))
-            .map(|org| {
-                org.reading = true;
-                Read {
-                    organization: Arc::clone(&org.name),
-                    after: org.taken,
-                    limit: (limits.window / 2).min(limits.window.saturating_sub(org.held)).max(1),
-                    latest: org.latest,
-                }
-            })
-            .collect()
+    fn arm(&mut self, id: usize, key: LaneKey, now: UnixMillis) {
+        let Some(org) = self.get(id) else { return };
+        match org.arm(key, now) {
+            Armed::Nothing => {}
+            Armed::Ready => self.give_turn(id),
+            Armed::Asks => self.ask(id),
+            Armed::Timer(due) => self.timers.push(Reverse((due, id, Some(key)))),
+        }
     }
 
-    /// Takes what a read has found: the oldest after [`Read::after`] without gaps, at least one if there is any. What
+    // === reads ===
+
+    fn ask(&mut self, id: usize) {
+        let Some(org) = self.get(id) else { return };
+        if !org.asks && (org.is_behind() || org.parked.next().is_some() || org.wants_to_load()) {
+            org.asks = true;
+            self.asking.push(id);
+        }
+    }
+
+    /// The reads that should be made now. An organization has at most one of each kind under way.
+    pub fn reads(&mut self, now: UnixMillis) -> Vec<Read> {
+        let limits = self.limits;
+        let mut reads = Vec::new();
+        for id in std::mem::take(&mut self.asking) {
+            let Some(org) = self.get(id) else { continue };
+            org.asks = false;
+            let (organization, latest) = (Arc::clone(&org.name), org.latest);
+            let mut read =
+                |which| reads.push(Read { organization: Arc::clone(&organization), which, latest });
+            if org.is_behind() && !org.reading && org.wants_more(&limits) {
+                org.reading = true;
+                drop(org.late.take());
+                let limit = (limits.window / 4).min(limits.window.saturating_sub(org.held)).max(1);
+                read(Which::After { after: org.taken, limit });
+            }
+            if org.wants_load(&limits) {
+                let numbers = org.load();
+                if !numbers.is_empty() {
+                    read(Which::Numbers(numbers));
+                }
+            }
+            if org.parked.is_due(now) && matches!(org.keeper.gate(), Gate::Open | Gate::Probing { .. }) {
+                org.parked.starts_reading();
+                read(Which::Parked { limit: parked::BATCH });
+            }
+            if let Some(due) = org.parked.timer(now) {
+                self.timers.push(Reverse((due, id, None)));
+            }
+            self.let_go(id);
+        }
+        reads
+    }
+
+    /// Takes what a read has found: the first of what was asked for without gaps, at least one if there is any. What
     /// exceeds the window is left for the next read.
     pub fn read(&mut self, read: &Read, found: Vec<Item<T>>, now: UnixMillis) {
         let Some(&id) = self.names.get(&read.organization) else { return };
-        let limits = self.limits;
-        let Some(org) = self.organizations.get_mut(id) else { return };
+        match &read.which {
+            Which::After { after, .. } => self.read_after(id, *after, read.latest, found, now),
+            Which::Numbers(numbers) => {
+                let Some(org) = self.get(id) else { return };
+                for lane in org.loaded(numbers, found) {
+                    self.arm(id, lane, now);
+                }
+            }
+            Which::Parked { .. } => {
+                let Some(org) = self.get(id) else { return };
+                org.parked.read(found, now);
+                self.give_turn(id);
+            }
+        }
+        self.ask(id);
+        self.let_go(id);
+    }
+
+    fn read_after(&mut self, id: usize, after: Seq, latest: Seq, found: Vec<Item<T>>, now: UnixMillis) {
+        let Some(org) = self.get(id) else { return };
         org.reading = false;
+        let late = org.late.take();
         if found.is_empty() {
             // Everything that was committed when the read was asked for has been seen.
-            org.taken = org.taken.max(read.latest);
+            org.taken = org.taken.max(latest);
         }
-        if found.is_empty() || read.latest > read.after {
+        if found.is_empty() || latest > after {
             // From now on `latest` tells whether something is left: what is newer has been offered or noted.
             org.unread = false;
         }
         for item in found {
-            if !self.organizations.get(id).is_some_and(|org| org.has_room(&limits)) {
+            if !self.take(id, item, now) {
                 return;
             }
-            self.take(id, item, now);
         }
-        self.let_go(id);
+        if !self.get(id).is_some_and(|org| !org.unread && org.taken >= latest) {
+            return;
+        }
+        // The end: what came meanwhile follows without a gap.
+        for item in late {
+            let is_new = self.get(id).is_some_and(|org| item.seq > org.taken);
+            if is_new && !self.take(id, item, now) {
+                return;
+            }
+        }
     }
 
     /// Notes that a read failed; it is asked for again.
-    pub fn read_failed(&mut self, read: &Read) {
-        if let Some(org) = self.names.get(&read.organization).and_then(|&id| self.organizations.get_mut(id)) {
-            org.reading = false;
+    pub fn read_failed(&mut self, read: &Read, now: UnixMillis) {
+        let Some(&id) = self.names.get(&read.organization) else { return };
+        let Some(org) = self.get(id) else { return };
+        match &read.which {
+            Which::After { .. } => org.reading = false,
+            Which::Numbers(numbers) => org.load_failed(numbers),
+            Which::Parked { .. } => org.parked.read_failed(now),
         }
+        self.ask(id);
     }
 
-    fn take(&mut self, id: usize, item: Item<T>, now: UnixMillis) {
-        let Some(org) = self.organizations.get_mut(id) else { return };
-        org.taken = org.taken.max(item.seq);
-        org.latest = org.latest.max(item.seq);
-        org.held += 1;
-        org.held_bytes += item.size;
-        let key = item.lane;
-        let lane = org.lanes.entry(key).or_insert_with(|| Lane {
-            items: VecDeque::new(),
-            in_flight: false,
-            is_ready: false,
-        });
-        lane.items.push_back(item);
-        if lane.items.len() == 1 && !lane.in_flight {
-            self.arm(id, key, now);
-        }
-    }
-
-    /// Puts a lane with a new head where it belongs: among the ready ones, or behind a timer.
-    fn arm(&mut self, id: usize, key: LaneKey, now: UnixMillis) {
-        let Some(org) = self.organizations.get_mut(id) else { return };
-        // A timer of a head that was forgotten may come to a lane that is ready already.
-        let idle = |lane: &&mut Lane<T>| !lane.in_flight && !lane.is_ready;
-        let Some(lane) = org.lanes.get_mut(&key).filter(idle) else { return };
-        let Some(head) = lane.items.front() else { return };
-        match head.due {
-            Some(due) if due > now => self.timers.push(Reverse((due, id, Some(key)))),
-            _ => {
-                lane.is_ready = true;
-                org.ready.push_back(key);
-                self.give_turn(id);
-            }
-        }
-    }
+    // === start and finish ===
 
     fn give_turn(&mut self, id: usize) {
-        if let Some(org) = self.organizations.get_mut(id)
-            && !org.has_turn
-            && org.may_start()
-        {
-            org.has_turn = true;
-            self.turns.push_back(id);
+        let Some(org) = self.get(id) else { return };
+        if org.has_turn || org.paced.is_some() || !org.may_start() {
+            return;
         }
+        org.has_turn = true;
+        if let Some(share) = org.held_back.take() {
+            self.turns.let_go(id, share);
+        }
+        self.turns.give(id);
     }
 
-    /// Starts the next envelope, if one may start. Call [`Scheduler::tick`] first.
-    pub fn start(&mut self) -> Option<(Ticket, Item<T>)> {
-        while self.in_flight < self.limits.in_flight {
-            let id = self.turns.pop_front()?;
-            let Some(org) = self.organizations.get_mut(id) else { continue };
-            org.has_turn = false;
+    /// Starts the next envelope, if one may start. Call [`Scheduler::tick`] first, and this until there is none.
+    pub fn start(&mut self, now: UnixMillis) -> Option<(Ticket, Item<T>)> {
+        loop {
+            let free = self.limits.in_flight.checked_sub(self.in_flight).filter(|free| *free > 0)?;
+            let Some(id) = self.turns.current() else {
+                let id = self.turns.next_held_back(free)?;
+                if let Some(org) = self.get(id) {
+                    org.held_back = None;
+                }
+                self.give_turn(id);
+                continue;
+            };
+            let Some(org) = self.organizations.get_mut(id).and_then(Option::as_mut) else {
+                self.turns.leave();
+                continue;
+            };
+            let weight = org.share.weight;
             if !org.may_start() {
+                org.has_turn = false;
+                self.turns.leave();
+                self.let_go(id);
                 continue;
             }
-            let started = org.start();
-            let suspensions = org.suspensions;
-            self.give_turn(id);
-            let Some((lane, item)) = started else { continue };
+            // With nobody else there, nothing has to be left for anybody.
+            if self.names.len() > 1 && !Turns::fits(org.in_flight, weight, free) {
+                org.has_turn = false;
+                self.turns.leave();
+                org.held_back = Some(self.turns.hold_back(id, org.in_flight, weight));
+                continue;
+            }
+            if let Some(Err(due)) = org.bucket.as_mut().map(|bucket| bucket.take(now)) {
+                org.has_turn = false;
+                org.paced = Some(due);
+                self.turns.leave();
+                self.timers.push(Reverse((due, id, None)));
+                continue;
+            }
+            let Some(started) = org.start() else {
+                // Everything that might start waits for a parked envelope of its lane.
+                if let Some(bucket) = &mut org.bucket {
+                    bucket.settle(0, now);
+                }
+                org.has_turn = false;
+                self.turns.leave();
+                continue;
+            };
+            let ticket = Ticket {
+                organization: id,
+                lane: started.lane,
+                shuts: org.keeper.shuts(),
+                cuts: org.concurrency.cuts(),
+                retry: started.retry,
+                parked: started.parked,
+                heard: false,
+            };
+            self.turns.count(weight);
             self.in_flight += 1;
-            return Some((Ticket { organization: id, lane, suspensions }, item));
+            self.ask(id);
+            return Some((ticket, started.item));
         }
-        None
     }
 
     /// Takes back what was started. A ticket of a lane that has nothing in flight changes nothing.
-    #[expect(clippy::needless_pass_by_value, reason = "a ticket is used up: it cannot be handed back twice")]
-    pub fn finish(&mut self, ticket: Ticket, finish: Finish<T>, health: Health, now: UnixMillis) {
-        let Ticket { organization: id, lane: key, suspensions } = ticket;
-        let limits = self.limits;
-        let Some(org) = self.organizations.get_mut(id) else { return };
-        let Some(lane) = org.lanes.get_mut(&key).filter(|lane| lane.in_flight) else { return };
-        lane.in_flight = false;
+    pub fn finish(
+        &mut self,
+        mut ticket: Ticket,
+        finish: Finish<T>,
+        news: News,
+        now: UnixMillis,
+    ) -> Finished<T> {
+        let (id, key, limits) = (ticket.organization, ticket.lane, self.limits);
+        let Some(org) = self.organizations.get_mut(id).and_then(Option::as_mut) else {
+            return Finished::Done;
+        };
+        if !org.is_in_flight(&ticket) {
+            return Finished::Done;
+        }
+        if !ticket.heard {
+            ticket.heard = true;
+            if let Some(wake) = org.hear(&ticket, &news, now, &limits) {
+                self.timers.push(Reverse((wake, id, None)));
+            }
+        }
+        match finish {
+            Finish::Again(item) if !ticket.parked => {
+                let alone = item.failing_since.zip(limits.lane_hold);
+                if alone.is_some_and(|(since, hold)| org.keeper.may_park(since, hold, now)) {
+                    return Finished::Park(ticket, item);
+                }
+                org.take_back(item, &limits);
+            }
+            Finish::Again(item) => org.parked.note(item.due.unwrap_or(now)),
+            Finish::Parked(due) => org.parked.note(due),
+            Finish::Ended => {}
+        }
+        org.free(&ticket);
         self.in_flight -= 1;
-        org.in_flight -= 1;
-        if let Finish::Again(item) = finish {
-            org.held += 1;
-            org.held_bytes += item.size;
-            lane.items.push_front(item);
-        }
-        let is_empty = lane.items.is_empty();
-        if is_empty {
-            org.lanes.remove(&key);
-        }
-        let is_late = suspensions != org.suspensions;
-        if let Some(wake) = org.hear(health, is_late, now, &limits) {
-            self.timers.push(Reverse((wake, id, None)));
-        }
-        if !is_empty {
-            self.arm(id, key, now);
-        }
+        self.arm(id, key, now);
         self.give_turn(id);
+        self.ask(id);
         self.let_go(id);
+        Finished::Done
     }
 
     /// Lets pass what has become due.
@@ -473,9 +613,10 @@ impl<T> Scheduler<T> {
             self.timers.pop();
             if let Some(key) = key {
                 self.arm(id, key, now);
-            } else if let Some(org) = self.organizations.get_mut(id) {
+            } else if let Some(org) = self.get(id) {
                 org.wake(now);
                 self.give_turn(id);
+                self.ask(id);
                 self.let_go(id);
             }
         }
@@ -486,121 +627,26 @@ impl<T> Scheduler<T> {
         self.timers.peek().map(|Reverse((due, ..))| *due)
     }
 
+    // === how it stands ===
+
     /// Envelopes in flight.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
 
-    /// The organizations that are not open, with their gates.
-    pub fn closed_gates(&self) -> impl Iterator<Item = (&Arc<str>, Gate)> {
-        self.organizations.iter().map(|org| (&org.name, org.gate())).filter(|(_, gate)| *gate != Gate::Open)
-    }
-}
-
-// === impl Organization ===
-
-impl<T> Organization<T> {
-    fn has_room(&self, limits: &Limits) -> bool {
-        self.held == 0 || (self.held < limits.window && self.held_bytes < limits.window_bytes)
-    }
-
-    fn is_behind(&self) -> bool {
-        self.unread || self.latest > self.taken
-    }
-
-    /// Whether nothing of it is left to do.
-    fn is_idle(&self) -> bool {
-        self.lanes.is_empty()
-            && self.in_flight == 0
-            && !self.reading
-            && !self.is_behind()
-            && self.paused.is_none()
-    }
-
-    /// Whether a read is worth its while: half a window at a time, unless what is held keeps all others waiting.
-    fn wants_more(&self, limits: &Limits) -> bool {
-        let half_empty = self.held * 2 <= limits.window && self.held_bytes * 2 <= limits.window_bytes;
-        half_empty || (self.ready.is_empty() && self.has_room(limits))
-    }
-
-    fn gate(&self) -> Gate {
-        match (self.suspension, self.paused) {
-            (None, None) => Gate::Open,
-            (None, Some(until)) => Gate::Paused(until),
-            (Some(Suspension { until: None, failures }), None) => Gate::Probing { failures },
-            (Some(Suspension { until: Some(until), failures }), None)
-            | (Some(Suspension { until: None, failures }), Some(until)) => {
-                Gate::Suspended { until, failures }
-            }
-            (Some(Suspension { until: Some(probe), failures }), Some(paused)) => {
-                Gate::Suspended { until: probe.max(paused), failures }
-            }
-        }
-    }
-
-    fn may_start(&self) -> bool {
-        let allowed = match self.gate() {
-            Gate::Open => self.max_in_flight,
-            Gate::Probing { .. } => 1,
-            Gate::Paused(_) | Gate::Suspended { .. } => 0,
-        };
-        !self.ready.is_empty() && self.in_flight < allowed
-    }
-
-    fn start(&mut self) -> Option<(LaneKey, Item<T>)> {
-        let key = self.ready.pop_front()?;
-        let lane = self.lanes.get_mut(&key)?;
-        let item = lane.items.pop_front()?;
-        (lane.in_flight, lane.is_ready) = (true, false);
-        self.in_flight += 1;
-        self.held -= 1;
-        self.held_bytes -= item.size;
-        Some((key, item))
-    }
-
-    /// Moves the gate; returns when it should be looked at again. `late`: the news is older than the suspension.
-    fn hear(&mut self, health: Health, late: bool, now: UnixMillis, limits: &Limits) -> Option<UnixMillis> {
-        match health {
-            // A probe that has learned nothing: the next one may go.
-            Health::Unknown => None,
-            Health::Good => {
-                if !late {
-                    self.suspension = None;
-                }
-                None
-            }
-            Health::Pause(until) => self.pause(until, now),
-            Health::Suspend(earliest) => {
-                let pause = self.pause(earliest, now);
-                if late {
-                    return pause;
-                }
-                let failures = self.suspension.map_or(0, |suspension| suspension.failures + 1);
-                let wait = limits.probe_base.saturating_mul(1 << failures.min(20)).min(limits.probe_cap);
-                // Not before the pause's end, so that one timer opens both.
-                let until = now.plus(wait).max(earliest);
-                self.suspension = Some(Suspension { until: Some(until), failures });
-                self.suspensions += 1;
-                Some(until)
-            }
-        }
-    }
-
-    /// A pause is only ever prolonged.
-    fn pause(&mut self, until: UnixMillis, now: UnixMillis) -> Option<UnixMillis> {
-        if until <= now || self.paused.is_some_and(|earlier| until <= earlier) {
-            return None;
-        }
-        self.paused = Some(until);
-        Some(until)
-    }
-
-    /// Opens what has been closed for long enough.
-    fn wake(&mut self, now: UnixMillis) {
-        self.paused = self.paused.filter(|&until| until > now);
-        if let Some(suspension) = &mut self.suspension {
-            suspension.until = suspension.until.filter(|&until| until > now);
-        }
+    /// Every organization, and how it stands.
+    pub fn standings(&self) -> impl Iterator<Item = (&Arc<str>, Standing)> {
+        self.organizations.iter().flatten().map(|org| {
+            let standing = Standing {
+                gate: org.keeper.gate(),
+                in_flight: org.in_flight,
+                limit: org.concurrency.limit(org.share.max_in_flight),
+                held: org.held,
+                held_by_number: org.stubs,
+                failing_lanes: org.keeper.failing_lanes(),
+            };
+            (&org.name, standing)
+        })
     }
 }
 

@@ -31,9 +31,17 @@ pub struct Defaults {
     /// page by anybody, so a list keeps copies of a page away, and not a sender who means harm and can name any origin.
     /// Requests without `Origin` (servers, apps, pixels in e-mails) are not asked.
     pub cors_origins: Vec<AllowedOrigin>,
-    /// Calls to Wigzo that one organization may have open at one time.
+    /// Calls to Wigzo that one organization may have open at one time. As long as Wigzo seems to stand less, it has
+    /// fewer: it starts with 4 and finds out.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_in_flight: usize,
+    /// How much of delivery an organization gets while others wait too: at weight 3 three times as many events as one
+    /// at weight 1.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: usize,
+    /// Calls to Wigzo that one organization may make in a second. 0 sets no limit.
+    #[schemars(range(min = 0, max = 100_000))]
+    pub rate_limit: u32,
     /// What is to be different from the profile.
     #[serde(flatten)]
     pub mapping: Mapping,
@@ -49,6 +57,8 @@ impl Default for Defaults {
             obey_integrations: ObeyIntegrations::Tracking,
             cors_origins: vec![AllowedOrigin::any()],
             max_in_flight: 64,
+            weight: 1,
+            rate_limit: 0,
             mapping: Mapping::default(),
         }
     }
@@ -124,6 +134,14 @@ pub struct Config {
     #[schemars(range(min = 1, max = 10_000), extend("examples" = [64]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<usize>,
+    /// Overrides `organization_defaults.weight`.
+    #[schemars(range(min = 1, max = 100), extend("examples" = [1]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<usize>,
+    /// Overrides `organization_defaults.rate_limit`.
+    #[schemars(range(min = 0, max = 100_000), extend("examples" = [50]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit: Option<u32>,
     /// What is to be different from the profile with the changes of `organization_defaults`.
     #[serde(flatten)]
     pub mapping: Mapping,

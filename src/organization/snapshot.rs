@@ -165,9 +165,9 @@ impl Organizations {
         lock(&self.proven).contains(name)
     }
 
-    /// How many calls a partner may have open at one time.
-    pub fn partner_max_in_flight(&self) -> usize {
-        self.defaults.max_in_flight
+    /// What holds for every partner.
+    pub fn partner_defaults(&self) -> &Defaults {
+        &self.defaults
     }
 
     /// Every configured organization, by name.
@@ -318,6 +318,8 @@ fn assemble(
         obey_integrations: config.obey_integrations.unwrap_or(defaults.obey_integrations),
         cors_origins: config.cors_origins.as_ref().unwrap_or(&defaults.cors_origins).clone(),
         max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
+        weight: config.weight.unwrap_or(defaults.weight),
+        rate_limit: config.rate_limit.unwrap_or(defaults.rate_limit),
         source_keys: !config.source_keys.is_empty(),
         settings: None,
     }
@@ -497,7 +499,7 @@ mod tests {
         let partner = built.partner(stored).unwrap();
         assert_eq!(partner.translation.identity, crate::translate::Identity::Raw);
         assert!(!partner.profile.switches().link_anonymous && !partner.open && !partner.has_source_keys());
-        assert_eq!((partner.max_in_flight, built.partner_max_in_flight()), (8, 8));
+        assert_eq!((partner.max_in_flight, built.partner_defaults().max_in_flight), (8, 8));
         assert_eq!(partner.translation.namespace, "partner-org-token");
         assert_eq!(partner.settings.as_deref(), Some(stored));
         assert!(Arc::ptr_eq(&partner, &built.partner(stored).unwrap()), "made once");

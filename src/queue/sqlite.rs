@@ -289,6 +289,14 @@ impl Engine for Sqlite {
         self.read(move |connection| reader::claim(connection, &organization, after, limit))
     }
 
+    fn reread(
+        &self,
+        organization: Arc<str>,
+        numbers: Vec<Seq>,
+    ) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
+        self.read(move |connection| reader::reread(connection, &organization, numbers))
+    }
+
     fn parked(&self, organization: Arc<str>, limit: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
         self.read(move |connection| reader::parked(connection, &organization, limit))
     }

@@ -106,6 +106,8 @@ impl Findings<'_> {
             ("timeout", delivery.timeout),
         );
         self.check_order("delivery", ("probe_base", delivery.probe_base), ("probe_cap", delivery.probe_cap));
+        let breaker = delivery.breaker;
+        self.check_order("delivery.breaker", ("base", breaker.base), ("cap", breaker.cap));
         self.check_order("delivery.retry", ("base", retry.base), ("cap", retry.cap));
         self.check_order("delivery.retry", ("cap", retry.cap), ("horizon", retry.horizon));
         if self.settings.queue.max_disk < LEAST_DISK {
@@ -142,6 +144,7 @@ impl Findings<'_> {
             ("delivery.connect_timeout", delivery.connect_timeout),
             ("delivery.timeout", delivery.timeout),
             ("delivery.probe_base", delivery.probe_base),
+            ("delivery.breaker.base", delivery.breaker.base),
             ("delivery.unproven_partner_max_age", delivery.unproven_partner_max_age),
         ] {
             if span.0.is_zero() {

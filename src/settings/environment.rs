@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::layer::Layer;
 use super::problem::{Place, Problem, join};
 use super::schema::{Kind, Node, Schema};
+use crate::supervisor::Variables;
 
 /// Short names for what one organization needs, called `default`; the key that each sets.
 const SHORTHANDS: [(&str, &str); 4] = [
@@ -28,6 +29,16 @@ pub fn environment() -> BTreeMap<String, String> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
         .filter(|(name, _)| name.starts_with(PREFIX))
         .collect()
+}
+
+/// What a supervisor has put into the environment of this process.
+pub fn supervisor_variables() -> Variables {
+    let find = |wanted: &str| std::env::vars_os().find(|(name, _)| name == wanted).map(|(_, value)| value);
+    Variables {
+        socket: find("NOTIFY_SOCKET"),
+        watchdog: find("WATCHDOG_USEC"),
+        watchdog_pid: find("WATCHDOG_PID"),
+    }
 }
 
 /// The two layers of the environment, the stronger one last.

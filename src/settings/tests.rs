@@ -155,7 +155,7 @@ fn a_bad_organization_is_refused_with_line_key_and_what_would_be_right() {
             "2: organization_defaults.org_token: unknown key; known here: alias, base_url, contactless, \
              cors_origins, engage_track, event_names, events, extra_traits, group, identify_fields, identify_values, \
              identity, link_anonymous, max_in_flight, nested_traits, obey_integrations, otherwise, page, phone_country, \
-             profile, report_rejections, screen, source",
+             profile, rate_limit, report_rejections, screen, source, weight",
         ),
         (
             "[organizations.acme]\nmax_in_flight = 10001",

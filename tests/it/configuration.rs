@@ -353,7 +353,7 @@ async fn a_port_in_use_is_told_with_its_key() {
         ("WIGZO__SANDBOX__LISTEN", "the sandbox", "sandbox.listen"),
     ] {
         let (code, said) = Service::sandbox().env(variable, public).refused().await;
-        assert_eq!(code, Some(2), "{said}");
+        assert_eq!(code, Some(1), "{said}");
         let expected = format!("{what} cannot listen on {public}: ");
         assert!(said.contains(&expected), "{said}");
         assert!(said.contains(&format!("stop what listens there, or set another `{key}`")), "{said}");
@@ -367,7 +367,7 @@ async fn one_process_owns_a_directory() {
     let queue = service.directory.path().join("queue");
     let (code, said) =
         Service::sandbox().env("WIGZO__QUEUE__PATH", &queue.display().to_string()).refused().await;
-    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(code, Some(1), "{said}");
     let remedy = "is in use by another process: stop it, or give this one another `queue.path`";
     assert!(said.contains(&format!("{} {remedy}", queue.display())), "{said}");
     let event = r#"{"userId":"u","event":"A","messageId":"m"}"#;
@@ -383,7 +383,7 @@ async fn a_directory_that_cannot_be_made_is_told() {
     let setup = Setup::plain().env(TOKEN.0, TOKEN.1);
     let path = bench.0.path().join("file/queue").display().to_string();
     let (code, said) = setup.env("WIGZO__QUEUE__PATH", &path).refused().await;
-    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("check that the directory exists and this user may write to it"), "{said}");
 }
 

@@ -88,7 +88,7 @@ async fn a_start_on_a_full_disk_says_so_and_heals() {
     let new = Disk::new();
     new.set(Knob::Room, 0);
     let (code, said) = new.under(Service::sandbox()).refused().await;
-    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("full"), "{said}");
 }
 

@@ -191,6 +191,47 @@ async fn broken_connections_are_repeated_only_where_that_is_wanted() {
     }
 }
 
+/// What hyper says of a connection that has ended: before a request was handed to it, and in the middle of one.
+async fn said_by_hyper(ends_before: bool) -> hyper::Error {
+    let (near, far) = tokio::io::duplex(1_024);
+    let io = hyper_util::rt::TokioIo::new(near);
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake::<_, http_body_util::Empty<Bytes>>(io).await.unwrap();
+    let request = http::Request::post("/").body(http_body_util::Empty::new()).unwrap();
+    if ends_before {
+        drop(far);
+        drop(connection);
+        return sender.send_request(request).await.unwrap_err();
+    }
+    let mut tasks = JoinSet::new();
+    tasks.spawn(connection);
+    let server = async move {
+        let mut far = far;
+        let mut byte = [0];
+        tokio::io::AsyncReadExt::read_exact(&mut far, &mut byte).await.unwrap();
+    };
+    let (sent, ()) = tokio::join!(sender.send_request(request), server);
+    sent.unwrap_err()
+}
+
+#[tokio::test]
+async fn what_was_never_sent_is_told_from_what_may_have_been() {
+    assert!(was_never_sent(&said_by_hyper(true).await));
+    assert!(!was_never_sent(&said_by_hyper(false).await));
+    assert!(!was_never_sent(&Failure::Broken));
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_has_closed_is_not_used_again() {
+    let last = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n".to_owned();
+    let server = Server::start([Act::Break(last)]).await;
+    let client = client(OPTIONS);
+    for requests in 1..=50 {
+        let (_, tries) = Case::to(server.address).repeat_ambiguous(false).call(&client).await;
+        assert_eq!((tries, server.requests().len()), (vec![Ok(200)], requests));
+    }
+}
+
 #[tokio::test]
 async fn no_answer_is_a_time_out_and_not_repeated() {
     let half = "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{\"sta";

@@ -31,6 +31,28 @@ pub(super) fn claim(
     envelopes(statement.query(params![&**organization, after.0, limit as u64])?, organization)
 }
 
+/// Waiting envelopes of an organization by their numbers, in order, parked ones left out.
+pub(super) fn reread(
+    connection: &Connection,
+    organization: &Arc<str>,
+    mut numbers: Vec<Seq>,
+) -> rusqlite::Result<Vec<Envelope>> {
+    numbers.sort_unstable();
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT {ENVELOPE} FROM waiting WHERE seq = ? AND organization = ? AND parked = 0 AND {REMEMBERED}"
+    ))?;
+    let (mut found, mut bytes) = (Vec::with_capacity(numbers.len()), 0);
+    for Seq(seq) in numbers {
+        if bytes >= MAX_CLAIM {
+            break;
+        }
+        let envelope = envelopes(statement.query(params![seq, &**organization])?, organization)?;
+        bytes += envelope.iter().map(|envelope| envelope.content.size()).sum::<usize>();
+        found.extend(envelope);
+    }
+    Ok(found)
+}
+
 /// The parked envelopes of an organization, earliest due first.
 pub(super) fn parked(
     connection: &Connection,

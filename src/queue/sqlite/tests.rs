@@ -656,3 +656,27 @@ async fn many_senders_share_commits() {
     let seqs: Vec<u64> = waiting(&queue, "acme").await.iter().map(|it| it.seq.0).collect();
     assert_eq!(seqs, (1..=200).collect::<Vec<_>>());
 }
+
+#[tokio::test]
+async fn waiting_envelopes_are_read_again_by_their_numbers() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b", "c", "d", "e"]), PATIENCE).await.unwrap();
+    queue.append(batch("other", &["o"]), PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    let ended = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    queue.settle(settlement(&envelopes[1], ended)).await;
+    queue.settle(settlement(&envelopes[2], later(5, true))).await;
+    queue.settle(Settlement { progress: tried(2), ..settlement(&envelopes[3], later(5, false)) }).await;
+    let reread = async |numbers: &[u64]| {
+        let numbers = numbers.iter().copied().map(Seq).collect();
+        queue.reread(Arc::from("acme"), numbers).await.unwrap()
+    };
+    let found = reread(&[5, 4, 3, 2, 1, 6, 99]).await;
+    let numbers: Vec<u64> = found.iter().map(|envelope| envelope.seq.0).collect();
+    assert_eq!(numbers, [1, 4, 5], "in order; neither ended nor parked ones, nor another organization's");
+    assert_eq!(found[0], envelopes[0]);
+    assert_eq!((&found[1].progress, found[1].due), (&tried(2), Some(UnixMillis(1_800_000_300_000))));
+    queue.append(vec![deletion("acme", "x")], PATIENCE).await.unwrap();
+    assert!(reread(&[1, 4, 5]).await.is_empty(), "what is forgotten is not found");
+}

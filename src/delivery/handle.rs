@@ -1,0 +1,209 @@
+//! What other rooms may see of delivery, and ask of it.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::scheduler::{Gate, Standing, Why};
+use crate::clock::UnixMillis;
+
+/// A door to the running delivery. Cheap to clone; looking never waits.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    overview: watch::Receiver<Arc<[Overview]>>,
+}
+
+/// How one organization's delivery stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Overview {
+    /// The organization.
+    pub organization: Arc<str>,
+    /// What it may do now.
+    pub state: State,
+    /// Where its circuit breaker stands.
+    pub breaker: BreakerState,
+    /// When that may change by itself; absent if it is open, or waits for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMillis>,
+    /// Probes that have failed in a row.
+    pub failed_probes: u32,
+    /// Different people whose events have failed without one being delivered in between.
+    pub failing_lanes: usize,
+    /// Events in flight.
+    pub in_flight: usize,
+    /// How many may be: what Wigzo seems to stand, at most what is configured.
+    pub concurrency_limit: usize,
+    /// Waiting events in memory.
+    pub held: usize,
+    /// Waiting events that are held by number.
+    pub held_by_number: usize,
+}
+
+/// What an organization may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Everything goes.
+    Open,
+    /// An operator holds it.
+    Held,
+    /// Wigzo asked for a pause.
+    Paused,
+    /// Wigzo refuses its token or address.
+    Suspended,
+    /// Its circuit breaker is open.
+    Failing,
+    /// One event at a time finds out whether it goes again.
+    Probing,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::Open, Self::Held, Self::Paused, Self::Suspended, Self::Failing, Self::Probing];
+
+    /// The stable string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Held => "held",
+            Self::Paused => "paused",
+            Self::Suspended => "suspended",
+            Self::Failing => "failing",
+            Self::Probing => "probing",
+        }
+    }
+}
+
+/// The state of a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// Calls are made.
+    Closed,
+    /// No calls are made.
+    Open,
+    /// One call finds out whether it can close.
+    HalfOpen,
+}
+
+impl Overview {
+    pub(super) fn new(organization: &Arc<str>, standing: Standing) -> Self {
+        let (state, until, failed_probes) = match standing.gate {
+            Gate::Open => (State::Open, None, 0),
+            Gate::Held => (State::Held, None, 0),
+            Gate::Paused(until) => (State::Paused, Some(until), 0),
+            Gate::Shut { why: Why::Refused, until, failures } => (State::Suspended, Some(until), failures),
+            Gate::Shut { why: Why::Failing, until, failures } => (State::Failing, Some(until), failures),
+            Gate::Probing { failures, .. } => (State::Probing, None, failures),
+        };
+        let breaker = match standing.gate {
+            Gate::Shut { why: Why::Failing, .. } => BreakerState::Open,
+            Gate::Probing { why: Why::Failing, .. } => BreakerState::HalfOpen,
+            _ => BreakerState::Closed,
+        };
+        Self {
+            organization: Arc::clone(organization),
+            state,
+            breaker,
+            until,
+            failed_probes,
+            failing_lanes: standing.failing_lanes,
+            in_flight: standing.in_flight,
+            concurrency_limit: standing.limit,
+            held: standing.held,
+            held_by_number: standing.held_by_number,
+        }
+    }
+}
+
+/// What delivery may be asked for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Hold(Arc<str>, oneshot::Sender<bool>),
+    Resume(Arc<str>, oneshot::Sender<bool>),
+}
+
+/// The side of delivery.
+#[derive(Debug)]
+pub(super) struct Desk {
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) overview: watch::Sender<Arc<[Overview]>>,
+}
+
+/// Commands that may wait to be heard.
+const WAITING_COMMANDS: usize = 16;
+
+pub(super) fn open() -> (Handle, Desk) {
+    let (commands, heard) = mpsc::channel(WAITING_COMMANDS);
+    let (shown, overview) = watch::channel(Arc::from([]));
+    (Handle { commands, overview }, Desk { commands: heard, overview: shown })
+}
+
+impl Handle {
+    /// How every organization stands, as of a quarter of a second ago at most.
+    pub fn overview(&self) -> Arc<[Overview]> {
+        Arc::clone(&self.overview.borrow())
+    }
+
+    /// Holds an organization: what is in flight ends, nothing more starts until it is resumed. The hold is forgotten
+    /// when the process ends. `false`: there is no such organization, or delivery has ended.
+    pub async fn hold(&self, organization: &str) -> bool {
+        self.ask(|reply| Command::Hold(Arc::from(organization), reply)).await
+    }
+
+    /// Resumes an organization at once, after a hold or when its token or address was corrected: a suspension and an
+    /// open breaker are over too. A pause that Wigzo asked for goes on. `false` as for [`Handle::hold`].
+    pub async fn resume(&self, organization: &str) -> bool {
+        self.ask(|reply| Command::Resume(Arc::from(organization), reply)).await
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.is_ok() && answer.await.unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_word_is_heard_and_answered() {
+        let (handle, mut desk) = open();
+        let hear = async {
+            let Some(Command::Hold(name, reply)) = desk.commands.recv().await else { panic!("a hold") };
+            reply.send(&*name == "acme").unwrap();
+            let Some(Command::Resume(name, reply)) = desk.commands.recv().await else { panic!("a resume") };
+            reply.send(&*name == "acme").unwrap();
+        };
+        let ask = async { (handle.hold("acme").await, handle.resume("nobody").await) };
+        assert_eq!(tokio::join!(ask, hear).0, (true, false));
+        drop(desk);
+        assert!(!handle.hold("acme").await, "delivery has ended");
+    }
+
+    #[test]
+    fn every_gate_has_its_state_and_breaker() {
+        let until = UnixMillis(7);
+        let (refused, failing) = (Why::Refused, Why::Failing);
+        for (gate, state, breaker) in [
+            (Gate::Open, State::Open, BreakerState::Closed),
+            (Gate::Held, State::Held, BreakerState::Closed),
+            (Gate::Paused(until), State::Paused, BreakerState::Closed),
+            (Gate::Shut { why: refused, until, failures: 2 }, State::Suspended, BreakerState::Closed),
+            (Gate::Shut { why: failing, until, failures: 2 }, State::Failing, BreakerState::Open),
+            (Gate::Probing { why: refused, failures: 2 }, State::Probing, BreakerState::Closed),
+            (Gate::Probing { why: failing, failures: 2 }, State::Probing, BreakerState::HalfOpen),
+        ] {
+            let standing =
+                Standing { gate, in_flight: 1, limit: 4, held: 2, held_by_number: 3, failing_lanes: 1 };
+            let shown = Overview::new(&Arc::from("acme"), standing);
+            assert_eq!((shown.state, shown.breaker), (state, breaker), "{gate:?}");
+            let name = serde_json::to_value(state).unwrap();
+            assert_eq!(name, state.as_str(), "the same word in metrics and answers");
+        }
+    }
+}

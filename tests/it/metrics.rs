@@ -1,0 +1,113 @@
+//! What `/metrics` shows is what was declared, in a form that Prometheus's own tools find no fault with.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use wigzo_destination::telemetry::{Declaration, Metrics};
+
+use crate::service::{Service, metric};
+use crate::skipped::skipped;
+
+/// A service in which something of every kind has happened, and its metrics.
+async fn metrics_of_a_busy_service() -> String {
+    let service = Service::sandbox()
+        .config("[organizations.shop]\norg_token = \"made-up-org-token\"\nsource_keys = [\"wk_shop\"]")
+        .start()
+        .await;
+    let key = r#""writeKey":"wk_shop""#;
+    let track = format!(r#"{{{key},"type":"track","event":"A","userId":"u","messageId":"m"}}"#);
+    assert_eq!(service.post("/v1/track", &track).await.status, 200);
+    assert_eq!(service.post("/v1/track", &track).await.status, 200, "a duplicate");
+    service.settled(1).await;
+    let odd = format!(r#"{{{key},"type":"track","event":"A","userId":7}}"#);
+    assert_eq!(service.post("/v1/track", &odd).await.status, 200);
+    assert_eq!(service.post("/v1/track", &format!(r#"{{{key},"userId":"u"}}"#)).await.status, 400);
+    assert_eq!(service.post("/v1/track", r#"{"event":"A","userId":"u"}"#).await.status, 401);
+    service.faults(&json!([{"status": 422}])).await;
+    let refused = track.replace(r#""m""#, r#""n""#);
+    assert_eq!(service.post("/v1/track", &refused).await.status, 200);
+    let ledger = service.settled(3).await;
+    assert_eq!(ledger["dead"], 1, "{ledger}");
+    let metrics = service.private("/metrics").await.body;
+    service.end().await;
+    metrics
+}
+
+#[tokio::test]
+async fn what_is_shown_is_what_was_declared() {
+    let metrics = metrics_of_a_busy_service().await;
+    let declared = Metrics::new();
+    let known: BTreeSet<String> = declared.declarations().flat_map(Declaration::series).collect();
+    let shown: BTreeSet<String> = metrics
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| Some(line.split(['{', ' ']).next()?.to_owned()))
+        .collect();
+    let unknown: Vec<_> = shown.difference(&known).collect();
+    assert!(unknown.is_empty(), "shown and not declared: {unknown:?}");
+    // A family appears with its first value; what has no labels is there from the start.
+    let plain = declared.declarations().filter(|it| it.labels.iter().all(|label| label == "le"));
+    let plain: BTreeSet<String> = plain.flat_map(Declaration::series).collect();
+    let missing: Vec<_> = plain
+        .difference(&shown)
+        .filter(|it| cfg!(target_os = "linux") || !it.starts_with("process_"))
+        .collect();
+    assert!(missing.is_empty(), "declared and not shown: {missing:?}\n{metrics}");
+    assert!(metrics.ends_with("# EOF\n"));
+
+    assert_eq!(metric(&metrics, r#"wigzo_destination_ledger_events{term="dead"}"#), Some(1));
+    assert_eq!(metric(&metrics, "wigzo_destination_queue_disk_limit_bytes"), Some(10 << 30));
+    let version = format!(r#"wigzo_destination_build_info{{version="{}"}}"#, env!("CARGO_PKG_VERSION"));
+    assert_eq!(metric(&metrics, &version), Some(1));
+    if cfg!(target_os = "linux") {
+        let open = metric(&metrics, "process_open_fds").unwrap();
+        assert!(open > 3 && open < metric(&metrics, "process_max_fds").unwrap(), "{open}");
+        assert!(metric(&metrics, "process_resident_memory_bytes").unwrap() > 1 << 20);
+    }
+}
+
+#[tokio::test]
+async fn promtool_finds_no_fault_with_the_metrics() {
+    let judge = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut judge) = judge else {
+        skipped("promtool check metrics", "promtool is not installed");
+        return;
+    };
+    let metrics = metrics_of_a_busy_service().await;
+    judge.stdin.take().unwrap().write_all(as_plain_text(&metrics).as_bytes()).unwrap();
+    let judged = judge.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&[judged.stdout, judged.stderr].concat()).into_owned();
+    assert!(judged.status.success() && said.is_empty(), "{said}\n{metrics}");
+}
+
+/// `OpenMetrics` in the older form, the only one that promtool judges: there the suffix of a counter is part of its
+/// name, and what only says something is a gauge.
+fn as_plain_text(metrics: &str) -> String {
+    let kinds: BTreeMap<&str, &str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))
+        .filter(|(_, kind)| matches!(*kind, "counter" | "info"))
+        .collect();
+    let mut plain = String::new();
+    for line in metrics.lines().filter(|line| !line.starts_with("# UNIT ") && *line != "# EOF") {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        let line = match words.as_slice() {
+            ["#", word, name, rest] => match kinds.get(name) {
+                Some(&"counter") => format!("# {word} {name}_total {rest}"),
+                Some(_) => format!("# {word} {name}_info {}", rest.replace("info", "gauge")),
+                None => line.to_owned(),
+            },
+            _ => line.to_owned(),
+        };
+        plain.push_str(&line);
+        plain.push('\n');
+    }
+    plain
+}
