@@ -85,3 +85,29 @@ async fn a_row_of_the_configuration_changes_what_wigzo_gets() {
     assert!(!requests.contains("made-up-org-token"), "{requests}");
     service.end().await;
 }
+
+#[tokio::test]
+async fn a_record_says_which_call_lacked_which_field() {
+    let service = Service::sandbox().config(CONFIG).start().await;
+    for (number, event, properties, state, detail) in [
+        (
+            1,
+            "Product Added",
+            json!({"name": "no id"}),
+            "filtered",
+            json!("event \"add_to_cart\" lacks product_id"),
+        ),
+        (
+            2,
+            "Order Completed",
+            json!({"products": [{"product_id": "p"}]}),
+            "delivered",
+            json!("event \"order\" lacks order_id"),
+        ),
+        (3, "Cart Viewed", json!({}), "delivered", Value::Null),
+    ] {
+        assert_eq!(service.post("/v1/track", &track("wk_acme", event, &properties)).await.status, 200);
+        assert_eq!(service.state(number, state).await["detail"], detail, "{event}");
+    }
+    service.end().await;
+}
