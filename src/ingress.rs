@@ -9,6 +9,7 @@
 
 pub mod accept;
 mod address;
+mod audience;
 mod authenticate;
 mod body;
 mod cors;
@@ -177,7 +178,7 @@ impl Way {
             Purpose::Webhook | Purpose::NamedWebhook => way(Route::Webhook, None),
             Purpose::Batch => way(Route::Tracking, None),
             Purpose::Events(kind) => way(Route::Tracking, Some(kind)),
-            Purpose::Pixel | Purpose::Live | Purpose::Ready | Purpose::Document => None,
+            Purpose::Audiences | Purpose::Pixel | Purpose::Live | Purpose::Ready | Purpose::Document => None,
         }
     }
 
@@ -239,6 +240,7 @@ fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
         Purpose::Events(kind) => {
             on(methods, move |state, request| enter(state, request, Entry::tracking(Some(kind))))
         }
+        Purpose::Audiences => on(methods, audience::answer),
         Purpose::Live => on(methods, probe::live),
         Purpose::Ready => on(methods, probe::ready),
         Purpose::Pixel => on(methods, pixel::pixel),

@@ -20,6 +20,8 @@ pub(super) enum Purpose {
     Webhook,
     /// The same with the organization's name in the path.
     NamedWebhook,
+    /// The audiences of Webhook Audiences: created, looked up.
+    Audiences,
     /// A library's envelope, or any other accepted shape.
     Batch,
     /// Events of one type, which the path names.
@@ -42,6 +44,7 @@ impl Purpose {
                 &[Method::POST, Method::PUT, Method::PATCH, Method::OPTIONS]
             }
             Self::Batch | Self::Events(_) => &[Method::POST, Method::OPTIONS],
+            Self::Audiences => &[Method::POST],
             Self::Pixel => &[Method::GET, Method::HEAD, Method::OPTIONS],
             Self::Live | Self::Ready | Self::Document => &[Method::GET, Method::HEAD],
         }
@@ -54,6 +57,7 @@ pub(super) fn all() -> Vec<Address> {
     let mut add = |path: String, purpose| all.push(Address { path, purpose });
     add("/webhook".to_owned(), Purpose::Webhook);
     add("/webhook/{organization}".to_owned(), Purpose::NamedWebhook);
+    add("/audiences".to_owned(), Purpose::Audiences);
     for name in ["batch", "import", "b"] {
         add(format!("/v1/{name}"), Purpose::Batch);
     }

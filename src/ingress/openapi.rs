@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::Config;
 use super::address::{self, Address, Purpose};
+use super::audience::Audience;
 use super::probe::Probe;
 use super::reply::{self, Kept, Refusal, Refused};
 use crate::segment::Route;
@@ -63,6 +64,9 @@ fn operation(path: &str, purpose: Purpose, method: &Method, config: &Config) -> 
         "tags": [route(purpose).map_or("service", Route::as_str)],
         "responses": responses(purpose, method, config),
     });
+    if purpose == Purpose::Audiences {
+        return with(operation, "requestBody", audience_body());
+    }
     let Some(route) = route(purpose) else { return with_path_parameter(operation, purpose) };
     let mut parameters = vec![json!({
         "name": "Content-Encoding",
@@ -132,6 +136,9 @@ fn summary(purpose: Purpose) -> String {
     match purpose {
         Purpose::Webhook => "Events from Segment's webhook-style destinations".to_owned(),
         Purpose::NamedWebhook => "The same for the organization that the path names".to_owned(),
+        Purpose::Audiences => {
+            "An audience's id, for the requests of Webhook Audiences that create and look up".to_owned()
+        }
         Purpose::Batch => "Events from a Segment library, as it collects them".to_owned(),
         Purpose::Events(kind) => format!("Events of the type {} from a Segment library", kind.as_str()),
         Purpose::Pixel => "An event in the address of an image".to_owned(),
@@ -145,7 +152,7 @@ fn route(purpose: Purpose) -> Option<Route> {
     match purpose {
         Purpose::Webhook | Purpose::NamedWebhook => Some(Route::Webhook),
         Purpose::Batch | Purpose::Events(_) => Some(Route::Tracking),
-        Purpose::Pixel | Purpose::Live | Purpose::Ready | Purpose::Document => None,
+        Purpose::Audiences | Purpose::Pixel | Purpose::Live | Purpose::Ready | Purpose::Document => None,
     }
 }
 
@@ -176,6 +183,23 @@ fn request_body(purpose: Purpose) -> Value {
         "content": {
             "application/json": { "schema": schema },
             "text/plain": { "schema": schema },
+        },
+    })
+}
+
+fn audience_body() -> Value {
+    json!({
+        "required": true,
+        "description": "`audienceName` creates, `externalId` looks up; neither key nor signature is asked for, and nothing \
+                        is kept.",
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": { "audienceName": { "type": "string" }, "externalId": { "type": "string" } },
+                    "anyOf": [{ "required": ["audienceName"] }, { "required": ["externalId"] }],
+                },
+            },
         },
     })
 }
@@ -231,6 +255,7 @@ fn schemas(config: &Config) -> Value {
     generator.subschema_for::<Kept<'static>>();
     generator.subschema_for::<Refused>();
     generator.subschema_for::<Probe>();
+    generator.subschema_for::<Audience>();
     let mut schemas = generator.take_definitions(true);
     schemas.extend(event::schemas(config));
     Value::Object(schemas)
@@ -254,6 +279,11 @@ fn responses(purpose: Purpose, method: &Method, config: &Config) -> Value {
         (None, Purpose::Document) => json!({
             "200": response("An OpenAPI 3.1 document.", &json!({ "type": "object" })),
         }),
+        (None, Purpose::Audiences) => {
+            let mut responses = refusals_by_status(Refusal::of_audiences());
+            responses.insert("200".to_owned(), response("The audience's id.", &reference("Audience")));
+            Value::Object(responses)
+        }
         (None, Purpose::Pixel) => json!({
             "200": {
                 "description": "The image, whatever became of the event.",
@@ -288,19 +318,22 @@ fn shared_responses(config: &Config) -> Map<String, Value> {
 
 /// The replies to events by status.
 fn events_responses(route: Route, config: &Config) -> Map<String, Value> {
+    // These two are said of other paths and methods than those of this document.
+    let is_here = |refusal: &Refusal| !matches!(refusal, Refusal::UnknownPath | Refusal::Method);
+    let mut responses = refusals_by_status(Refusal::every(route, config).into_iter().filter(is_here));
+    responses.insert("200".to_owned(), response("Every valid event is on disk.", &reference("Kept")));
+    responses
+}
+
+fn refusals_by_status(every: impl IntoIterator<Item = Refusal>) -> Map<String, Value> {
     let mut by_status = BTreeMap::<u16, BTreeMap<&'static str, Option<String>>>::new();
-    for refusal in Refusal::every(route, config) {
-        // They are said of other paths and methods than those of this document.
-        if matches!(refusal, Refusal::UnknownPath | Refusal::Method) {
-            continue;
-        }
+    for refusal in every {
         let (status, code) = refusal.class();
         by_status.entry(status.as_u16()).or_default().entry(code).or_insert_with(|| Some(refusal.message()));
     }
     let (panicked, code) = reply::PANICKED;
     by_status.entry(panicked.as_u16()).or_default().insert(code, None);
     let mut responses = Map::new();
-    responses.insert("200".to_owned(), response("Every valid event is on disk.", &reference("Kept")));
     for (number, codes) in by_status {
         let status = StatusCode::from_u16(number).unwrap_or_default();
         responses.insert(status.as_str().to_owned(), refusals(status, &codes));

@@ -15,10 +15,10 @@ use http::{Response as HttpResponse, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Config;
 use super::authenticate::Unauthenticated;
 use super::cors::Withheld;
 use super::partner::Held;
+use super::{Config, audience};
 use crate::queue::{AppendError, Appended};
 use crate::segment::{Malformed, Rejection, RejectionCode, Route};
 
@@ -49,6 +49,8 @@ pub(super) enum Refusal {
     },
     /// The body is not what a sender may post.
     Malformed(Malformed),
+    /// The request is about an audience and names none.
+    NotAnAudience,
     /// The only event of the request breaks a rule.
     Event {
         /// The rule.
@@ -197,6 +199,7 @@ impl Refusal {
             Self::Body => (StatusCode::BAD_REQUEST, "unreadable_body"),
             Self::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "too_large"),
             Self::Malformed(malformed) => (malformed_status(malformed), malformed.code()),
+            Self::NotAnAudience => (StatusCode::BAD_REQUEST, "not_an_audience"),
             Self::Event { finding, route } => (finding_status(finding, *route), finding.code()),
             Self::Held(Held::Events) => (StatusCode::TOO_MANY_REQUESTS, "partner_events_waiting"),
             Self::Held(Held::Partners) => (StatusCode::TOO_MANY_REQUESTS, "too_many_partners"),
@@ -209,6 +212,12 @@ impl Refusal {
             }
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         }
+    }
+
+    /// One of each that a request about an audience can meet.
+    pub(super) fn of_audiences() -> [Self; 5] {
+        let limit = audience::MAX_BODY;
+        [Self::Encoding, Self::Body, Self::TooLarge { limit }, Self::NotAnAudience, Self::TooSlow]
     }
 
     /// One of each that a request on these routes can meet: the table itself, for the OpenAPI document.
@@ -271,6 +280,9 @@ impl Refusal {
             Self::Body => "The body did not arrive whole, or is not what Content-Encoding says.".to_owned(),
             Self::TooLarge { limit } => format!("The request is larger than {limit} bytes after unpacking."),
             Self::Malformed(malformed) => sentence(&malformed.to_string()),
+            Self::NotAnAudience => "This takes {\"audienceName\": \"…\"} or {\"externalId\": \"…\"}, as Webhook Audiences sends \
+                                    it. Events go to /webhook."
+                .to_owned(),
             Self::Event { finding, .. } => finding.message(),
             Self::Held(held) => kept_nothing(&held.to_string()),
             Self::Queue(error) => kept_nothing(&error.to_string()),
@@ -405,10 +417,10 @@ mod tests {
 
     use super::*;
 
-    /// A new refusal does not compile here until it has a number, and then fails until it stands in `every`.
+    /// A new refusal does not compile here until it has a number, and then fails until it stands in `every` or `of_audiences`.
     #[test]
     fn every_refusal_is_in_the_table() {
-        const COUNT: usize = 22;
+        const COUNT: usize = 23;
         let number = |refusal: &Refusal| match refusal {
             Refusal::UnknownPath => 0,
             Refusal::Method => 1,
@@ -432,10 +444,13 @@ mod tests {
             Refusal::Held(Held::Events) => 19,
             Refusal::Held(Held::Partners) => 20,
             Refusal::Held(Held::Disk) => 21,
+            Refusal::NotAnAudience => 22,
         };
+        let of_audiences = Refusal::of_audiences();
         for route in [Route::Webhook, Route::Tracking] {
             let every = Refusal::every(route, &Config::default());
-            assert_eq!(every.iter().map(number).collect::<HashSet<_>>(), (0..COUNT).collect());
+            let every = every.iter().chain(&of_audiences);
+            assert_eq!(every.map(number).collect::<HashSet<_>>(), (0..COUNT).collect());
         }
     }
 }

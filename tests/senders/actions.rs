@@ -165,6 +165,14 @@ async fn every_webhook_action_is_understood() {
             number += events;
         }
     }
+    let audiences = format!("{}/audiences", service.public);
+    let settings = json!({
+        "sharedSecret": "abc123", "createAudienceUrl": audiences, "getAudienceUrl": audiences,
+    });
+    jobs.push(
+        json!({"destination": AUDIENCES.destination, "audience": "big_spenders", "settings": settings}),
+    );
+    expected.push(r#"an audience, created and found: ["big_spenders","big_spenders"]"#.to_owned());
 
     let mut script = install::node(&folder, "actions.cjs");
     script.arg(Value::from(jobs).to_string()).stdin(Stdio::null());
