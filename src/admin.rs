@@ -1,8 +1,7 @@
 //! Private HTTP: metrics, what became of each event, and what a person decides about dead letters.
 //!
 //! Everything here may show personal data (an event's payload is one), so on any address but loopback each request
-//! needs the token. What changes something is a POST, and leaves a line in
-//! the log.
+//! needs the token. What changes something is a POST, and leaves a line in the log.
 
 mod dead_letters;
 mod export;
