@@ -203,10 +203,15 @@ impl Keeper {
         self.held = true;
     }
 
-    /// An operator resumes it, or its token was corrected: what was learned of the old one does not count. A pause that
-    /// Wigzo asked for goes on.
+    /// An operator resumes it: a hold is over, and so is what [`Keeper::correct`] ends.
     pub(super) fn resume(&mut self) {
         self.held = false;
+        self.correct();
+    }
+
+    /// Its token or address was corrected: what was learned of the old one does not count. A pause that Wigzo asked for
+    /// goes on, and so does an operator's hold.
+    pub(super) fn correct(&mut self) {
         if self.shut.take().is_some() {
             // What is still under way with the old token must not shut it again.
             self.shuts += 1;
