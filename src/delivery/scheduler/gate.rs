@@ -203,19 +203,20 @@ impl Keeper {
         self.held = true;
     }
 
-    /// An operator resumes it: a hold is over, and so is what [`Keeper::correct`] ends.
+    /// An operator resumes it. A pause that Wigzo asked for goes on.
     pub(super) fn resume(&mut self) {
         self.held = false;
-        self.correct();
+        if self.shut.is_some() {
+            self.correct();
+        }
+        self.failing.clear();
     }
 
-    /// Its token or address was corrected: what was learned of the old one does not count. A pause that Wigzo asked for
-    /// goes on, and so does an operator's hold.
+    /// Its token or address was corrected: what was learned of the old one does not count, and what is still under way
+    /// with it must not shut the gate again. A pause that Wigzo asked for goes on, and so does an operator's hold.
     pub(super) fn correct(&mut self) {
-        if self.shut.take().is_some() {
-            // What is still under way with the old token must not shut it again.
-            self.shuts += 1;
-        }
+        self.shut = None;
+        self.shuts += 1;
         self.failing.clear();
     }
 
