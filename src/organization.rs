@@ -32,6 +32,7 @@ use crate::translate::{Options, Profile};
 use crate::wigzo::Address;
 
 /// One organization, ready for use.
+#[expect(clippy::struct_excessive_bools, reason = "switches that do not depend on each other")]
 pub struct Organization {
     /// Whether it is switched off: nothing is taken from it, and nothing delivered.
     pub disabled: bool,

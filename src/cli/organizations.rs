@@ -98,7 +98,7 @@ struct Add {
     /// File that holds its shared secrets, one on each line
     #[arg(long, value_name = "FILE")]
     shared_secrets_file: Option<String>,
-    /// Its profile [default: that of organization_defaults]
+    /// Its profile [default: that of `organization_defaults`]
     #[arg(long, value_parser = |name: &str| ProfileName::try_from(name.to_owned()))]
     profile: Option<ProfileName>,
     /// Make no source key; then it needs shared secrets

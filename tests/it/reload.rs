@@ -393,3 +393,71 @@ async fn the_token_of_the_private_side_is_followed() {
     assert_eq!(ask("first-admin-token").await.status, 401);
     service.end().await;
 }
+
+/// Organizations go, come back and get other limits while their senders send: what was acknowledged is delivered once,
+/// and each person's events in order.
+#[tokio::test]
+async fn nothing_is_lost_doubled_or_reordered_while_the_configuration_changes() {
+    let all = ["acme", "beta", "gamma"];
+    let config = |turn: usize| {
+        // Whoever is gone is refused often.
+        let mut text = [IMPATIENT, ON_SIGNAL, "[ingress]\nfailed_auth_per_minute = 0\n"].concat();
+        for (place, name) in all.iter().enumerate() {
+            // In each turn one is gone and one is off; weights and limits differ.
+            match (turn + place) % 5 {
+                0 => {}
+                1 => text += &organization(name, "disabled = true"),
+                more => {
+                    text += &organization(name, &format!("weight = {more}\nmax_in_flight = {}", more * 4))
+                }
+            }
+        }
+        text
+    };
+    let complete = 2;
+    let service = with(&[&config(complete)]).terse().start().await;
+    service.faults(&json!([{ "latency": { "uniform_ms": [0, 30] } }])).await;
+    let stop = std::cell::Cell::new(false);
+    let send = async |name: &str| {
+        let (mut kept, mut refused, mut number) = (Vec::new(), 0, 0);
+        while !stop.get() {
+            let person = format!("{name}-{}", number % 4);
+            let event = format!("E{number:06}");
+            match post(&service, name, &person, &event).await.status {
+                200 => kept.push((person, event)),
+                401 | 403 => refused += 1,
+                other => panic!("{other}\n{}", service.log()),
+            }
+            number += 1;
+        }
+        (kept, refused)
+    };
+    let change = async {
+        for turn in 0..40 {
+            write(&service, "config.toml", &[&config(turn)]);
+            reload(&service, "applied").await;
+        }
+        write(&service, "config.toml", &[&config(complete)]);
+        reload(&service, "applied").await;
+        stop.set(true);
+    };
+    let (acme, beta, gamma, ()) = tokio::join!(send(all[0]), send(all[1]), send(all[2]), change);
+    let mut kept: Vec<_> = Vec::new();
+    for (name, (mut events, refused)) in all.iter().zip([acme, beta, gamma]) {
+        assert!(events.len() > 20 && refused > 0, "{name}: {} kept, {refused} refused", events.len());
+        kept.append(&mut events);
+    }
+    let ledger = service.settled(kept.len() as u64).await;
+    assert_eq!(ledger["delivered"], kept.len(), "{ledger}");
+    let mut called: Vec<(String, String)> = Vec::new();
+    let mut people: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+    for call in service.calls("").await {
+        let text = |field: &str| call["body"][field].as_str().unwrap_or_default().to_owned();
+        let (learner, event) = (text("userId"), text("eventName"));
+        let before = people.insert(learner.clone(), event.clone());
+        assert!(before.is_none_or(|before| before < event), "{learner}: {event} comes late or twice");
+        called.push((learner, event));
+    }
+    assert_eq!(called.len(), kept.len(), "each once");
+    service.end().await;
+}

@@ -81,6 +81,7 @@ enum Weather {
 
 /// What the world knows of an organization.
 #[derive(Debug, Default, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 struct Books {
     served: bool,
     /// Nothing of it may start; it goes when what is in flight has ended.
