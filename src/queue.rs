@@ -35,6 +35,7 @@ use crate::outcome::Ledger;
 
 pub use envelope::{
     Account, Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement,
+    SourceRoute,
 };
 pub use fresh::{Arrivals, Forgotten, Fresh};
 pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};

@@ -256,7 +256,7 @@ impl Workshop {
         // Stable over attempts and restarts: which event, accepted when, and which of its calls.
         let idempotency_key = format!("{}-{}-{key}", envelope.content.key, envelope.seq.0);
         Outgoing {
-            url: organization.address.url(call.endpoint).expose().clone(),
+            url: Arc::clone(organization.address.url(call.endpoint).expose()),
             body: Bytes::copy_from_slice(call.body.as_bytes()),
             idempotency_key: HeaderValue::try_from(idempotency_key)
                 .unwrap_or_else(|_| HeaderValue::from_static("unnamed")),

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::clock::UnixMillis;
-use crate::queue::{Config, DedupKey};
+use crate::queue::{Config, DedupKey, SourceRoute};
 
 /// Keys of a run, if `queue.dedup_entries` allows so many.
 const RUN: u64 = if cfg!(test) { 20 } else { 200_000 };
@@ -284,7 +284,7 @@ pub(super) fn numbers(
     organization: &str,
     message_id: &str,
 ) -> rusqlite::Result<Vec<u64>> {
-    let wanted = DedupKey::new(organization, "", message_id);
+    let wanted = DedupKey::new(organization, SourceRoute::default(), message_id);
     let mut found = Vec::new();
     let mut add = |keys: &[u8]| {
         let matching = entries(keys).filter(|(key, _)| key.identity() == wanted.identity());
@@ -396,7 +396,7 @@ mod tests {
     use super::*;
 
     fn key(n: u64) -> DedupKey {
-        DedupKey::new("acme", "v1", &n.to_string())
+        DedupKey::new("acme", SourceRoute::new("v1"), &n.to_string())
     }
 
     #[test]
