@@ -200,10 +200,12 @@ impl Delivery {
         let Arrivals { envelopes, forgotten, settled, unread, .. } = self.queue.fresh().take();
         let now = self.clock.now();
         self.settled(&settled);
+        // Of an organization that has just gone, requests may still bring something.
+        let mut is_unknown = false;
         for envelope in envelopes {
             let organization = Arc::clone(&envelope.content.organization);
             self.serve_partner(&organization);
-            self.scheduler.offer(&organization, item(envelope), now);
+            is_unknown |= !self.scheduler.offer(&organization, item(envelope), now);
         }
         // After the envelopes: some of them may be older than the request.
         for forgotten in forgotten {
@@ -213,7 +215,6 @@ impl Delivery {
             self.forgotten.truncate(REMEMBERED - 1);
             self.forgotten.push_front(forgotten);
         }
-        let mut is_unknown = false;
         for (organization, latest) in unread {
             self.serve_partner(&organization);
             is_unknown |= !self.is_configured(&organization);
@@ -348,6 +349,10 @@ impl Delivery {
         }
         if now < self.shown_until {
             return self.shown_until - now;
+        }
+        if !self.unconfigured.is_empty() {
+            // They leave the list when nothing of theirs waits any more.
+            self.look_for_unconfigured();
         }
         let served = self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing));
         let overview: Arc<[Overview]> = served.chain(self.unserved()).collect();
