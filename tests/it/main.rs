@@ -38,10 +38,12 @@ mod limits;
 mod metrics;
 mod openapi;
 mod opening;
+mod organizations;
 mod partner;
 mod pixel;
 mod probes;
 mod profiles;
+mod reload;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]
