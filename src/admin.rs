@@ -6,6 +6,7 @@
 mod dead_letters;
 mod export;
 mod filter;
+mod import;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ use crate::segment::{self, Surroundings};
 use crate::telemetry::{Metrics, gauge};
 pub use filter::WrittenFilter;
 use filter::{Asked, Parameters};
+pub use import::served;
 
 /// `[admin]`: the private side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -80,6 +82,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/events/{number}", get(event))
         .route("/api/rejected", get(rejected))
         .merge(dead_letters::routes())
+        .merge(import::routes())
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,

@@ -3,10 +3,14 @@
 //! Exit codes: 0 in order; 1 something failed, at the start or later, and may not fail again; 2 the command line or the
 //! configuration is wrong; 3 `translate` was given an event that the service would refuse.
 
+mod backup;
 mod choice;
+mod connection;
 mod dead_letters;
 mod doctor;
 mod profiles;
+mod progress;
+mod transfer;
 mod translate;
 
 use std::io::{IsTerminal, Read, Write};
@@ -84,6 +88,10 @@ enum Command {
         url: Option<url::Url>,
     },
     DeadLetters(Box<dead_letters::DeadLetters>),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    Export(transfer::Export),
+    Import(Box<transfer::Import>),
     /// Examine this machine: would the service work here, now, as it is configured? 0 if nothing is broken
     Doctor {
         #[command(flatten)]
@@ -174,6 +182,10 @@ pub fn main() -> ExitCode {
         Command::Profiles(command) => profiles::run(&command),
         Command::Health { files, url } => health(&files, url),
         Command::DeadLetters(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Export(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Doctor { files, offline, json } => {
             let doctor::Diagnosis { report, code } = doctor::examine(&files.config, offline, json);
             say(&report);

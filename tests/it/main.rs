@@ -36,6 +36,7 @@ mod form;
 mod guides;
 mod limits;
 mod metrics;
+mod moving;
 mod openapi;
 mod opening;
 mod partner;

@@ -9,7 +9,7 @@ use crate::queue::QueueError;
 
 /// The steps from each format to the next; the format of a file is its `user_version`, 0 in an empty one. A new database
 /// takes all steps, so that what was created and what was migrated cannot differ. A released step never changes.
-pub(super) const STEPS: [&str; 2] = [FORMAT_1, FORMAT_2];
+pub(super) const STEPS: [&str; 3] = [FORMAT_1, FORMAT_2, FORMAT_3];
 
 /// The page layout in which free pages can be given back in steps.
 const INCREMENTAL: i64 = 2;
@@ -162,6 +162,25 @@ INSERT INTO counts
     GROUP BY organization;
 ";
 
+/// How far imports have come, so that no line of an export is taken twice, however late it is repeated.
+const FORMAT_3: &str = "
+CREATE TABLE imports (
+    export TEXT PRIMARY KEY,
+    lines  INTEGER NOT NULL,  -- lines of the export that have been taken
+    at     INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// The newest format that this program knows.
+pub(super) fn known() -> i64 {
+    (1_i64..).zip(STEPS).last().map_or(0, |(format, _)| format)
+}
+
+/// The format of a database.
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 /// Opens the one connection that writes, creating or migrating the database.
 pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     let connection = Connection::open(path)?;
@@ -186,13 +205,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
 
 /// Takes the steps that are missing, each in a transaction with the format that it leads to.
 fn migrate(connection: &Connection, path: &Path) -> Result<(), QueueError> {
-    let steps = || (1_i64..).zip(STEPS);
-    let known = steps().last().map_or(0, |(format, _)| format);
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let (known, found) = (known(), format(connection)?);
     if !(0..=known).contains(&found) {
         return Err(QueueError::TooNew { path: path.to_owned(), found, known });
     }
-    for (format, step) in steps().filter(|(format, _)| *format > found) {
+    for (format, step) in (1_i64..).zip(STEPS).filter(|(format, _)| *format > found) {
         connection
             .execute_batch(&format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {format}; COMMIT;"))?;
         if found > 0 {
@@ -203,7 +220,7 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), QueueError> {
 }
 
 /// Opens a connection that can only read.
-pub(super) fn open_reader(path: &Path) -> Result<Connection, QueueError> {
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,

@@ -10,7 +10,7 @@ use crate::clock::UnixMillis;
 use crate::outcome::{Ledger, Outcome, Reason};
 use crate::queue::counts::Tally;
 use crate::queue::{
-    Appended, Config, Envelope, Forgotten, NewEnvelope, Progress, Resolution, Seq, Settlement,
+    Appended, Config, DedupKey, Envelope, Forgotten, NewEnvelope, Progress, Resolution, Seq, Settlement,
 };
 
 /// Living generations of seen keys: the current one and those that ended less than a window ago. A new one starts
@@ -175,7 +175,7 @@ pub(super) fn insert(
 ) -> rusqlite::Result<Appended> {
     let mut result = Appended { accepted: 0, duplicates: 0 };
     for envelope in envelopes {
-        if seen(transaction, envelope, totals.last_seq + 1, totals)? {
+        if seen(transaction, envelope.key, totals.last_seq + 1, totals)? {
             result.duplicates += 1;
             continue;
         }
@@ -223,13 +223,12 @@ pub(super) fn insert(
 }
 
 /// Whether the key was seen in a living generation; if not, it is noted in the current one.
-fn seen(
+pub(super) fn seen(
     transaction: &Transaction<'_>,
-    envelope: &NewEnvelope,
+    DedupKey(key): DedupKey,
     seq: u64,
     totals: &mut Totals,
 ) -> rusqlite::Result<bool> {
-    let key = envelope.key.0;
     let mut look = transaction.prepare_cached("SELECT 1 FROM seen WHERE generation = ? AND key = ?")?;
     for generation in &totals.older {
         if look.query_row(params![generation.number, key], |_| Ok(())).optional()?.is_some() {

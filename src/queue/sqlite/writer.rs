@@ -10,11 +10,12 @@ use tokio::sync::oneshot;
 use super::dead::{self, Moved};
 use super::log::Log;
 use super::store::{self, Brought, Totals};
-use super::{Decision, PendingBytes, Shared, forget, trim};
+use super::{Decision, PendingBytes, Shared, forget, import, trim};
 use crate::clock::{Clock, UnixMillis};
 use crate::outcome::Outcome;
 use crate::queue::counts::{Counts, Tally};
 use crate::queue::history::Budget;
+use crate::queue::transfer::{ImportError, Imported, Part};
 use crate::queue::{
     AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement,
     Stats,
@@ -34,6 +35,10 @@ pub(super) enum Command {
         reply: oneshot::Sender<()>,
     },
     Decide(Decide),
+    Import {
+        part: Part,
+        reply: oneshot::Sender<Result<Imported, ImportError>>,
+    },
 }
 
 /// What a person has decided about dead letters; the answer says how far one step came.
@@ -75,6 +80,7 @@ type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 struct Group {
     appends: Vec<Append>,
     decisions: Vec<Decide>,
+    imports: Vec<(Part, oneshot::Sender<Result<Imported, ImportError>>)>,
     bytes: usize,
 }
 
@@ -192,9 +198,13 @@ impl Writer {
                 self.take(command, &mut group);
             }
             let decisions = std::mem::take(&mut group.decisions);
+            let imports = std::mem::take(&mut group.imports);
             self.commit(group);
             for decision in decisions {
                 self.decide(decision);
+            }
+            for (part, reply) in imports {
+                drop(reply.send(self.import(&part)));
             }
         }
         if !self.changes.is_empty() {
@@ -218,6 +228,10 @@ impl Writer {
             Command::Decide(decision) => {
                 group.bytes += 256;
                 group.decisions.push(decision);
+            }
+            Command::Import { part, reply } => {
+                group.bytes += 256;
+                group.imports.push((part, reply));
             }
         }
     }
@@ -396,6 +410,22 @@ impl Writer {
             self.move_letters(|transaction, totals| dead::decide(transaction, &letters, &fate, now, totals));
         // A person who has gone away can look at the dead letters that are left.
         drop(reply.send(done.map_err(QueueError::from)));
+    }
+
+    /// Takes a part of an export.
+    fn import(&mut self, part: &Part) -> Result<Imported, ImportError> {
+        if !part.lines.is_empty() && self.disk_bytes >= self.config.max_disk.as_u64() {
+            return Err(ImportError::Full);
+        }
+        let now = self.clock.now();
+        let mut taken = Err(ImportError::NotNext { taken: 0 });
+        self.move_letters(|transaction, totals| {
+            let mut moved = Moved::default();
+            taken = import::take(transaction, part, now, totals, &mut moved)?;
+            Ok(moved)
+        })
+        .map_err(QueueError::from)?;
+        taken
     }
 
     /// Dead letters above their limit, if there is one.
