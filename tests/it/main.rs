@@ -43,6 +43,8 @@ mod partner;
 mod pixel;
 mod probes;
 mod profiles;
+#[path = "../support/python.rs"]
+mod python;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]
