@@ -115,6 +115,7 @@ impl Sqlite {
             other => other,
         };
         let connection = schema::open(&path).map_err(database)?;
+        file::adopt(&path);
         let reader =
             Arc::new(Mutex::new(schema::open_reader(&path).map_err(|error| database(error.into()))?));
         let shared = Arc::new(Shared {
@@ -214,6 +215,7 @@ fn lock(directory: &Path) -> Result<File, QueueError> {
     let path = directory.join("lock");
     let failed = |path: PathBuf| move |error| QueueError::Directory { path, error };
     let file = File::options().create(true).append(true).open(&path).map_err(failed(path.clone()))?;
+    file::adopt(&path);
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(QueueError::InUse(directory.to_owned())),

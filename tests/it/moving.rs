@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::books;
 use crate::service::{PATIENCE, Service, Setup, program};
+use crate::skipped::skipped;
 use crate::stand_in::StandIn;
 
 const QUICK: &str = "[organization_defaults]\nidentity = \"raw\"\n[delivery]\nquick_retries = 0\n[delivery.retry]\nbase = \"40ms\"\ncap = \"100ms\"\n";
@@ -347,6 +348,38 @@ async fn of_an_export_that_is_not_whole_or_not_served_here_nothing_is_taken() {
     assert!(said.contains("Nobody would deliver the events of default"), "{said}");
     assert_eq!(service.ledger().await["accepted"], 0);
     service.end().await;
+}
+
+/// The service's user must be able to open what root's commands have left.
+#[tokio::test]
+async fn what_root_does_to_a_queue_belongs_to_the_services_user() {
+    const NOBODY: u32 = 65_534;
+    let wigzo = StandIn::start().await;
+    let old = full_queue(&wigzo).await;
+    let (from, copy, lines) =
+        (old.path().join("queue"), old.path().join("b.sqlite"), old.path().join("q.jsonl"));
+    done(&from, &["backup", copy.to_str().unwrap()]).await;
+    done(&from, &["export", lines.to_str().unwrap()]).await;
+    let restore: &[&str] = &["restore", "--waiting", "hold", copy.to_str().unwrap()];
+    let import: &[&str] = &["import", "--from-copy", lines.to_str().unwrap()];
+    for arguments in [restore, import] {
+        let directory = tempfile::tempdir().unwrap();
+        let queue = directory.path().join("queue");
+        std::fs::create_dir(&queue).unwrap();
+        if std::os::unix::fs::chown(&queue, Some(NOBODY), Some(NOBODY)).is_err() {
+            return skipped("owners of files after a restore by root", "this is not root");
+        }
+        done(&queue, arguments).await;
+        done(&queue, &["export", "--seal", directory.path().join("out.jsonl").to_str().unwrap()]).await;
+        let mut files = 0;
+        for entry in std::fs::read_dir(&queue).unwrap() {
+            let entry = entry.unwrap();
+            let owner = std::os::unix::fs::MetadataExt::uid(&entry.metadata().unwrap());
+            assert_eq!(owner, NOBODY, "{arguments:?}: {:?}", entry.file_name());
+            files += 1;
+        }
+        assert!(files >= 4, "the database, `lock`, `reading` and `sealed`; {files}");
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use bytesize::ByteSize;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
-use super::file::{NewFile, sync_directory};
+use super::file::{self, NewFile, sync_directory};
 use super::reading::Reading;
 use super::{FILE, create, export, lock, schema};
 use crate::clock::UnixMillis;
@@ -148,12 +148,12 @@ pub fn check(file: &Path) -> Result<Copied, CopyError> {
 /// When the copy is not sound, the directory holds a queue or is in use, or its disk does not take the copy; then there is
 /// no queue in it.
 pub fn restore(
-    file: &Path,
+    copy: &Path,
     directory: &Path,
     waiting: Waiting,
     now: UnixMillis,
 ) -> Result<Copied, CopyError> {
-    let copied = check(file)?;
+    let copied = check(copy)?;
     create(directory).map_err(|error| CopyError::File { path: directory.to_owned(), error })?;
     let _lock = lock(directory)?;
     let path = directory.join(FILE);
@@ -167,12 +167,13 @@ pub fn restore(
         let path = path.to_owned();
         move |error| CopyError::File { path, error }
     };
-    let mut copy = File::open(file).map_err(failed(file))?;
-    std::io::copy(&mut copy, &mut out).map_err(failed(&path))?;
+    let mut from = File::open(copy).map_err(failed(copy))?;
+    std::io::copy(&mut from, &mut out).map_err(failed(&path))?;
     if waiting == Waiting::Hold {
         hold(new.partial(), now)?;
     }
     new.finish()?;
+    file::adopt(&path);
     sync_directory(directory).map_err(failed(directory))?;
     Ok(copied)
 }

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, Row};
 
-use super::file::{NewFile, sync_directory};
+use super::file::{self, NewFile, sync_directory};
 use super::reading::Reading;
 use super::{lock, lookup};
 use crate::clock::UnixMillis;
@@ -97,13 +97,14 @@ pub fn export(
 struct Seal<'a>(Option<&'a Path>);
 
 impl<'a> Seal<'a> {
-    fn set(directory: &'a Path, file: &Path, now: UnixMillis) -> Result<Self, CopyError> {
+    fn set(directory: &'a Path, to: &Path, now: UnixMillis) -> Result<Self, CopyError> {
         let path = directory.join(SEAL);
-        let text = format!("exported to {} at {now}\n", file.display());
+        let text = format!("exported to {} at {now}\n", to.display());
         let written = fs::write(&path, text)
             .and_then(|()| fs::File::open(&path)?.sync_all())
             .and_then(|()| sync_directory(directory));
-        written.map_err(|error| CopyError::File { path, error })?;
+        written.map_err(|error| CopyError::File { path: path.clone(), error })?;
+        file::adopt(&path);
         Ok(Self(Some(directory)))
     }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::queue::CopyError;
@@ -55,6 +55,18 @@ impl NewFile {
             .map_err(|error| CopyError::File { path: self.path.clone(), error })?;
         self.finished = true;
         Ok(())
+    }
+}
+
+/// Gives a file to the owner of its directory. A command that root has run must leave nothing behind that the service's
+/// user cannot open. For anybody else there is nothing to do, and it cannot be done.
+pub(super) fn adopt(path: &Path) {
+    let owner = path.parent().and_then(|directory| fs::metadata(directory).ok());
+    if let (Some(owner), Ok(file)) = (owner, fs::metadata(path))
+        && owner.uid() != file.uid()
+    {
+        // Whoever may not do this is the service's user, or meant it so.
+        let _ = chown(path, Some(owner.uid()), Some(owner.gid()));
     }
 }
 

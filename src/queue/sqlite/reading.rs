@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::{FILE, schema};
+use super::{FILE, file, schema};
 use crate::queue::QueueError;
 
 /// A queue as it stood at one moment.
@@ -27,7 +27,15 @@ pub(super) struct Reading {
 
 /// The file that readers lock; the service locks it alone for the moment in which it carries its log over.
 pub(super) fn lock_file(database: &Path) -> io::Result<File> {
-    File::options().create(true).append(true).open(database.with_file_name("reading"))
+    let path = database.with_file_name("reading");
+    match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = File::options().create(true).append(true).open(&path)?;
+            file::adopt(&path);
+            Ok(file)
+        }
+        opened => opened,
+    }
 }
 
 impl Reading {
