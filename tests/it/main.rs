@@ -35,6 +35,7 @@ mod first_event;
 mod form;
 mod guides;
 mod limits;
+mod manners;
 mod metrics;
 mod moving;
 mod openapi;
