@@ -11,11 +11,11 @@ use std::fs;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
 use super::file::{self, NewFile, sync_directory};
 use super::reading::Reading;
-use super::{lock, lookup};
+use super::{lock, lookup, seen};
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
 use crate::queue::transfer::{Carried, FORMAT, Header, Held, Keys, Line, LineWriter};
@@ -161,16 +161,20 @@ impl<W: Write> Pass<'_, W> {
             .map(|place| {
                 let (table, _) = table(place);
                 format!(
-                    "EXISTS (SELECT 1 FROM {table} WHERE seq = seen.seq AND number IS NULL)
-                     OR EXISTS (SELECT 1 FROM {table} WHERE number = seen.seq)"
+                    "EXISTS (SELECT 1 FROM {table} WHERE seq = ?1 AND number IS NULL)
+                     OR EXISTS (SELECT 1 FROM {table} WHERE number = ?1)"
                 )
             })
             .collect();
-        self.connection.execute_batch(&format!(
-            "CREATE TEMP TABLE living (number INTEGER PRIMARY KEY, key BLOB NOT NULL);
-             INSERT OR IGNORE INTO living SELECT seq, key FROM seen WHERE seq > 0 AND ({});",
+        self.connection
+            .execute_batch("CREATE TEMP TABLE living (number INTEGER PRIMARY KEY, key BLOB NOT NULL)")?;
+        let mut insert = self.connection.prepare(&format!(
+            "INSERT OR IGNORE INTO living SELECT ?1, ?2 WHERE ?1 > 0 AND ({})",
             exported.join(" OR ")
         ))?;
+        seen::each(self.connection, &mut |DedupKey(key), number| {
+            insert.execute(params![number, key]).map(drop)
+        })?;
         Ok(())
     }
 
@@ -217,17 +221,23 @@ impl<W: Write> Pass<'_, W> {
 
     /// Writes the keys of all other events.
     fn keys(&mut self) -> Result<(), CopyError> {
-        let sql = "SELECT key FROM seen WHERE NOT EXISTS (SELECT 1 FROM living WHERE number = seen.seq)";
-        let mut statement = self.connection.prepare(sql).map_err(QueueError::from)?;
-        let mut rows = statement.query([]).map_err(QueueError::from)?;
+        let living = "SELECT EXISTS (SELECT 1 FROM living WHERE number = ?)";
+        let mut living = self.connection.prepare(living).map_err(QueueError::from)?;
         let mut keys = Keys::default();
-        while let Some(row) = rows.next().map_err(QueueError::from)? {
-            keys.keys.push(DedupKey(row.get(0).map_err(QueueError::from)?));
-            self.exported.keys += 1;
-            if keys.keys.len() == KEYS {
-                self.write(&Line::Keys(std::mem::take(&mut keys)))?;
+        let mut written = Ok(());
+        let connection = self.connection;
+        let each = seen::each(connection, &mut |key, number| {
+            if written.is_ok() && !living.query_row([number], |row| row.get::<_, bool>(0))? {
+                keys.keys.push(key);
+                self.exported.keys += 1;
+                if keys.keys.len() == KEYS {
+                    written = self.write(&Line::Keys(std::mem::take(&mut keys)));
+                }
             }
-        }
+            Ok(())
+        });
+        each.map_err(QueueError::from)?;
+        written?;
         if keys.keys.is_empty() { Ok(()) } else { self.write(&Line::Keys(keys)) }
     }
 

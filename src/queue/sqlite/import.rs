@@ -10,7 +10,8 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::dead::Moved;
-use super::store::{self, Totals};
+use super::seen::Seen;
+use super::store::Totals;
 use crate::clock::UnixMillis;
 use crate::outcome::Outcome;
 use crate::queue::transfer::{Carried, ImportError, Imported, Line, Part};
@@ -21,7 +22,7 @@ pub(super) fn take(
     transaction: &Transaction<'_>,
     part: &Part,
     now: UnixMillis,
-    totals: &mut Totals,
+    (seen, totals): (&mut Seen, &mut Totals),
     moved: &mut Moved,
 ) -> rusqlite::Result<Result<Imported, ImportError>> {
     let taken = transaction
@@ -42,12 +43,12 @@ pub(super) fn take(
             Line::Keys(keys) => {
                 for key in &keys.keys {
                     // Their events are not here: no number leads to them.
-                    store::seen(transaction, *key, 0, totals)?;
+                    seen.note(transaction, *key, 0)?;
                 }
             }
             Line::Event(event) => {
                 let key = event.key_in(&part.export);
-                if store::seen(transaction, key, totals.last_seq + 1, totals)? {
+                if seen.note(transaction, key, totals.last_seq + 1)? {
                     imported.duplicates += 1;
                 } else {
                     insert(transaction, event, totals, moved)?;

@@ -133,7 +133,7 @@ async fn an_event_whose_key_is_forgotten_is_carried_all_the_same() {
     let queue = from.open();
     queue.append(batch("acme", &["old"]), PATIENCE).await.unwrap();
     drop(queue);
-    Connection::open(from.config.path.join(FILE)).unwrap().execute("DELETE FROM seen", []).unwrap();
+    Connection::open(from.config.path.join(FILE)).unwrap().execute("DELETE FROM seen_recent", []).unwrap();
     let (_, carried) = lines(&from, "a.jsonl", Wish::default());
     assert_eq!(events(&carried)[0].key, None);
     let into = to.open();
