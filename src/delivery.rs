@@ -47,6 +47,10 @@ const REMEMBERED: usize = 256;
 /// At so many partners the scheduler is told to let go of all of them; those that bring something again stay.
 const MANY_PARTNERS: usize = 1_024;
 
+/// Envelopes that are started in one go. Whatever an organization has ready, the next one's turn comes soon: the work of
+/// more of them would stand before it in the runtime's queue.
+const AT_ONCE: usize = 8;
+
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
 
@@ -154,8 +158,14 @@ impl Delivery {
         while !self.shutdown.drain.is_cancelled() {
             self.arrivals();
             self.hand_in();
-            self.start_work();
+            let is_all = self.start_work();
             self.start_reads();
+            if !is_all {
+                // What was started goes first, and with it whatever else is ready to run.
+                tokio::task::yield_now().await;
+                self.ended_too();
+                continue;
+            }
             let sleep = self.show().min(self.until_next_tick());
             tokio::select! {
                 Some(command) = self.desk.commands.recv() => self.obey(command),
@@ -251,12 +261,17 @@ impl Delivery {
         self.scheduler.serve(name, share, self.clock.now());
     }
 
-    fn start_work(&mut self) {
+    /// Starts what may start now, at most [`AT_ONCE`]; whether that was all.
+    fn start_work(&mut self) -> bool {
         let now = self.clock.now();
         // A pause may end without anything being there to start.
         self.is_changed |= self.scheduler.next_tick().is_some_and(|due| due <= now);
         self.scheduler.tick(now);
-        while let Some((ticket, item)) = self.scheduler.start(now) {
+        for _ in 0..AT_ONCE {
+            let Some((ticket, item)) = self.scheduler.start(now) else {
+                self.count_in_flight();
+                return true;
+            };
             self.is_changed = true;
             let envelope = item.load;
             let name = &envelope.content.organization;
@@ -271,6 +286,11 @@ impl Delivery {
             let worker = self.workers.spawn(async move { workshop.work(claim, configured).await });
             self.tickets.insert(worker.id(), ticket);
         }
+        self.count_in_flight();
+        false
+    }
+
+    fn count_in_flight(&self) {
         self.metrics.in_flight.set(i64::try_from(self.scheduler.in_flight()).unwrap_or(i64::MAX));
     }
 

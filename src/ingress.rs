@@ -203,11 +203,11 @@ pub fn router(ingress: Arc<Ingress>) -> Front {
     for address in address::all() {
         router = router.route(&address.path, serve(address.purpose, document.clone()));
     }
-    let routes = router
+    let served = router
         .fallback(async || reply::refuse(&Refusal::UnknownPath))
         .method_not_allowed_fallback(async || reply::refuse(&Refusal::Method))
         .with_state(Arc::clone(&ingress));
-    Front::new(ingress, routes)
+    Front::new(ingress, served)
 }
 
 /// What happens at an address.
