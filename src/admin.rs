@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
@@ -26,6 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::current::Current;
 use crate::delivery;
 use crate::organization::{Organizations, Partner};
 use crate::outcome::Ledger;
@@ -53,8 +54,8 @@ impl Default for Config {
     }
 }
 
-/// What the private side can see.
-#[derive(Debug)]
+/// What the private side can see. A request keeps the one that it began with: a reload puts another in its place.
+#[derive(Debug, Clone)]
 pub struct Admin {
     /// The queue.
     pub queue: Queue,
@@ -67,14 +68,21 @@ pub struct Admin {
     /// The token that is asked for.
     pub token: Option<Secret>,
     /// Held while the counts of one moment are set and printed, so that two readers cannot mix two moments.
-    pub printing: Mutex<()>,
+    pub printing: Arc<Mutex<()>>,
+}
+
+/// Handlers ask for `Arc<Admin>` and get the one in force.
+impl FromRef<Current<Admin>> for Arc<Admin> {
+    fn from_ref(current: &Current<Admin>) -> Self {
+        current.get()
+    }
 }
 
 /// Events in one answer, unless asked otherwise, and at most.
 const PAGE: (usize, usize) = (50, 1_000);
 
 /// The private side's routes.
-pub fn router(admin: Arc<Admin>) -> Router {
+pub fn router(admin: Current<Admin>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/api/stats", get(stats))
@@ -89,7 +97,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
                 "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters, /api/rejected.",
             )
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(&admin), authenticate))
+        .layer(middleware::from_fn_with_state(admin.clone(), authenticate))
         .with_state(admin)
 }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::filter::{Asked, Misfit, Parameters, WrittenFilter};
 use super::import::is_served;
 use super::{Admin, PAGE, answer, export, json, problem, show_safely};
+use crate::current::Current;
 use crate::queue::{AppendError, Fate, Filter, Lookup, Order, Place, Queue, QueueError, Record, Seq};
 
 /// Letters that one request changes at most.
@@ -54,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where an export goes on.
 const NEXT: HeaderName = HeaderName::from_static("next-cursor");
 
-pub(super) fn routes() -> Router<Arc<Admin>> {
+pub(super) fn routes() -> Router<Current<Admin>> {
     Router::new()
         .route("/api/dead-letters", get(list))
         .route("/api/dead-letters/{number}", get(show))

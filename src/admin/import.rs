@@ -10,13 +10,14 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, json, problem};
+use crate::current::Current;
 use crate::organization::{Organizations, Partner};
 use crate::queue::transfer::{Header, ImportError, Line, LineReader, Part};
 
 /// Bytes of a part; the command sends smaller ones.
 const MAX_PART: usize = 48 << 20;
 
-pub(super) fn routes() -> Router<Arc<Admin>> {
+pub(super) fn routes() -> Router<Current<Admin>> {
     Router::new().route("/api/queue/import", post(import))
 }
 

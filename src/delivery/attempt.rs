@@ -25,7 +25,7 @@ use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Workshop {
     pub(super) config: Config,
     pub(super) client: Client,
@@ -131,7 +131,8 @@ impl Workshop {
         let age = self.clock.age(content.received_at);
         let is_unproven =
             organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
-        let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
+        let max_age = organization.max_age.or(self.config.max_age);
+        let limits = [max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
         // What a person had replayed is meant to be delivered, however old it is.
         if envelope.replays == 0 && limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err(NoCalls::new(Outcome::Expired, Reason::MaxAge));

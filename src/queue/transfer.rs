@@ -13,7 +13,7 @@ use std::io::{self, BufRead, Read, Write};
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Attempt, DedupKey, Place, QueueError};
+use super::{Attempt, DedupKey, Place, QueueError, SourceRoute};
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
 
@@ -143,7 +143,7 @@ impl Carried {
     pub fn key_in(&self, export: &str) -> DedupKey {
         let made_up = || {
             let source = format!("import {export} {}", self.number);
-            DedupKey::new(&self.organization, &source, &self.message_id)
+            DedupKey::new(&self.organization, SourceRoute::new(&source), &self.message_id)
         };
         self.key.unwrap_or_else(made_up)
     }
@@ -421,7 +421,7 @@ mod tests {
             kind: "track".to_owned(),
             title: "A \"title\"".to_owned(),
             received_at: UnixMillis(1_800_000_000_001),
-            key: Some(DedupKey::new("acme", "/v1", "m-1")),
+            key: Some(DedupKey::new("acme", SourceRoute::new("/v1"), "m-1")),
             tries: 1,
             soft_failures: 0,
             first_failed_at: Some(UnixMillis(1_800_000_000_002)),
@@ -450,7 +450,9 @@ mod tests {
         let mut lines = LineWriter::new(Vec::new());
         lines.write(&Line::Export(header())).unwrap();
         lines.write(&Line::Event(Box::new(event()))).unwrap();
-        lines.write(&Line::Keys(Keys { keys: vec![DedupKey::new("acme", "/v1", "m-0")] })).unwrap();
+        lines
+            .write(&Line::Keys(Keys { keys: vec![DedupKey::new("acme", SourceRoute::new("/v1"), "m-0")] }))
+            .unwrap();
         lines.end().unwrap().1
     }
 
@@ -503,10 +505,10 @@ mod tests {
         let key = forgotten.key_in("export-1");
         assert_eq!(key, forgotten.key_in("export-1"));
         assert_ne!(key, forgotten.key_in("export-2"));
-        assert_ne!(key, DedupKey::new("acme", "/v1", "m-1"));
+        assert_ne!(key, DedupKey::new("acme", SourceRoute::new("/v1"), "m-1"));
         assert_eq!(
             key.to_string(),
-            DedupKey::new("acme", "/v1", "m-1").to_string(),
+            DedupKey::new("acme", SourceRoute::new("/v1"), "m-1").to_string(),
             "found by its id all the same"
         );
     }

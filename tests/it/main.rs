@@ -40,12 +40,14 @@ mod metrics;
 mod moving;
 mod openapi;
 mod opening;
+mod organizations;
 mod partner;
 mod pixel;
 mod probes;
 mod profiles;
 #[path = "../support/python.rs"]
 mod python;
+mod reload;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]
