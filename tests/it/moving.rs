@@ -382,12 +382,14 @@ async fn what_root_does_to_a_queue_belongs_to_the_services_user() {
     }
 }
 
+/// More than an import takes in one part.
+const EVENTS: u64 = 6_000;
+
 #[tokio::test]
 async fn an_import_that_is_killed_anywhere_goes_on_and_takes_nothing_twice() {
     let wigzo = StandIn::start().await;
     let service = calling(&wigzo, SLOW).terse().start().await;
     service.faults(&json!([{ "status": 503 }])).await;
-    const EVENTS: u64 = 6_000;
     for n in 0..EVENTS / 500 {
         let batch: Vec<_> = (0..500)
             .map(|k| json!({ "type": "track", "userId": format!("u-{k}"), "event": "A", "messageId": format!("m-{n}-{k}") }))
