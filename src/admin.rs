@@ -6,6 +6,7 @@
 mod dead_letters;
 mod export;
 mod filter;
+mod import;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use crate::segment::{self, Surroundings};
 use crate::telemetry::{Metrics, gauge};
 pub use filter::WrittenFilter;
 use filter::{Asked, Parameters};
+pub use import::served;
 
 /// `[admin]`: the private side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -88,6 +90,7 @@ pub fn router(admin: Current<Admin>) -> Router {
         .route("/api/events/{number}", get(event))
         .route("/api/rejected", get(rejected))
         .merge(dead_letters::routes())
+        .merge(import::routes())
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,

@@ -223,11 +223,11 @@ pub fn router(ingress: Current<Ingress>) -> Front {
     for address in address::all() {
         router = router.route(&address.path, serve(address.purpose));
     }
-    let routes = router
+    let served = router
         .fallback(async || reply::refuse(&Refusal::UnknownPath))
         .method_not_allowed_fallback(async || reply::refuse(&Refusal::Method))
         .with_state(ingress.clone());
-    Front::new(ingress, routes)
+    Front::new(ingress, served)
 }
 
 /// What happens at an address.

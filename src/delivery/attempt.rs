@@ -165,12 +165,12 @@ impl Workshop {
     ) -> Judgement {
         let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered, detail);
         let keyed = keyed(calls);
-        let mut tried = Vec::new();
+        let mut attempted = Vec::new();
         for (place, (key, call)) in (1..).zip(&keyed) {
             if judgement.progress.done.split(' ').any(|done| done == key) {
                 continue;
             }
-            let result = self.call((key, call), envelope, organization, &mut tried).await;
+            let result = self.call((key, call), envelope, organization, &mut attempted).await;
             let Some(result) = result else {
                 judgement.news.answer = Said::Unknown;
                 let reason = Reason::Interrupted;
@@ -200,13 +200,13 @@ impl Workshop {
                 }
             }
         }
-        take_news(&mut judgement.news, &tried);
+        take_news(&mut judgement.news, &attempted);
         let at_once = judgement.progress.tries == 0
             && matches!(judgement.resolution, Resolution::Ended { outcome: Outcome::Delivered, .. });
         if at_once && !self.queue.records_in_full(&envelope.content.organization) {
             judgement.account = Account::InALine;
         } else {
-            judgement.account = account::in_full(&tried, organization);
+            judgement.account = account::in_full(&attempted, organization);
         }
         judgement
     }
@@ -217,7 +217,7 @@ impl Workshop {
         (key, call): (&'c str, &'c Call),
         envelope: &Envelope,
         organization: &Organization,
-        tried: &mut Vec<Tried<'c>>,
+        attempted: &mut Vec<Tried<'c>>,
     ) -> Option<Result<Answer, Failure>> {
         let tries = Arc::new(Mutex::new(Vec::new()));
         let outgoing = self.outgoing(call, key, envelope, organization, &tries);
@@ -228,8 +228,8 @@ impl Workshop {
             () = self.stop.cancelled() => None,
         };
         let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
-        let before = tried.len();
-        tried.extend(tries.into_iter().map(|it| Tried {
+        let before = attempted.len();
+        attempted.extend(tries.into_iter().map(|it| Tried {
             key,
             call,
             at: it.at,
@@ -237,9 +237,9 @@ impl Workshop {
             result: Some(it.result),
         }));
         if result.is_none() {
-            tried.push(Tried { key, call, at, took: self.clock.now().since(at), result: None });
+            attempted.push(Tried { key, call, at, took: self.clock.now().since(at), result: None });
         }
-        for it in tried.iter().skip(before) {
+        for it in attempted.iter().skip(before) {
             self.metrics.attempt(it.reason(), it.took);
             self.metrics.possible_duplicates.inc_by(u64::from(it.is_ambiguous()));
         }
@@ -367,8 +367,8 @@ impl Workshop {
 }
 
 /// What the tries of calls say about Wigzo's load.
-fn take_news(news: &mut News, tried: &[Tried<'_>]) {
-    for it in tried {
+fn take_news(news: &mut News, attempted: &[Tried<'_>]) {
+    for it in attempted {
         match &it.result {
             // Interrupted: that says something of us.
             None => continue,

@@ -35,7 +35,9 @@ mod first_event;
 mod form;
 mod guides;
 mod limits;
+mod manners;
 mod metrics;
+mod moving;
 mod openapi;
 mod opening;
 mod organizations;
@@ -43,6 +45,8 @@ mod partner;
 mod pixel;
 mod probes;
 mod profiles;
+#[path = "../support/python.rs"]
+mod python;
 mod reload;
 mod secrets;
 mod service;
