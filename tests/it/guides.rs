@@ -58,6 +58,11 @@ const BLOCKS: &[(&str, &str, How)] = &[
         "wigzo-destination check --config shop.toml",
         Shows(&["The configuration is good", "org_token = \"***\"", "max_in_flight", "ok       wigzo"]),
     ),
+    (
+        "README.md",
+        "wigzo-destination organizations list",
+        Shows(&["shop  enabled", "acme is disabled in shop.toml", "wk_"]),
+    ),
     ("README.md", "curl 'http://127.0.0.1:9090/api/rejected", Shows(&["\"rejected\":[{", "no_user_anon_id"])),
     (
         "README.md",
@@ -112,6 +117,17 @@ const BLOCKS: &[(&str, &str, How)] = &[
         "wigzo-destination print-config --default",
         Shows(&["max_disk", "org_token_file", "\"good\": true"]),
     ),
+    (
+        "docs/operations.md",
+        "wigzo-destination organizations add",
+        Shows(&[
+            "acme  enabled",
+            "# acme, configured in",
+            "All source keys but the last",
+            "acme is disabled",
+            "acme is enabled",
+        ]),
+    ),
     ("docs/operations.md", "wigzo-destination backup", Shows(&["sound; "])),
     ("docs/operations.md", "wigzo-destination restore", Shows(&["sound; "])),
     (
@@ -125,6 +141,11 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/performance.md", "cargo bench --bench isolation", Not(MINUTES)),
     ("docs/performance.md", "cargo bench --bench queue", Not(MINUTES)),
     ("docs/reliability.md", "scripts/crash.sh", By("tests/it/crash.rs", "async fn harness")),
+    (
+        "docs/runbook.md",
+        "wigzo-destination check --config /etc",
+        Shows(&["The configuration is good: 1 organization(s)."]),
+    ),
     ("docs/runbook.md", "curl http://127.0.0.1:8080/readyz", Shows(&["\"ledger\"", "# EOF"])),
     ("docs/runbook.md", "curl 'http://127.0.0.1:9090/api/events?place=waiting", Shows(&["\"events\":["])),
     (
@@ -361,6 +382,7 @@ async fn the_commands_of_the_readme_work() {
     let wigzo = &desk.service().sandbox;
     let shop = SHOP.replace("NAME", "shop");
     desk.write("shop.toml", &format!("[queue]\npath = \"shop\"\n{shop}base_url = \"{wigzo}\"\n"));
+    desk.write("etc/wigzo-destination/acme_org_token", "made-up-org-token\n");
     // What is served besides takes other ports, and calls nobody outside.
     let env = [
         ("WIGZO__QUEUE__PATH", "queue"),
@@ -397,7 +419,9 @@ async fn the_commands_of_the_runbook_and_the_other_pages_work() {
         "events.json",
         r#"{"type":"track","userId":"user-42","event":"Product Viewed","properties":{"product_id":"p"}}"#,
     );
-    desk.write("config.toml", &SHOP.replace("NAME", "acme"));
+    for file in ["config.toml", "etc/wigzo-destination/config.toml"] {
+        desk.write(file, &SHOP.replace("NAME", "acme"));
+    }
     for document in ["docs/runbook.md", "docs/mapping.md", "docs/decisions/0007-partners-in-the-envelope.md"]
     {
         desk.walk(document, &[], async |_: &str| {}).await;
@@ -415,6 +439,7 @@ async fn the_commands_of_the_operations_guide_work() {
     desk.write("etc/wigzo-destination/config.toml", &config);
     desk.write("etc/wigzo-destination/org_token", "3f0c1a52-7d44-4b0e-9a1b-5f6e7d8c9b0a\n");
     desk.write("etc/wigzo-destination/source_keys", "wk_shop_web\n");
+    desk.write("etc/wigzo-destination/acme_org_token", "made-up-org-token\n");
     let at = |path: &str| desk.directory.path().join(path);
     let queue = at("var/lib/wigzo-destination");
     let base = wigzo.url.clone();
