@@ -179,13 +179,13 @@ impl Delivery {
             "delivery drains: what is in flight may end, the rest stays in the queue"
         );
         while !self.workers.is_empty() || !self.settling.is_empty() {
+            self.hand_in();
             tokio::select! {
                 () = self.queue.fresh().arrived() => {}
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
             }
             self.ended_too();
             self.arrivals();
-            self.hand_in();
         }
     }
 

@@ -68,7 +68,8 @@ const COMPANY: Duration = Duration::from_millis(1);
 /// How often the thread tidies up, busy or not; after a failure, how long until it tries again.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// The same while there are more records than there may be: a hundred thousand can go in a second.
+/// The same while there are more records than there may be (a hundred thousand can go in a second), and while an idle
+/// queue has more space to give back.
 const HURRY: Duration = Duration::from_millis(20);
 
 /// How often the stored counts of organizations without any events are removed.
@@ -112,6 +113,8 @@ pub(super) struct Writer {
     failing: bool,
     /// Whether there may be a person to forget.
     forgetting: bool,
+    /// Whether nothing else was to be done, and more free space can go back to the file system.
+    giving_back: bool,
     disk_bytes: u64,
     tidied_at: Instant,
     swept_at: Instant,
@@ -142,6 +145,7 @@ impl Writer {
             dropped: 0,
             failing: false,
             forgetting: true,
+            giving_back: false,
             disk_bytes: 0,
             tidied_at: Instant::now(),
             swept_at: Instant::now(),
@@ -178,7 +182,7 @@ impl Writer {
         let mut idle = false;
         loop {
             let behind = self.forgetting || self.records_to_remove() > 0 || self.letters_to_drop() > 0;
-            let rest = if behind { HURRY } else { IDLE };
+            let rest = if behind || self.giving_back { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
             if !self.failing && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
@@ -403,7 +407,8 @@ impl Writer {
                 let oldest_run = self.seen.oldest();
                 trim::trim(&mut self.connection, &self.config, excess, now, oldest_run, &mut self.totals)
             })
-            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(false) });
+        self.giving_back = *tidied.as_ref().unwrap_or(&false);
         if let Err(error) = &tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
             self.log.doubt(error);
