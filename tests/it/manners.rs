@@ -75,6 +75,8 @@ const CODES: &[(&[&str], &str, i32)] = &[
     (&["doctor", "--offline", "--config", "c.toml"], "nonsense", 2),
     (&["dead-letters", "list", "--url", "http://127.0.0.1:1"], "", 1),
     (&["dead-letters", "replay", "--url", "http://127.0.0.1:1", "--limits"], "", 2),
+    (&["organizations", "list"], "", 0),
+    (&["organizations", "show", "nobody"], "", 2),
     (&["backup", "copy.sqlite"], "", 1),
     (&["backup", "c.toml"], "", 1),
     (&["restore", "c.toml"], "", 2),
@@ -126,6 +128,14 @@ async fn whatever_lists_prints_json_for_scripts() {
         (&Value::Bool(false), &Value::from("bad.toml:2"))
     );
     assert_eq!(bad["problems"][0]["key"], "queue.max_dsk");
+    std::fs::write(directory.path().join("c.toml"), "[organizations.a]\norg_token = \"made-up-token-a\"\n")
+        .unwrap();
+    assert!(
+        json(&["organizations", "list", "--json", "--config", "c.toml"], 0)
+            .await
+            .to_string()
+            .contains("\"a\"")
+    );
     let profiles = json(&["profiles", "list", "--json"], 0).await;
     assert_eq!(profiles[0]["name"], "standard");
     assert!(json(&["profiles", "show", "--json"], 0).await.is_object());

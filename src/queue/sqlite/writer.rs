@@ -461,9 +461,9 @@ impl Writer {
         match self.write_import(part, now) {
             Ok((taken, moved)) => {
                 if taken.is_ok() {
-                    self.seen.committed(now)
+                    self.seen.committed(now);
                 } else {
-                    self.seen.rolled_back()
+                    self.seen.rolled_back();
                 }
                 self.make_known(moved);
                 taken
