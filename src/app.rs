@@ -19,7 +19,7 @@ use crate::queue::{Queue, QueueError};
 use crate::sandbox::{self, Sandbox};
 use crate::settings::{Checked, Problems, Settings};
 use crate::shutdown::{Shutdown, Tasks};
-use crate::telemetry::{Metrics, gauge};
+use crate::telemetry::{BadEndpoint, Metrics, Traces, gauge};
 
 /// A running service.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub struct App {
     /// Where the queue's files are.
     pub directory: PathBuf,
     readiness: Arc<Readiness>,
+    traces: Traces,
     shutdown: Shutdown,
     stop_accepting: CancellationToken,
     tasks: Tasks,
@@ -68,6 +69,9 @@ pub enum StartError {
     /// No HTTP client can be built.
     #[error("no HTTP client can be set up on this machine: {0}")]
     Client(#[from] reqwest::Error),
+    /// Traces cannot be sent as configured.
+    #[error("telemetry.traces.endpoint: {0}")]
+    Traces(#[from] BadEndpoint),
     /// The sandbox's address is no base for calls.
     #[error("the sandbox's address is no base for calls: {0}")]
     SandboxAddress(String),
@@ -109,8 +113,9 @@ impl App {
         let private = listen("the private side", settings.admin.listen, "admin.listen").await?;
         let (queue, writer) = Sqlite::open(&settings.queue, clock.clone())?;
         let queue: Queue = Arc::new(queue);
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(settings.telemetry.metric_organizations));
         metrics.queue_limit.set(gauge(settings.queue.max_disk.as_u64()));
+        let traces = Traces::start(&settings.telemetry.traces, metrics.spans.clone())?;
         let readiness = Arc::new(Readiness::default());
 
         let (delivery, handle) = Delivery::new(
@@ -119,6 +124,7 @@ impl App {
             Arc::clone(&organizations),
             clock.for_waits(),
             Arc::clone(&metrics),
+            traces.clone(),
             shutdown.clone(),
         )?;
         let ingress = Ingress::new(
@@ -126,7 +132,8 @@ impl App {
             Arc::clone(&organizations),
             Arc::clone(&queue),
             Arc::clone(&metrics),
-            clock,
+            traces.clone(),
+            clock.clone(),
             Arc::clone(&readiness),
         );
         let admin = Admin {
@@ -134,6 +141,7 @@ impl App {
             delivery: handle,
             organizations: Arc::clone(&organizations),
             metrics,
+            clock,
             token: admin_token,
             printing: Mutex::default(),
         };
@@ -166,6 +174,7 @@ impl App {
             queue,
             directory: settings.queue.path.clone(),
             readiness,
+            traces,
             shutdown,
             stop_accepting,
             tasks,
@@ -219,6 +228,9 @@ impl App {
                 return End::Failed(name);
             }
         }
+        let traces = self.traces;
+        // It blocks, and its spans go out through this runtime.
+        let _ended = tokio::task::spawn_blocking(|| traces.end()).await;
         End::InOrder
     }
 

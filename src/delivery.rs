@@ -26,7 +26,7 @@ use crate::organization::{Organizations, Partner};
 use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError};
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Metrics, OrganizationState};
+use crate::telemetry::{Metrics, OrganizationState, Traces};
 pub use attempt::obeyed;
 use attempt::{End, Round, Workshop};
 use client::Client;
@@ -92,6 +92,7 @@ impl Delivery {
         organizations: Arc<Organizations>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        traces: Traces,
         shutdown: Shutdown,
     ) -> Result<(Self, Handle), reqwest::Error> {
         let options = client::Options {
@@ -121,6 +122,7 @@ impl Delivery {
             organizations: Arc::clone(&organizations),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
+            traces,
             stop: shutdown.stop.clone(),
         };
         let delivery = Self {

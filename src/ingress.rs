@@ -45,7 +45,7 @@ use crate::clock::{Clock, Span};
 use crate::organization::Organizations;
 use crate::queue::Queue;
 use crate::segment::{Event, Kind, Route, Surroundings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Traces};
 
 use address::Purpose;
 use failures::Failures;
@@ -134,24 +134,26 @@ pub struct Ingress {
     organizations: Arc<Organizations>,
     queue: Queue,
     metrics: Arc<Metrics>,
+    traces: Traces,
     clock: Clock,
     readiness: Arc<Readiness>,
     failures: Failures,
 }
 
 impl Ingress {
-    /// What request handlers share: where events are kept, whose they are, what is counted, the time of arrival, and
-    /// whether requests should come.
+    /// What request handlers share: where events are kept, whose they are, what is counted and traced, the time of
+    /// arrival, and whether requests should come.
     pub fn new(
         config: Config,
         organizations: Arc<Organizations>,
         queue: Queue,
         metrics: Arc<Metrics>,
+        traces: Traces,
         clock: Clock,
         readiness: Arc<Readiness>,
     ) -> Self {
         let failures = Failures::new(config.failed_auth_per_minute);
-        Self { config, organizations, queue, metrics, clock, readiness, failures }
+        Self { config, organizations, queue, metrics, traces, clock, readiness, failures }
     }
 }
 
@@ -252,10 +254,19 @@ fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
     served.options(async move |state| cors::preflight(state, purpose.methods()))
 }
 
-/// Takes a request in, counts it and tells it.
-async fn enter(State(ingress): State<Arc<Ingress>>, request: Request, entry: Entry) -> Response {
+/// Takes a request in, counts it, tells it and traces it.
+async fn enter(State(ingress): State<Arc<Ingress>>, mut request: Request, entry: Entry) -> Response {
     let route: Route = entry.route;
+    let span = ingress.traces.request(request.method(), request.headers(), route.as_str());
+    let trace_id = span.as_ref().and_then(|span| span.trace_id());
+    if let Some(origin) = span.as_ref().and_then(|span| span.origin()) {
+        request.extensions_mut().insert(origin);
+    }
     let told = receive::receive(&ingress, request, entry).await;
-    ingress.metrics.reply(route.as_str(), told.response.status().as_u16(), told.took);
+    let status = told.response.status().as_u16();
+    ingress.metrics.reply(route.as_str(), status, told.took, trace_id);
+    if let Some(span) = span {
+        span.end(status);
+    }
     told.response
 }

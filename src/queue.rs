@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Span, UnixMillis};
 use crate::outcome::Ledger;
+use crate::telemetry::GROUPS;
 
 pub use envelope::{Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement};
 pub use fresh::{Arrivals, Forgotten, Fresh};
@@ -137,6 +138,11 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// on disk. Made between the calls of one event, so that a crash repeats at most the call that was in flight.
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()>;
 
+    /// When the first waiting envelope of each organization arrived, for a page of organizations by name after this one.
+    /// One indexed look-up each, however many wait. What a person had replayed was waiting elsewhere before: of an
+    /// organization whose first hundred are all of that kind nothing is said.
+    fn oldest(&self, after: Option<Arc<str>>) -> Pending<'_, Result<Oldest, QueueError>>;
+
     /// Looks up events.
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>>;
 
@@ -156,6 +162,15 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Where freshly committed envelopes are handed to delivery without being read back.
     fn fresh(&self) -> &Fresh;
+}
+
+/// A page of organizations with what has been waiting longest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Oldest {
+    /// Organizations, and when their first waiting envelope arrived.
+    pub arrivals: Vec<(Arc<str>, UnixMillis)>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<Arc<str>>,
 }
 
 /// What became of an appended request.
@@ -253,10 +268,33 @@ pub struct Stats {
     pub commits: u64,
     /// Commands that those commits carried.
     pub commands: u64,
+    /// Groups of commands by their size, one a commit.
+    #[serde(skip)]
+    pub groups: Groups,
     /// Why the queue takes no new events, if so.
     pub refusing: Option<Refusing>,
     /// When the last commit was made.
     pub committed_at: UnixMillis,
+}
+
+/// How many groups had up to 1, 2, 4, … commands, and more than any of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// By size.
+    pub counts: [u64; GROUPS],
+    /// Commands in all of them.
+    pub commands: u64,
+}
+
+impl Groups {
+    /// Counts a group.
+    pub fn count(&mut self, commands: usize) {
+        let power = commands.max(1).next_power_of_two().trailing_zeros() as usize;
+        if let Some(count) = self.counts.get_mut(power.min(GROUPS - 1)) {
+            *count += 1;
+        }
+        self.commands += commands as u64;
+    }
 }
 
 /// Why a queue takes no new events.

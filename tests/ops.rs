@@ -388,7 +388,7 @@ fn grouping_by_what_does_not_exist_is_found() {
 // === Reading ===
 
 fn declarations() -> Vec<Declaration> {
-    Metrics::new().declarations().cloned().collect()
+    Metrics::default().declarations().cloned().collect()
 }
 
 fn target_labels() -> BTreeSet<String> {

@@ -12,11 +12,11 @@ use super::client::{self, Answer, Client, Failure, Outgoing, Try};
 use super::scheduler::{Answer as Said, News};
 use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
-use crate::organization::{ObeyIntegrations, Organization, Organizations};
+use crate::organization::{ObeyIntegrations, Organization, Organizations, Partner};
 use crate::outcome::{Outcome, Owed, Reason};
 use crate::queue::{Attempt, Claim, Envelope, Progress, Queue, Resolution, Settlement};
 use crate::segment::{Arrival, Event, Route, Surroundings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{CallTold, Logging, Metrics, PARTNERS, Round as Span, RoundTold, Traces, tell};
 use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
@@ -29,6 +29,7 @@ pub(super) struct Workshop {
     pub(super) organizations: Arc<Organizations>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) traces: Traces,
     /// Cancelled when the drain deadline has passed.
     pub(super) stop: CancellationToken,
 }
@@ -101,11 +102,17 @@ impl Workshop {
     pub(super) async fn work(&self, claim: Owed<Claim>, configured: Option<Arc<Organization>>) -> Round {
         let envelope = &claim.get().envelope;
         let began = self.clock.now();
+        let span = self.span(envelope);
         let judgement = match configured.or_else(|| self.partner(envelope)) {
-            Some(organization) => self.round(envelope, &organization).await,
+            Some(organization) => self.round(envelope, &organization, span.as_ref()).await,
             None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable, None),
         };
-        self.settle(claim, judgement, began).await
+        self.settle(claim, judgement, began, span).await
+    }
+
+    /// The span of a round, if the event's request was traced.
+    fn span(&self, envelope: &Envelope) -> Option<Span> {
+        self.traces.round(|| Surroundings::from_stored(&envelope.content.surroundings)?.trace)
     }
 
     /// The partner that an envelope carries.
@@ -114,9 +121,14 @@ impl Workshop {
         self.organizations.partner(surroundings.settings?.get())
     }
 
-    async fn round(&self, envelope: &Envelope, organization: &Organization) -> Judgement {
+    async fn round(
+        &self,
+        envelope: &Envelope,
+        organization: &Organization,
+        span: Option<&Span>,
+    ) -> Judgement {
         let judgement = match self.calls(envelope, organization) {
-            Ok((calls, detail)) => self.make(&calls, detail, envelope, organization).await,
+            Ok((calls, detail)) => self.make(&calls, detail, envelope, organization, span).await,
             Err(NoCalls { outcome, reason, detail }) => Judgement::ended(envelope, outcome, reason, detail),
         };
         if organization.is_partner() && judgement.news.answer == Said::Good {
@@ -165,6 +177,7 @@ impl Workshop {
         detail: Detail,
         envelope: &Envelope,
         organization: &Organization,
+        span: Option<&Span>,
     ) -> Judgement {
         let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered, detail);
         let keyed = keyed(calls);
@@ -174,7 +187,8 @@ impl Workshop {
                 continue;
             }
             let tries = Arc::new(Mutex::new(Vec::new()));
-            let outgoing = self.outgoing(call, &key, envelope, organization, &tries);
+            let mut outgoing = self.outgoing(call, &key, envelope, organization, &tries);
+            outgoing.trace = span.map(Span::headers).unwrap_or_default();
             let began = self.clock.now();
             let result = tokio::select! {
                 biased;
@@ -183,7 +197,13 @@ impl Workshop {
             };
             let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
             take_news(&mut judgement.news, &tries);
-            judgement.attempts.extend(tries.iter().map(|noted| self.note(noted, &key, call, organization)));
+            for (resends, noted) in tries.iter().enumerate() {
+                let attempt = self.note(noted, &key, call, organization, span);
+                if let Some(span) = span {
+                    span.call(told(&attempt, call, resends, noted.took));
+                }
+                judgement.attempts.push(attempt);
+            }
             let Some(result) = result else {
                 judgement.attempts.push(self.interrupted(began, &key, call, organization));
                 judgement.news.answer = Said::Unknown;
@@ -234,15 +254,23 @@ impl Workshop {
                 .unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
             repeat_ambiguous: self.config.on_ambiguous == OnAmbiguous::Retry,
             tries: Arc::clone(tries),
+            trace: Vec::new(),
         }
     }
 
     /// Turns a try into its stored form, with tokens masked wherever Wigzo may have echoed them.
-    fn note(&self, noted: &Try, key: &str, call: &Call, organization: &Organization) -> Attempt {
+    fn note(
+        &self,
+        noted: &Try,
+        key: &str,
+        call: &Call,
+        organization: &Organization,
+        span: Option<&Span>,
+    ) -> Attempt {
         let verdict = verdict(&client::as_reply(&noted.result));
         let reason =
             if verdict == Verdict::Delivered { Reason::Delivered } else { reason_of_result(&noted.result) };
-        self.metrics.attempt(reason, noted.took);
+        self.metrics.attempt(reason, noted.took, span.and_then(Span::trace_id));
         if matches!(verdict, Verdict::Retry { ambiguous: true, .. }) {
             self.metrics.possible_duplicates.inc();
         }
@@ -264,7 +292,7 @@ impl Workshop {
     /// The record of a call that was in flight when the service had to end.
     fn interrupted(&self, at: UnixMillis, key: &str, call: &Call, organization: &Organization) -> Attempt {
         let took = self.clock.now().since(at);
-        self.metrics.attempt(Reason::Interrupted, took);
+        self.metrics.attempt(Reason::Interrupted, took, None);
         self.metrics.possible_duplicates.inc();
         Attempt {
             at,
@@ -325,7 +353,13 @@ impl Workshop {
     }
 
     /// Puts the result on disk, counts and tells it, and lets go of the envelope.
-    async fn settle(&self, claim: Owed<Claim>, judgement: Judgement, began: UnixMillis) -> Round {
+    async fn settle(
+        &self,
+        claim: Owed<Claim>,
+        judgement: Judgement,
+        began: UnixMillis,
+        span: Option<Span>,
+    ) -> Round {
         let Judgement { resolution, news, progress, attempts, detail } = judgement;
         let envelope = &claim.get().envelope;
         let settlement = Settlement {
@@ -340,7 +374,22 @@ impl Workshop {
         self.queue.settle(settlement).await;
         let mut envelope = claim.resolve().envelope;
         envelope.progress = progress;
-        self.tell(&envelope, resolution, self.clock.now().since(began));
+        self.tell(&envelope, resolution, self.clock.now().since(began), span.as_ref());
+        if let Some(span) = span {
+            let (outcome, reason) = match resolution {
+                Resolution::Ended { outcome, reason } => (Some(outcome), reason),
+                Resolution::Later { reason, .. } => (None, reason),
+            };
+            span.end(RoundTold {
+                organization: &envelope.content.organization,
+                number: envelope.number.0,
+                kind: &envelope.content.kind,
+                waited: began.since(envelope.content.received_at),
+                tries: envelope.progress.tries,
+                outcome,
+                reason,
+            });
+        }
         let end = match resolution {
             Resolution::Ended { .. } => End::Ended,
             Resolution::Later { due, .. } if envelope.parked => End::Parked(due),
@@ -363,7 +412,7 @@ impl Workshop {
         };
         self.queue.settle(settlement).await;
         self.metrics.parkings.inc();
-        tracing::warn!(
+        tell!(warn or info if Logging::repeats("parked", &content.organization, reason.as_str());
             number = envelope.number.0,
             organization = &*content.organization,
             kind = &*content.kind,
@@ -377,15 +426,18 @@ impl Workshop {
 
     /// The canonical line of an outcome. People and message ids are left out: the number finds them. So is what a page
     /// or screen is called, which may be about a person; the name of a track event is the tracking plan's.
-    fn tell(&self, envelope: &Envelope, resolution: Resolution, took: Duration) {
+    fn tell(&self, envelope: &Envelope, resolution: Resolution, took: Duration, span: Option<&Span>) {
         let (content, tries) = (&envelope.content, envelope.progress.tries);
         let (number, organization) = (envelope.number.0, &*content.organization);
         let (kind, title) = (&*content.kind, if content.kind == "track" { &*content.title } else { "" });
         let duration_ms = millis(took);
+        let trace_id = span.and_then(Span::trace_id);
+        let trace = trace_id.map(tracing::field::display);
         match resolution {
             Resolution::Ended { outcome, reason } => {
                 let age = self.clock.age(content.received_at);
-                self.metrics.outcome(outcome, reason, age);
+                let counted = if Partner::is_name(organization) { PARTNERS } else { organization };
+                self.metrics.outcome(counted, outcome, reason, age, trace_id);
                 match outcome {
                     Outcome::Delivered => tracing::info!(
                         number,
@@ -395,20 +447,39 @@ impl Workshop {
                         calls = envelope.progress.done,
                         tries,
                         duration_ms,
+                        trace_id = trace,
                         "delivered"
                     ),
                     Outcome::Filtered | Outcome::Expired => tracing::info!(
-                        number, organization, kind, title, %reason, "{outcome}: {}", reason.meaning()
+                        number, organization, kind, title, %reason, trace_id = trace, "{outcome}: {}", reason.meaning()
                     ),
-                    Outcome::Dead => tracing::warn!(
-                        number, organization, kind, title, %reason, tries, "dead letter: {}", reason.meaning()
-                    ),
+                    Outcome::Dead => {
+                        tell!(warn or info if Logging::repeats("dead letter", organization, reason.as_str());
+                            number, organization, kind, title, %reason, tries, trace_id = trace, "dead letter: {}", reason.meaning()
+                        )
+                    }
                 }
             }
-            Resolution::Later { due, reason, .. } => tracing::info!(
-                number, organization, kind, title, %reason, tries, retry_at = %due, duration_ms, "waits for another try: {}", reason.meaning()
-            ),
+            Resolution::Later { due, reason, .. } => {
+                self.metrics.retried(reason);
+                tell!(info or debug if Logging::repeats("retry", organization, reason.as_str());
+                    number, organization, kind, title, %reason, tries, retry_at = %due, duration_ms, trace_id = trace, "waits for another try: {}", reason.meaning()
+                );
+            }
         }
+    }
+}
+
+/// A try as it stands in a trace.
+fn told<'a>(attempt: &'a Attempt, call: &Call, resends: usize, took: Duration) -> CallTold<'a> {
+    CallTold {
+        endpoint: call.endpoint.as_str(),
+        call: &attempt.call,
+        resends,
+        began_ms: attempt.at.0,
+        took,
+        status: attempt.status,
+        result: attempt.reason,
     }
 }
 

@@ -46,7 +46,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::{
-    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Page, Pending,
+    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Oldest, Page, Pending,
     QueueError, Refusals, Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
@@ -307,6 +307,10 @@ impl Engine for Sqlite {
 
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()> {
         self.change(Change::Progress { seq, done })
+    }
+
+    fn oldest(&self, after: Option<Arc<str>>) -> Pending<'_, Result<Oldest, QueueError>> {
+        self.read(move |connection| reader::oldest(connection, after.as_deref().unwrap_or_default()))
     }
 
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>> {

@@ -58,6 +58,8 @@ pub struct Surroundings<'a> {
     pub sent_at: Option<Cow<'a, str>>,
     /// What the sender's settings say, in a form that is the ingress's affair. It may hold a token.
     pub settings: Option<&'a RawValue>,
+    /// Where the request stands in a trace, in a form that is telemetry's affair.
+    pub trace: Option<Cow<'a, str>>,
 }
 
 impl<'a> Surroundings<'a> {
@@ -73,6 +75,7 @@ impl<'a> Surroundings<'a> {
                 .as_deref()
                 .map(|sent_at| format!(r#""sentAt":{}"#, serde_json::Value::from(sent_at))),
             self.settings.map(|settings| format!(r#""{SETTINGS}":{}"#, settings.get())),
+            self.trace.as_deref().map(|trace| format!(r#""trace":{}"#, serde_json::Value::from(trace))),
         ];
         let members = members.into_iter().flatten().collect::<Vec<_>>().join(",");
         if members.is_empty() { members } else { format!("{{{members}}}") }
@@ -91,6 +94,7 @@ impl<'a> Surroundings<'a> {
                 "context" => surroundings.context = Some(only_object(member.value)?),
                 "integrations" => surroundings.integrations = Some(only_object(member.value)?),
                 "sentAt" => surroundings.sent_at = Some(string_of(member.value)?),
+                "trace" => surroundings.trace = Some(string_of(member.value)?),
                 SETTINGS => surroundings.settings = Some(only_object(member.value)?),
                 _ => {}
             }

@@ -13,6 +13,7 @@ use super::{Problem, Problems, Settings};
 use crate::clock::Span;
 use crate::organization::{BaseUrl, Config, Organizations};
 use crate::secret::Secret;
+use crate::telemetry::BadEndpoint;
 
 /// The least disk space that a queue can work with.
 const LEAST_DISK: ByteSize = ByteSize::mib(64);
@@ -117,6 +118,13 @@ impl Findings<'_> {
         self.check_positive();
         if let Err(bad) = self.settings.telemetry.filter() {
             self.add("telemetry.log", bad);
+        }
+        if let Err(bad) = self.settings.telemetry.traces.check() {
+            let key = match bad {
+                BadEndpoint::NotBuilt(_) => "telemetry.traces.protocol",
+                BadEndpoint::Address | BadEndpoint::Client => "telemetry.traces.endpoint",
+            };
+            self.add(key, bad);
         }
     }
 

@@ -38,7 +38,7 @@ async fn metrics_of_a_busy_service() -> String {
 #[tokio::test]
 async fn what_is_shown_is_what_was_declared() {
     let metrics = metrics_of_a_busy_service().await;
-    let declared = Metrics::new();
+    let declared = Metrics::default();
     let known: BTreeSet<String> = declared.declarations().flat_map(Declaration::series).collect();
     let shown: BTreeSet<String> = metrics
         .lines()

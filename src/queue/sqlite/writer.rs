@@ -16,9 +16,10 @@ use crate::outcome::Outcome;
 use crate::queue::counts::{Counts, Tally};
 use crate::queue::history::Budget;
 use crate::queue::{
-    AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement,
-    Stats,
+    AppendError, Appended, Config, Fate, Groups, NewEnvelope, QueueError, Refusing, Resolution, Seq,
+    Settlement, Stats,
 };
+use crate::telemetry::{Logging, tell};
 
 /// What the thread is asked to do.
 #[derive(Debug)]
@@ -100,6 +101,7 @@ pub(super) struct Writer {
     changes: Changes,
     commits: u64,
     commands: u64,
+    groups: Groups,
     duplicates: u64,
     dropped: u64,
     failing: bool,
@@ -130,6 +132,7 @@ impl Writer {
             changes: Changes::new(),
             commits: 0,
             commands: 0,
+            groups: Groups::default(),
             duplicates: 0,
             dropped: 0,
             failing: false,
@@ -230,6 +233,7 @@ impl Writer {
                 self.failing = false;
                 self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
+                self.groups.count(group.appends.len() + changes.len());
                 let mut replies: Replies = Vec::with_capacity(group.appends.len());
                 for (append, result) in group.appends.into_iter().zip(results) {
                     self.duplicates += result.duplicates as u64;
@@ -248,7 +252,8 @@ impl Writer {
                 self.carry_over();
             }
             Err(error) => {
-                tracing::error!(%error, "the queue cannot write; new events are refused until it can");
+                tell!(error or debug if Logging::repeats("the queue cannot write", "", "");
+                    %error, "the queue cannot write; new events are refused until it can");
                 self.log.doubt(&error);
                 self.changes = changes;
                 self.failing = true;
@@ -317,6 +322,7 @@ impl Writer {
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
             commands: self.commands,
+            groups: self.groups,
             refusing: full.then_some(Refusing::Full),
             committed_at: self.clock.now(),
         };
