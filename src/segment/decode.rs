@@ -434,14 +434,16 @@ mod tests {
             integrations: raw(r#"{"All":false}"#),
             sent_at: Some(Cow::Borrowed("\"odd\"\n")),
             settings: raw(r#"{"orgToken":"hush"}"#),
+            trace: Some(Cow::Borrowed("parent 00-1-2-01 a=\"b\"")),
         };
         let stored = surroundings.to_stored();
-        let expected = r#"{"kind":"track","context":{"a" : 1.00,"a":"\ud800"},"integrations":{"All":false},"sentAt":"\"odd\"\n","settings":{"orgToken":"hush"}}"#;
+        let expected = r#"{"kind":"track","context":{"a" : 1.00,"a":"\ud800"},"integrations":{"All":false},"sentAt":"\"odd\"\n","settings":{"orgToken":"hush"},"trace":"parent 00-1-2-01 a=\"b\""}"#;
         assert_eq!(stored, expected);
         let back = Surroundings::from_stored(&stored).unwrap();
         assert_eq!(back.to_stored(), stored);
         assert_eq!(back.kind, Some(Kind::Track));
         assert_eq!(back.sent_at.as_deref(), Some("\"odd\"\n"));
+        assert_eq!(back.trace, surroundings.trace);
         let shown = Surroundings::shown(raw(expected).unwrap());
         assert_eq!(shown, expected.replace("hush", "***"));
         let plain = raw(r#"{"context":{"settings":1,"orgToken":"theirs"},"orgToken":2}"#).unwrap();
