@@ -306,3 +306,18 @@ pub enum Refusing {
     /// The last write failed.
     Failing,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_told_apart_by_powers_of_two() {
+        let mut groups = Groups::default();
+        for commands in [0, 1, 2, 3, 4, 5, 1_024, 1_025, 1 << 20] {
+            groups.count(commands);
+        }
+        assert_eq!(groups.counts, [2, 1, 2, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(groups.commands, 15 + 1_024 + 1_025 + (1 << 20));
+    }
+}

@@ -25,6 +25,7 @@ pub(crate) use tell;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Span;
 pub use declaration::{Declaration, Kind, LABELS};
 pub use exposition::Format;
 pub use logs::{BadFilter, LogFormat, Logging};
@@ -40,6 +41,9 @@ pub struct Config {
     /// Which lines are logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels per target (`info,hyper=warn`).
     /// `/api/log-level` on the private side changes it while the service runs.
     pub log: String,
+    /// What happens over and over (an organization's events are retried for the same reason, requests are refused with the
+    /// same code) is told once, and after this time how often. Every single one is still told at the next finer level.
+    pub log_summary: Span,
     /// How many organizations metrics show by name, at most; the rest together are `_other`. Each costs about 20 series.
     #[schemars(range(min = 1, max = 10_000))]
     pub metric_organizations: usize,
@@ -52,6 +56,7 @@ impl Default for Config {
         Self {
             log_format: LogFormat::Auto,
             log: "info".to_owned(),
+            log_summary: Span::secs(30),
             metric_organizations: 20,
             traces: traces::Config::default(),
         }

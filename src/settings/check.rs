@@ -144,8 +144,9 @@ impl Findings<'_> {
 
     /// Spans within which something must be possible.
     fn check_positive(&mut self) {
-        let Settings { ingress, delivery, .. } = self.settings;
+        let Settings { ingress, delivery, telemetry, .. } = self.settings;
         for (key, span) in [
+            ("telemetry.log_summary", telemetry.log_summary),
             ("ingress.deadline", ingress.deadline),
             ("ingress.read_timeout", ingress.read_timeout),
             ("ingress.idle_timeout", ingress.idle_timeout),

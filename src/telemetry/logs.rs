@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::Config;
-use super::repeats::{EVERY, Repeat, Repeats, Summary};
+use super::repeats::{Repeat, Repeats, Summary};
 use writer::Writer;
 
 /// Form of the log lines.
@@ -67,8 +67,9 @@ struct Started {
 fn tell_repeats(now: Instant) {
     let due = STARTED.get().map(|it| it.repeats.due(now)).unwrap_or_default();
     for Summary { what, who, why, times } in due {
-        let seconds = EVERY.as_secs();
-        tracing::warn!(what, organization = &*who, reason = why, times, seconds, "again and again");
+        let organization = (!who.is_empty()).then_some(&*who);
+        let reason = (!why.is_empty()).then_some(why);
+        tracing::warn!(what, organization, reason, times, "again and again since it was last told");
     }
 }
 
@@ -107,7 +108,7 @@ impl Logging {
                 Self::flush();
                 hook(panic);
             }));
-            Started { filter: handle, writer, repeats: Repeats::default() }
+            Started { filter: handle, writer, repeats: Repeats::new(config.log_summary.0) }
         });
         Ok(Self(()))
     }

@@ -2,7 +2,7 @@
 //! an operator should read.
 //!
 //! Invariants:
-//! * The first of a kind is told at once; the number of those that came after it, [`EVERY`] later and as long as it goes
+//! * The first of a kind is told at once; the number of those that came after it, some time later and as long as it goes
 //!   on. Nothing goes uncounted.
 //! * Memory is bounded, however many organizations there are: past [`MOST`] kinds, further ones are one together.
 //! * Time is an argument.
@@ -10,9 +10,6 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-/// How long a kind is not told again.
-pub(super) const EVERY: Duration = Duration::from_secs(30);
 
 /// Kinds that are told apart.
 const MOST: usize = 10_000;
@@ -44,8 +41,12 @@ pub(super) struct Summary {
 }
 
 /// What has happened of late.
-#[derive(Debug, Default)]
-pub(super) struct Repeats(Mutex<HashMap<Kind, Told>>);
+#[derive(Debug)]
+pub(super) struct Repeats {
+    /// How long a kind is not told again.
+    every: Duration,
+    kinds: Mutex<HashMap<Kind, Told>>,
+}
 
 #[derive(Debug)]
 struct Told {
@@ -54,9 +55,14 @@ struct Told {
 }
 
 impl Repeats {
+    /// A kind is told once in this time.
+    pub(super) fn new(every: Duration) -> Self {
+        Self { every, kinds: Mutex::default() }
+    }
+
     /// Counts something.
     pub(super) fn note(&self, what: &'static str, who: &str, why: &'static str, now: Instant) -> Repeat {
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kind = Kind { what, who: who.into(), why };
         if kinds.len() >= MOST && !kinds.contains_key(&kind) {
             kind = Kind { what, who: super::OTHERS.into(), why };
@@ -75,10 +81,10 @@ impl Repeats {
 
     /// What is due to be told. What has not happened again is forgotten: the next one will be a first one.
     pub(super) fn due(&self, now: Instant) -> Vec<Summary> {
-        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let mut due = Vec::new();
         kinds.retain(|kind, told| {
-            if now.saturating_duration_since(told.at) < EVERY {
+            if now.saturating_duration_since(told.at) < self.every {
                 return true;
             }
             let times = std::mem::take(&mut told.untold);
@@ -96,9 +102,11 @@ impl Repeats {
 mod tests {
     use super::*;
 
+    const EVERY: Duration = Duration::from_secs(30);
+
     #[test]
     fn the_first_is_told_and_then_the_number() {
-        let (repeats, start) = (Repeats::default(), Instant::now());
+        let (repeats, start) = (Repeats::new(EVERY), Instant::now());
         let note = |who, seconds| repeats.note("retry", who, "timeout", start + Duration::from_secs(seconds));
         let due = |seconds| {
             let mut due = repeats.due(start + Duration::from_secs(seconds));
@@ -121,7 +129,7 @@ mod tests {
 
     #[test]
     fn many_kinds_are_counted_together() {
-        let (repeats, now) = (Repeats::default(), Instant::now());
+        let (repeats, now) = (Repeats::new(EVERY), Instant::now());
         for number in 0..MOST + 500 {
             repeats.note("retry", &format!("organization-{number}"), "timeout", now);
         }

@@ -101,6 +101,7 @@ async fn one_event(receiver: &Receiver, endpoint: &str, way: &str) {
     let parent = traceparent(true);
     post(&service, &viewed("1"), &[("traceparent", &parent), ("tracestate", "vendor=7")]).await;
     service.settled(1).await;
+    service.eventually("it is told", || async { service.log().contains("\"message\":\"delivered\"") }).await;
     let log = service.log();
     let metrics = service.client().get(format!("{}/metrics", service.private));
     let metrics = service.send(metrics.header("accept", "application/openmetrics-text")).await.body;
@@ -287,7 +288,7 @@ async fn failures_are_marked_and_every_round_is_there() {
 async fn a_trace_goes_on_after_the_process_was_killed() {
     let receiver = receiver!("traces: a restart");
     let service = traced(Service::sandbox(), &receiver.http, "http", "0").start().await;
-    service.faults(&json!([{ "status": 503, "retry_after": "60" }])).await;
+    service.faults(&json!([{ "status": 503 }])).await;
     post(&service, &viewed("1"), &[("traceparent", &traceparent(true))]).await;
     receiver.until("deliver", 1).await;
     let directory = service.kill().await;

@@ -17,6 +17,7 @@ const PACKAGES: Packages = Packages::Pip(&["opentelemetry-proto==1.45.2", "grpci
 /// A running receiver; it ends with the test.
 pub struct Receiver {
     pub http: String,
+    #[cfg_attr(not(feature = "otlp-grpc"), expect(dead_code, reason = "the program under test has no gRPC"))]
     pub grpc: String,
     lines: Arc<Mutex<Vec<Value>>>,
     _child: Child,

@@ -23,7 +23,8 @@ impl Groups {
 impl EncodeMetric for Groups {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let (counts, commands) = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let bounds = (0..GROUPS as u32 - 1).map(|power| f64::from(1_u32 << power)).chain([f64::INFINITY]);
+        let powers = (0_u32..).take(GROUPS - 1);
+        let bounds = powers.map(|power| f64::from(1_u32 << power)).chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds.zip(counts).collect();
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 commands")]
         let sum = commands as f64;
