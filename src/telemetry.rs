@@ -30,7 +30,7 @@ pub use declaration::{Declaration, Kind, LABELS};
 pub use exposition::Format;
 pub use logs::{BadFilter, LogFormat, Logging};
 pub use metrics::{GROUPS, Metrics, OTHERS, OrganizationState, PARTNERS, gauge};
-pub use traces::{BadEndpoint, CallTold, Origin, Round, RoundTold, SpanCounts, TraceId, Traces};
+pub use traces::{BadEndpoint, CallTold, Origin, Request, Round, RoundTold, SpanCounts, TraceId, Traces};
 
 /// `[telemetry]`: logs, metrics, traces.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

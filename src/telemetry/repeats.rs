@@ -67,16 +67,12 @@ impl Repeats {
         if kinds.len() >= MOST && !kinds.contains_key(&kind) {
             kind = Kind { what, who: super::OTHERS.into(), why };
         }
-        match kinds.get_mut(&kind) {
-            Some(told) => {
-                told.untold += 1;
-                Repeat::Again
-            }
-            None => {
-                kinds.insert(kind, Told { at: now, untold: 0 });
-                Repeat::First
-            }
+        if let Some(told) = kinds.get_mut(&kind) {
+            told.untold += 1;
+            return Repeat::Again;
         }
+        kinds.insert(kind, Told { at: now, untold: 0 });
+        Repeat::First
     }
 
     /// What is due to be told. What has not happened again is forgotten: the next one will be a first one.

@@ -168,22 +168,19 @@ impl<E: SpanExporter> SpanExporter for Told<E> {
         let spans = batch.len();
         self.waiting.fetch_sub(spans, Ordering::Relaxed);
         let endpoint = &self.endpoint;
-        match self.exporter.export(batch).await {
-            Ok(()) => {
-                self.counts.exported.inc_by(spans as u64);
-                if self.is_failing.swap(false, Ordering::Relaxed) {
-                    tracing::info!(endpoint, "the collector takes traces again");
-                }
+        if self.exporter.export(batch).await.is_ok() {
+            self.counts.exported.inc_by(spans as u64);
+            if self.is_failing.swap(false, Ordering::Relaxed) {
+                tracing::info!(endpoint, "the collector takes traces again");
             }
+        } else {
             // Its own words stay out of it: they may repeat what it was sent.
-            Err(_) => {
-                self.counts.lost.inc_by(spans as u64);
-                if !self.is_failing.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        endpoint,
-                        "the collector does not take traces; they are lost until it does, and nothing else is: check telemetry.traces.endpoint"
-                    );
-                }
+            self.counts.lost.inc_by(spans as u64);
+            if !self.is_failing.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    endpoint,
+                    "the collector does not take traces; they are lost until it does, and nothing else is: check telemetry.traces.endpoint"
+                );
             }
         }
         // An error would be told by the library too, with every batch.
