@@ -42,7 +42,7 @@ use crate::clock::{Clock, Span};
 use crate::organization::Organizations;
 use crate::queue::Queue;
 use crate::segment::{Event, Kind, Route, Surroundings};
-use crate::telemetry::{Metrics, Request as Span, Traces};
+use crate::telemetry::{Metrics, Request as Traced, Traces};
 
 use address::Purpose;
 use failures::Failures;
@@ -247,8 +247,8 @@ fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
 async fn enter(State(ingress): State<Arc<Ingress>>, mut request: Request, entry: Entry) -> Response {
     let route: Route = entry.route;
     let span = ingress.traces.request(request.method(), request.headers(), route.as_str());
-    let trace_id = span.as_ref().and_then(Span::trace_id);
-    if let Some(origin) = span.as_ref().and_then(Span::origin) {
+    let trace_id = span.as_ref().and_then(Traced::trace_id);
+    if let Some(origin) = span.as_ref().and_then(Traced::origin) {
         request.extensions_mut().insert(origin);
     }
     let told = receive::receive(&ingress, request, entry).await;

@@ -6,7 +6,7 @@
 mod writer;
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -59,6 +59,8 @@ pub struct Logging(());
 #[derive(Debug)]
 struct Started {
     filter: reload::Handle<EnvFilter, Registry>,
+    /// The filter as it was written: read, it is printed in another order.
+    written: Mutex<String>,
     writer: Writer,
     repeats: Repeats,
 }
@@ -108,7 +110,12 @@ impl Logging {
                 Self::flush();
                 hook(panic);
             }));
-            Started { filter: handle, writer, repeats: Repeats::new(config.log_summary.0) }
+            Started {
+                filter: handle,
+                written: Mutex::new(config.log.clone()),
+                writer,
+                repeats: Repeats::new(config.log_summary.0),
+            }
         });
         Ok(Self(()))
     }
@@ -120,8 +127,9 @@ impl Logging {
 
     /// Which lines are logged now.
     pub fn filter(self) -> String {
-        let shown = STARTED.get().and_then(|it| it.filter.with_current(ToString::to_string).ok());
-        shown.unwrap_or_default()
+        let written =
+            STARTED.get().map(|it| it.written.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        written.unwrap_or_default()
     }
 
     /// Changes which lines are logged, until the process ends.
@@ -129,8 +137,14 @@ impl Logging {
     /// # Errors
     /// When `filter` is none.
     pub fn set_filter(self, filter: &str) -> Result<(), BadFilter> {
-        let filter = read(filter)?;
-        STARTED.get().map_or(Ok(()), |it| it.filter.reload(filter)).map_err(|_| BadFilter)
+        let read = read(filter)?;
+        if let Some(it) = STARTED.get() {
+            // Both or none, whoever else changes it.
+            let mut written = it.written.lock().unwrap_or_else(PoisonError::into_inner);
+            it.filter.reload(read).map_err(|_| BadFilter)?;
+            filter.clone_into(&mut written);
+        }
+        Ok(())
     }
 
     /// Lines that got lost since the start, because whoever reads them was too slow.

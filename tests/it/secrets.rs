@@ -241,9 +241,10 @@ async fn mistreated(noise: &mut Noise) {
 /// The same over HTTP/2, whose library has lines of its own about headers.
 async fn over_http_2(noise: &mut Noise) {
     let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
-    for (key, status) in [(WRONG_KEY, 401), (SOURCE_KEY, 400)] {
+    let event = identify("http-2").to_string();
+    for (key, body, status) in [(WRONG_KEY, event.as_str(), 401), (SOURCE_KEY, EMAIL, 400)] {
         let request = client.post(format!("{}/v1/track?email={EMAIL}", noise.service.public));
-        let request = request.basic_auth(key, Some("")).header("x-source-key", key).body(EMAIL);
+        let request = request.basic_auth(key, Some("")).header("x-source-key", key).body(body.to_owned());
         let reply = noise.send(request).await;
         assert_eq!(reply.status, status, "{reply:?}");
     }

@@ -235,7 +235,9 @@ impl Writer {
                 self.seen.committed(now);
                 self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
-                self.groups.count(group.appends.len() + changes.len());
+                self.groups.count(
+                    group.appends.len() + changes.iter().map(|(change, _)| change.size()).sum::<usize>(),
+                );
                 let mut replies: Replies = Vec::with_capacity(group.appends.len());
                 for (append, result) in group.appends.into_iter().zip(results) {
                     self.duplicates += result.duplicates as u64;
