@@ -52,6 +52,16 @@ pub(super) enum Change {
     Progress { seq: Seq, done: String },
 }
 
+impl Change {
+    /// How many envelopes it is about.
+    const fn size(&self) -> usize {
+        match self {
+            Self::Settle(settlements) => settlements.len(),
+            Self::Progress { .. } => 1,
+        }
+    }
+}
+
 /// Changes, each with whom to tell; if nobody waits, what was settled is told to delivery.
 type Changes = Vec<(Change, Option<oneshot::Sender<()>>)>;
 
