@@ -28,7 +28,7 @@ use crate::organization::{Organization, Organizations, Partner};
 use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError, Seq, Settlement};
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Metrics, OrganizationState};
+use crate::telemetry::{Metrics, OrganizationState, Traces};
 pub use attempt::obeyed;
 use attempt::{Round, Workshop};
 use client::Client;
@@ -102,6 +102,7 @@ impl Delivery {
         organizations: Arc<Organizations>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        traces: Traces,
         shutdown: Shutdown,
     ) -> Result<(Self, Handle), reqwest::Error> {
         let options = client::Options {
@@ -122,6 +123,7 @@ impl Delivery {
             organizations: Arc::clone(&organizations),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
+            traces,
             stop: shutdown.stop.clone(),
         };
         let delivery = Self {
@@ -326,7 +328,7 @@ impl Delivery {
         let Some(mut ticket) = self.tickets.remove(&id) else { return };
         self.is_changed = true;
         let now = self.clock.now();
-        let Some(Round { claim, settlement, news, began }) = round else {
+        let Some(Round { claim, settlement, news, began, span }) = round else {
             drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
             return;
         };
@@ -338,7 +340,7 @@ impl Delivery {
         let mut envelope = claim.resolve().envelope;
         envelope.progress.clone_from(&settlement.progress);
         let resolution = settlement.resolution;
-        self.settle(settlement, Settling { ticket, envelope, began, resolution });
+        self.settle(settlement, Settling { ticket, envelope, began, resolution, span });
     }
 
     /// Shows how the organizations stand, if that may have changed and it is time; returns when it is time again.
