@@ -241,12 +241,12 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
                 supervisor.ready(&status);
             }
         };
-        let work = async {
+        let work = Box::pin(async {
             tokio::select! {
                 end = app.run(signal) => end,
                 never = reload_on_hangup => never,
             }
-        };
+        });
         match supervisor.watch(work).await {
             End::InOrder => Ok(()),
             End::Failed(part) => {

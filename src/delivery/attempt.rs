@@ -382,7 +382,7 @@ impl Workshop {
                     Outcome::Dead => {
                         tell!(warn or info if Logging::repeats("dead letter", organization, reason.as_str());
                             number, organization, kind, title, %reason, tries, trace_id = trace, "dead letter: {}", reason.meaning()
-                        )
+                        );
                     }
                 }
             }
