@@ -52,7 +52,7 @@ async fn measure(organizations: usize) -> Result<(), Box<dyn std::error::Error>>
     for number in 0..organizations {
         let name: Arc<str> = Arc::from(format!("organization-{number}"));
         let backlog = (0..BACKLOG).map(|number| envelope(&name, number)).collect();
-        queue.append(backlog, Duration::from_secs(60)).await?;
+        queue.append(backlog, Duration::from_mins(1)).await?;
         metrics.outcome(&name, Outcome::Delivered, Reason::Delivered, Duration::from_millis(20), None);
     }
     let clock = Clock::system();
