@@ -82,7 +82,7 @@ impl Backup {
         let rate = (self.rate > ByteSize(0)).then_some(self.rate);
         let progress = Progress::of(0, Unit::Bytes, "");
         let copied = backup::backup(&settings.queue.path, &self.file, rate, &mut |done, total| {
-            progress.at(done, total)
+            progress.at(done, total);
         });
         drop(progress);
         tell(&self.file, &copied.map_err(failed)?, self.json);
