@@ -1,5 +1,7 @@
 //! The composition root: settings in, a running service out, and its orderly end. The only file that sees every room.
 
+mod explainer;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -11,7 +13,7 @@ use url::Url;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Holds, HoldsError};
 use crate::ingress::accept::{self, Limits};
 use crate::ingress::{self, Ingress, Phase, Readiness};
 use crate::queue::sqlite::Sqlite;
@@ -20,6 +22,8 @@ use crate::sandbox::{self, Sandbox};
 use crate::settings::{Checked, Problems, Settings};
 use crate::shutdown::{Shutdown, Tasks};
 use crate::telemetry::{Metrics, gauge};
+
+pub use explainer::Explainer;
 
 /// A running service.
 #[derive(Debug)]
@@ -53,6 +57,9 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Which organizations are paused cannot be read.
+    #[error(transparent)]
+    Holds(#[from] HoldsError),
     /// An address cannot be listened on.
     #[error("{what} cannot listen on {address}: {error}: stop what listens there, or set another `{key}`")]
     Listen {
@@ -102,7 +109,7 @@ impl App {
             settings.redirect_to(base).map_err(|error| StartError::SandboxAddress(error.to_string()))?;
             stand_in = Some(sandbox);
         }
-        let Checked { settings, organizations, admin_token } = settings.check(with_sandbox)?;
+        let Checked { settings, organizations, admin_tokens } = settings.check(with_sandbox)?;
         let organizations = Arc::new(organizations);
 
         let public = listen("the public side", settings.ingress.listen, "ingress.listen").await?;
@@ -112,6 +119,8 @@ impl App {
         let metrics = Arc::new(Metrics::new());
         metrics.queue_limit.set(gauge(settings.queue.max_disk.as_u64()));
         let readiness = Arc::new(Readiness::default());
+        // The queue's directory is there, and is ours.
+        let holds = Holds::open(&settings.queue.path)?;
 
         let (delivery, handle) = Delivery::new(
             settings.delivery.clone(),
@@ -120,13 +129,14 @@ impl App {
             clock.for_waits(),
             Arc::clone(&metrics),
             shutdown.clone(),
+            holds,
         )?;
         let ingress = Ingress::new(
             settings.ingress.clone(),
             Arc::clone(&organizations),
             Arc::clone(&queue),
             Arc::clone(&metrics),
-            clock,
+            clock.clone(),
             Arc::clone(&readiness),
         );
         let admin = Admin {
@@ -134,7 +144,11 @@ impl App {
             delivery: handle,
             organizations: Arc::clone(&organizations),
             metrics,
-            token: admin_token,
+            tokens: admin_tokens,
+            started_at: clock.now(),
+            rotation: readiness.rotation.clone(),
+            explain: Explainer { config: settings.ingress.clone(), clock: clock.clone() }.hand_out(),
+            clock,
             printing: Mutex::default(),
         };
 

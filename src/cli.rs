@@ -6,6 +6,7 @@
 mod choice;
 mod dead_letters;
 mod doctor;
+mod private_side;
 mod profiles;
 mod translate;
 
@@ -146,6 +147,7 @@ impl Failure {
         match error {
             StartError::Settings(problems) => Self::usage(problems),
             StartError::Queue(_)
+            | StartError::Holds(_)
             | StartError::Listen { .. }
             | StartError::Client(_)
             | StartError::SandboxAddress(_) => Self::running(error),

@@ -11,6 +11,7 @@ mod attempt;
 pub mod client;
 mod config;
 mod handle;
+mod holds;
 pub mod schedule;
 pub mod scheduler;
 
@@ -37,6 +38,7 @@ use scheduler::{
 
 pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
 pub use handle::{BreakerState, Handle, Overview, State};
+pub use holds::{Held, Hold, Holds, HoldsError};
 
 /// Bytes of one organization's envelopes that are held in memory.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -63,6 +65,7 @@ pub struct Delivery {
     queue: Queue,
     organizations: Arc<Organizations>,
     scheduler: Scheduler<Envelope>,
+    holds: Arc<Holds>,
     workers: JoinSet<Round>,
     tickets: HashMap<Id, Ticket>,
     desk: Desk,
@@ -93,6 +96,7 @@ impl Delivery {
         clock: Clock,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
+        holds: Holds,
     ) -> Result<(Self, Handle), reqwest::Error> {
         let options = client::Options {
             max_in_flight: config.max_in_flight,
@@ -111,9 +115,10 @@ impl Delivery {
         });
         for organization in organizations.iter() {
             let share = share(organization.weight, organization.max_in_flight, organization.rate_limit);
-            scheduler.serve(&Arc::from(organization.name.as_str()), share, clock.now());
+            serve(&mut scheduler, &holds, &Arc::from(organization.name.as_str()), share, clock.now());
         }
-        let (handle, desk) = handle::open();
+        let holds = Arc::new(holds);
+        let (handle, desk) = handle::open(Arc::clone(&holds));
         let workshop = Workshop {
             config,
             client: Client::new(options, clock.clone())?,
@@ -128,6 +133,7 @@ impl Delivery {
             queue,
             organizations,
             scheduler,
+            holds,
             workers: JoinSet::new(),
             tickets: HashMap::new(),
             desk,
@@ -232,7 +238,7 @@ impl Delivery {
         self.partners.insert(Arc::clone(name));
         let defaults = self.organizations.partner_defaults();
         let share = share(defaults.weight, defaults.max_in_flight, defaults.rate_limit);
-        self.scheduler.serve(name, share, self.clock.now());
+        serve(&mut self.scheduler, &self.holds, name, share, self.clock.now());
     }
 
     fn start_work(&mut self) {
@@ -414,6 +420,14 @@ impl Delivery {
         // A millisecond more: timers of the runtime are no finer, and waking too early spins.
         let next = self.scheduler.next_tick().map(|due| due.since(now) + Duration::from_millis(1));
         next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+    }
+}
+
+/// Makes an organization known, or changes its share. An operator's hold is older than that.
+fn serve(scheduler: &mut Scheduler<Envelope>, holds: &Holds, name: &Arc<str>, share: Share, now: UnixMillis) {
+    scheduler.serve(name, share, now);
+    if holds.all().contains_key(name) {
+        scheduler.hold(name);
     }
 }
 

@@ -229,7 +229,7 @@ pub enum QueueError {
 }
 
 /// The queue's state as of its last commit: all fields belong to the same moment.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Stats {
     /// The conservation count.
     pub ledger: Ledger,
@@ -260,7 +260,7 @@ pub struct Stats {
 }
 
 /// Why a queue takes no new events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusing {
     /// `queue.max_disk` is reached.

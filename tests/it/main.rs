@@ -12,6 +12,7 @@
     reason = "a test that finds something missing fails at once, and says where"
 )]
 
+mod access;
 mod authentication;
 mod bad_input;
 mod books;
@@ -39,7 +40,10 @@ mod metrics;
 mod openapi;
 mod opening;
 mod partner;
+mod pause;
 mod pixel;
+mod private_document;
+mod private_side;
 mod probes;
 mod profiles;
 mod secrets;

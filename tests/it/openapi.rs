@@ -135,8 +135,8 @@ async fn a_fuzzer_finds_no_answer_that_is_not_documented() {
     service.end().await;
 }
 
-/// The program, installed once for this target directory; or why it cannot be.
-fn installed() -> Result<PathBuf, String> {
+/// The fuzzer, installed once for this target directory; or why it cannot be.
+pub fn installed() -> Result<PathBuf, String> {
     let pins = root().join("tests/support/schemathesis.txt");
     let wanted = fs::read_to_string(&pins).unwrap();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemathesis");
