@@ -78,7 +78,7 @@ impl Default for Config {
 }
 
 /// What the private side can see and move.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Admin {
     /// The queue.
     pub queue: Queue,
@@ -89,7 +89,7 @@ pub struct Admin {
     /// The metrics.
     pub metrics: Arc<Metrics>,
     /// The tokens that are asked for.
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     /// The time.
     pub clock: Clock,
     /// When the process started.
@@ -99,7 +99,7 @@ pub struct Admin {
     /// What events would become.
     pub explain: Explain,
     /// Held while the counts of one moment are set and printed, so that two readers cannot mix two moments.
-    pub printing: Mutex<()>,
+    pub printing: Arc<Mutex<()>>,
 }
 
 /// What a handler answers.

@@ -4,7 +4,7 @@ mod explainer;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -144,12 +144,12 @@ impl App {
             delivery: handle,
             organizations: Arc::clone(&organizations),
             metrics,
-            tokens: admin_tokens,
+            tokens: Arc::new(admin_tokens),
             started_at: clock.now(),
             rotation: readiness.rotation.clone(),
             explain: Explainer { config: settings.ingress.clone(), clock: clock.clone() }.hand_out(),
             clock,
-            printing: Mutex::default(),
+            printing: Arc::default(),
         };
 
         let stop_accepting = CancellationToken::new();

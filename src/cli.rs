@@ -4,9 +4,11 @@
 //! configuration is wrong; 3 `translate` was given an event that the service would refuse.
 
 mod choice;
+mod connection;
 mod dead_letters;
+mod delivery;
 mod doctor;
-mod private_side;
+mod events;
 mod profiles;
 mod translate;
 
@@ -84,7 +86,9 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    Events(Box<events::Events>),
     DeadLetters(Box<dead_letters::DeadLetters>),
+    Delivery(delivery::Delivery),
     /// Examine this machine: would the service work here, now, as it is configured? 0 if nothing is broken
     Doctor {
         #[command(flatten)]
@@ -175,7 +179,9 @@ pub fn main() -> ExitCode {
         Command::Translate(command) => translate::run(&command),
         Command::Profiles(command) => profiles::run(&command),
         Command::Health { files, url } => health(&files, url),
+        Command::Events(command) => command.run(),
         Command::DeadLetters(command) => command.run(),
+        Command::Delivery(command) => command.run(),
         Command::Doctor { files, offline, json } => {
             let doctor::Diagnosis { report, code } = doctor::examine(&files.config, offline, json);
             say(&report);

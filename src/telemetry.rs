@@ -34,6 +34,7 @@ pub struct Config {
     /// Form of the log lines: `pretty` for people, `json` for machines, `auto` is pretty on a terminal.
     pub log_format: LogFormat,
     /// Which lines are logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels per target (`info,hyper=warn`).
+    /// The target `audit` tells every change over the private side, at any level unless it is named (`warn,audit=off`).
     pub log: String,
 }
 
@@ -62,12 +63,12 @@ pub enum LogFormat {
 pub struct BadFilter;
 
 impl Config {
-    /// Which lines are logged, read.
+    /// Which lines are logged, read: what the operator says, and always the audit lines, unless they are named.
     ///
     /// # Errors
     /// When `log` is not a filter.
     pub fn filter(&self) -> Result<EnvFilter, BadFilter> {
-        EnvFilter::try_new(&self.log).map_err(|_| BadFilter)
+        EnvFilter::try_new(format!("audit=info,{}", self.log)).map_err(|_| BadFilter)
     }
 }
 

@@ -32,7 +32,7 @@ impl Default for Wish {
 
 /// How far a drain has come: when nothing waits and nothing is in flight, the process can end without a backlog.
 #[derive(Serialize, JsonSchema)]
-pub(super) struct Rotation {
+pub(super) struct Drained {
     /// Whether an operator has taken the process out of rotation.
     out_of_rotation: bool,
     /// Events that wait for their outcome.
@@ -61,5 +61,5 @@ fn rotation(admin: &Admin) -> Response {
     let mut waiting = 0;
     admin.queue.look(&mut |stats| waiting = stats.ledger.waiting());
     let in_flight = admin.delivery.overview().iter().map(|organization| organization.in_flight).sum();
-    json(StatusCode::OK, &Rotation { out_of_rotation: admin.rotation.is_out(), waiting, in_flight })
+    json(StatusCode::OK, &Drained { out_of_rotation: admin.rotation.is_out(), waiting, in_flight })
 }

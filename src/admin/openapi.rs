@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::address::{Kind, Operation};
 use super::dead_letters::decide::{Done, Wish as Decision};
 use super::dead_letters::{DeadLetters, NEXT, import};
-use super::drain::{Rotation, Wish as DrainWish};
+use super::drain::{Drained, Wish as DrainWish};
 use super::events::{Event, Events};
 use super::filter::{Parameters, WrittenFilter};
 use super::organizations::{Organization, Organizations, Pause, Resume};
@@ -216,7 +216,7 @@ fn responses(operation: Operation, schemas: &mut Schemas) -> Value {
         Operation::Replay | Operation::Discard => (body::JSON, schemas.print::<Done>()),
         Operation::Export => (body::LINES, json!({ "type": "string" })),
         Operation::Import => (body::JSON, schemas.print::<import::Taken>()),
-        Operation::Rotation | Operation::Drain => (body::JSON, schemas.print::<Rotation>()),
+        Operation::Rotation | Operation::Drain => (body::JSON, schemas.print::<Drained>()),
         Operation::Metrics => (metrics::FORMAT, json!({ "type": "string" })),
         Operation::Document => (body::JSON, json!({ "type": "object" })),
     };

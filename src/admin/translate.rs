@@ -20,7 +20,8 @@ const MAX: usize = 8 << 20;
 
 /// How events are explained as the public side would read them, which this room does not know: the organization, the path
 /// that they were posted to, if that is said, and the body. `None`: nothing is posted to that path.
-pub struct Explain(pub Box<ExplainFn>);
+#[derive(Clone)]
+pub struct Explain(pub Arc<ExplainFn>);
 
 /// See [`Explain`].
 pub type ExplainFn = dyn Fn(&Organization, Option<&str>, &[u8]) -> Option<Vec<Explanation>> + Send + Sync;
@@ -68,13 +69,11 @@ pub(super) async fn translate(
     parameters.only(&[])?;
     let body = body::read(request, MAX).await?;
     let Question { organization, path, event } = body::parse(&body)?;
-    let organization = match organization {
-        Some(name) => admin.organizations.by_name(&name).cloned().ok_or(Problem::UnknownOrganization)?,
-        None => {
-            let mut all = admin.organizations.iter();
-            let only = all.next().filter(|_| admin.organizations.len() == 1).cloned();
-            only.ok_or_else(|| Problem::Body("Say which `organization`.".to_owned()))?
-        }
+    let organization = if let Some(name) = organization {
+        admin.organizations.by_name(&name).cloned().ok_or(Problem::UnknownOrganization)?
+    } else {
+        let only = admin.organizations.iter().next().filter(|_| admin.organizations.len() == 1);
+        only.cloned().ok_or_else(|| Problem::Body("Say which `organization`.".to_owned()))?
     };
     let events =
         admin.explain.0(&organization, path.as_deref(), event.get().as_bytes()).ok_or_else(|| {

@@ -1,6 +1,8 @@
 //! Events read as the ingress reads them, with its own limits and codes, and explained as delivery would translate them:
 //! for the command `translate` and for `/api/translate`, neither of which knows both rooms.
 
+use std::sync::Arc;
+
 use crate::admin::Explain;
 use crate::clock::Clock;
 use crate::delivery;
@@ -21,7 +23,7 @@ pub struct Explainer {
 impl Explainer {
     /// For the private side, which does not know the public one.
     pub fn hand_out(self) -> Explain {
-        Explain(Box::new(move |organization, path, body| {
+        Explain(Arc::new(move |organization, path, body| {
             let way = match path {
                 Some(path) => Some(Way::of_path(path)?),
                 None => None,

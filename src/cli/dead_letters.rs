@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::private_side::{Connection, Service, read_json};
+use super::connection::{Connection, Service, read_json};
 use super::{Failure, complain, in_runtime, say};
 use crate::admin::WrittenFilter;
 
@@ -244,7 +244,7 @@ async fn change(
     let (mut matched, mut changed, mut unserved) = (0, 0, 0);
     loop {
         let path = format!("/api/dead-letters/{action}");
-        let result = service.post(&path, &wish).await.map_err(|failure| {
+        let result = service.post(&path, wish.to_string().into_bytes()).await.map_err(|failure| {
             let so_far = if changed > 0 { format!(" ({changed} were {done} before)") } else { String::new() };
             Failure { message: failure.message + &so_far, ..failure }
         })?;

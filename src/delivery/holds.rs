@@ -96,15 +96,15 @@ impl Holds {
 
     /// Writes down that an organization is held, or, with `None`, that it is not. One that is held already keeps its
     /// first hold. It waits for the disk.
-    pub(super) fn set(&self, organization: &str, hold: Option<Hold>) -> Result<(), HoldsError> {
+    pub(super) fn set(&self, organization: &str, wish: Option<Hold>) -> Result<(), HoldsError> {
         // Held over the write, so that what is on disk is what is known.
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.contains_key(organization) == hold.is_some() {
+        if held.contains_key(organization) == wish.is_some() {
             return Ok(());
         }
         let mut next = Held::clone(&held);
-        match hold {
-            Some(hold) => next.insert(Arc::from(organization), hold),
+        match wish {
+            Some(wish) => next.insert(Arc::from(organization), wish),
             None => next.remove(organization),
         };
         if let Some(path) = &self.file {

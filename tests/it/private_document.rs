@@ -92,7 +92,8 @@ async fn a_fuzzer_finds_no_answer_that_is_not_documented() {
         .arg(root().join("tests/support/schemathesis.toml"))
         .args(["run", &format!("{}/api/openapi.json", service.private)])
         .args(["--header", &format!("Authorization: Bearer {TOKEN}")])
-        .args(["--exclude-method", "HEAD", "--max-time", "60"])
+        // It knows no lines of JSON.
+        .args(["--exclude-method", "HEAD", "--exclude-operation-id", "import", "--max-time", "30"])
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(Duration::from_mins(2), run).await.expect("it does not end").unwrap();
@@ -105,11 +106,11 @@ async fn a_fuzzer_finds_no_answer_that_is_not_documented() {
     assert!(!log.contains("panicked") && !log.contains(TOKEN), "{log}");
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let done: BTreeSet<String> = lines
-        .filter(|line| line["target"] == "audit" && line.to_string().contains(r#""result":"done""#))
-        .filter_map(|line| Some(line["action"].as_str().or(line["fields"]["action"].as_str())?.to_owned()))
+        .filter(|line| line["target"] == "audit" && line["result"] == "done")
+        .filter_map(|line| Some(line["action"].as_str()?.to_owned()))
         .collect();
     // It got past the first door.
-    for action in ["drain", "replay", "import"] {
+    for action in ["drain", "pause", "replay", "resume", "test_event"] {
         assert!(done.contains(action), "{done:?}\n{said}");
     }
     service.end().await;

@@ -166,11 +166,9 @@ async fn a_typo_is_told_and_never_answers_everything() {
 #[tokio::test]
 async fn organizations_are_shown_without_their_secrets_and_page_by_page() {
     let wigzo = StandIn::start().await;
-    let more: String = (0..4)
-        .map(|n| {
-            format!("[organizations.shop-{n}]\norg_token = \"org-token-{n}\"\nsource_keys = [\"wk-{n}\"]\n")
-        })
-        .collect();
+    let shop =
+        |n| format!("[organizations.shop-{n}]\norg_token = \"org-token-{n}\"\nsource_keys = [\"wk-{n}\"]\n");
+    let more = (0..4).map(shop).collect::<Vec<_>>().concat();
     let service = acme(&wigzo).config(&more).start().await;
     let all = service.private("/api/organizations").await;
     assert!(!all.body.contains("canary") && !all.body.contains("org-token"), "{all:?}");
@@ -264,7 +262,7 @@ async fn a_test_event_goes_the_real_way_and_is_known_as_one_everywhere() {
         assert_eq!(record["message_id"], sent.json()["message_id"]);
         assert!(record["message_id"].as_str().unwrap().starts_with("test-"), "{record}");
         let calls = service.calls("").await;
-        let call = calls.iter().rfind(|call| call["event_name"].as_str().unwrap_or_default() == name);
+        let call = calls.iter().rfind(|call| call["body"]["eventName"].as_str().unwrap_or_default() == name);
         let call = call.unwrap_or_else(|| panic!("{kind}: {calls:?}"));
         assert!(call["body"].to_string().contains("\"test\":true"), "{call}");
     }
@@ -322,5 +320,156 @@ async fn the_table_of_what_an_event_waits_for_is_true() {
         .map(|it| it["name"].as_str().unwrap().to_owned())
         .collect();
     assert_eq!(names, BTreeSet::from(["acme".to_owned(), "globex".to_owned()]));
+    service.end().await;
+}
+
+/// Runs a command against a service: exit code, standard output, standard error.
+async fn run(service: &Service, arguments: &[&str]) -> (i32, String, String) {
+    let (command, rest) = arguments.split_at(2);
+    let output =
+        program(service.directory.path()).args(command).args(["--url", &service.private]).args(rest).output();
+    let output = tokio::time::timeout(crate::service::PATIENCE, output).await.expect("it hangs").unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().expect("an exit code"), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn commands_say_at_a_terminal_what_the_routes_say_to_programs() {
+    let service = Service::sandbox().config("[delivery]\nquick_retries = 0").start().await;
+    service
+        .faults(&json!([{ "event_name": "Refused\u{1b}[2J", "status": 400, "body": "{\"message\":\"no\"}" }]))
+        .await;
+    let (code, out, err) = run(&service, &["delivery", "test", "default"]).await;
+    assert_eq!(
+        (code, out.as_str()),
+        (0, "Event 1 is on its way: wigzo-destination events show 1\n"),
+        "{err}"
+    );
+    let event = json!({ "userId": "user-1", "event": "Refused\u{1b}[2J", "messageId": "m-2" });
+    assert_eq!(service.post("/v1/track", &event.to_string()).await.status, 200);
+    service.settled(2).await;
+
+    let (code, out, _) = run(&service, &["events", "list"]).await;
+    assert_eq!((code, out.lines().count()), (0, 3), "{out}");
+    assert!(out.contains("wigzo_400") && !out.contains('\u{1b}'), "{out:?}");
+    let (code, out, _) = run(&service, &["events", "list", "--state", "dead", "--json"]).await;
+    let dead: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &dead["number"]), (0, &json!(2)));
+    let (_, out, err) = run(&service, &["events", "list", "--person", "nobody"]).await;
+    assert_eq!((out.as_str(), err.as_str()), ("", "no events\n"));
+    let (code, out, _) = run(&service, &["events", "show", "2"]).await;
+    assert_eq!(code, 0);
+    for part in [
+        "state         dead  wigzo_400",
+        "\"messageId\": \"m-2\"",
+        "request  POST ",
+        "answer   {\"message\":\"no\"}",
+    ] {
+        assert!(out.contains(part) && !out.contains('\u{1b}'), "{part}:\n{out}");
+    }
+    let (_, out, _) = run(&service, &["events", "show", "2", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), service.private("/api/events/2").await.json());
+
+    let (code, out, err) = run(&service, &["delivery", "pause", "default", "--why", "stock-taking"]).await;
+    assert!(code == 0 && out.contains("default is paused"), "{out}{err}");
+    service.until("/api/organizations/default", |it| it["delivery"]["state"] == "held").await;
+    let (_, out, _) = run(&service, &["delivery", "list"]).await;
+    assert!(out.contains("held") && out.contains("loopback stock-taking"), "{out}");
+    let (_, out, _) = run(&service, &["delivery", "list", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["paused"]["why"], "stock-taking");
+    let (code, out, _) = run(&service, &["delivery", "resume", "default", "--json"]).await;
+    assert_eq!((code, &serde_json::from_str::<Value>(&out).unwrap()["paused"]), (0, &json!(null)));
+    let (code, out, _) = run(&service, &["delivery", "drain"]).await;
+    assert!(code == 0 && out.contains("out of rotation and goes on; 0 event(s) wait"), "{out}");
+    assert_eq!(service.get("/readyz").await.status, 503);
+    let (code, out, _) = run(&service, &["delivery", "drain", "--back", "--json"]).await;
+    assert_eq!((code, &serde_json::from_str::<Value>(&out).unwrap()["out_of_rotation"]), (0, &json!(false)));
+
+    for (arguments, code, message) in [
+        (&["delivery", "pause", "nobody"][..], 1, "No organization has this name"),
+        (&["delivery", "pause", "a/b"], 1, "No organization has this name"),
+        (&["delivery", "list", "--standing", "on"], 2, "standing: expected one of open"),
+        (&["events", "list", "--state", "ok"], 2, "state: expected one of waiting"),
+        (&["events", "list", "--kind", "tracks"], 2, "is no type of event"),
+        (&["events", "show", "99"], 1, "No such event"),
+    ] {
+        let (ended, _, err) = run(&service, arguments).await;
+        assert!(ended == code && err.contains(message), "{arguments:?} {ended}: {err}");
+    }
+    service.end().await;
+}
+
+/// The fenced shell blocks of a document, line by line.
+fn commands(document: &str) -> Vec<String> {
+    let blocks = document.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn every_route_is_in_the_document_and_every_example_does_what_it_says() {
+    let service = Service::sandbox().config("[delivery]\nquick_retries = 0").start().await;
+    service.faults(&json!([{ "event_name": "Refused", "status": 400 }])).await;
+    for (id, name) in [("m-1", "Seat Chosen"), ("m-2", "Refused")] {
+        let event = json!({ "userId": "user-42", "event": name, "messageId": id });
+        assert_eq!(service.post("/v1/track", &event.to_string()).await.status, 200);
+    }
+    service.settled(2).await;
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let document = std::fs::read_to_string(root.join("docs/admin-api.md")).unwrap();
+    let commands = commands(&document);
+
+    let routes = service.private("/api/openapi.json").await.json();
+    for (path, item) in routes["paths"].as_object().unwrap() {
+        let address = path.replace("{name}", "default").replace("/{number}", "/");
+        for method in item.as_object().unwrap().keys().filter(|method| *method != "head") {
+            let said = format!("`{} {path}`", method.to_uppercase());
+            assert!(document.contains(&said), "docs/admin-api.md does not tell of {said}");
+            let is_shown = |command: &&String| {
+                command.contains(&format!("9090{address}"))
+                    && command.contains("-X POST") == (method == "post")
+            };
+            assert!(
+                commands.iter().any(|command| is_shown(&command)),
+                "docs/admin-api.md has no example of {said}"
+            );
+        }
+        for response in item.as_object().unwrap().values() {
+            for code in response["responses"]
+                .as_object()
+                .unwrap()
+                .values()
+                .filter_map(|it| {
+                    it["content"]["application/json"]["schema"]["properties"]["code"]["enum"].as_array()
+                })
+                .flatten()
+            {
+                let code = code.as_str().unwrap();
+                assert!(document.contains(&format!("`{code}`")), "docs/admin-api.md does not tell of {code}");
+            }
+        }
+    }
+
+    let private = service.private.strip_prefix("http://").unwrap();
+    let programs = std::path::Path::new(env!("CARGO_BIN_EXE_wigzo-destination")).parent().unwrap();
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(programs.to_owned()).chain(std::env::split_paths(&others));
+    let path = std::env::join_paths(path).unwrap();
+    for command in &commands {
+        let output = tokio::process::Command::new("sh")
+            .args(["-ec", &command.replace("127.0.0.1:9090", private)])
+            .current_dir(service.directory.path())
+            .env("WIGZO__ADMIN__LISTEN", private)
+            .env("PATH", &path)
+            .stdin(std::process::Stdio::null())
+            .output();
+        let output = tokio::time::timeout(crate::service::PATIENCE, output).await.unwrap().unwrap();
+        assert!(output.status.success(), "{command}\n{output:?}\n{}", service.log());
+        assert!(command.contains("> ") || !output.stdout.is_empty(), "{command} says nothing");
+    }
+    let discarded = service.private("/api/events/2").await.json();
+    assert_eq!((&discarded["state"], &discarded["detail"]), (&json!("discarded"), &json!("sent by a test")));
+    let tests = service.private("/api/events?person=wigzo-destination-test").await.json();
+    assert_eq!(tests["events"].as_array().unwrap().len(), 2);
+    assert_eq!(service.get("/readyz").await.status, 200, "it was brought back");
     service.end().await;
 }

@@ -1,6 +1,4 @@
-//! The way from a command to the private side of a running service.
-
-#![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
+//! The private side of a running service, as commands reach it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,10 +16,10 @@ const PATIENCE: Duration = Duration::from_mins(2);
 #[derive(Debug, Args)]
 pub(super) struct Service {
     #[command(flatten)]
-    files: Files,
+    pub(super) files: Files,
     /// The private side of the service, instead of the configured one
     #[arg(long)]
-    url: Option<url::Url>,
+    pub(super) url: Option<url::Url>,
     /// The file with the private side's token, instead of the configured one
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -35,7 +33,7 @@ pub(super) struct Connection {
 }
 
 impl Service {
-    /// The way to it. Nothing is sent yet.
+    /// A way to the service that is meant.
     pub(super) fn connect(&self) -> Result<Connection, Failure> {
         let settings = self.files.load()?;
         let base = match &self.url {
@@ -66,7 +64,7 @@ fn read_token(file: &Path) -> Result<String, Failure> {
 }
 
 impl Connection {
-    /// Asks.
+    /// Asks for something.
     pub(super) async fn get(&self, path: &str, query: &Value) -> Result<reqwest::Response, Failure> {
         let mut url = self.url(path)?;
         for (name, value) in query.as_object().into_iter().flatten() {
@@ -76,9 +74,9 @@ impl Connection {
         self.send(self.client.get(url)).await
     }
 
-    /// Says what is wanted.
-    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.post_as("application/json", path, body.to_string().into_bytes()).await
+    /// Changes something.
+    pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Value, Failure> {
+        self.post_as("application/json", path, body).await
     }
 
     /// Sends lines of JSON.
@@ -87,8 +85,8 @@ impl Connection {
     }
 
     async fn post_as(&self, media_type: &str, path: &str, body: Vec<u8>) -> Result<Value, Failure> {
-        let request = self.client.post(self.url(path)?).header(CONTENT_TYPE, media_type).body(body);
-        read_json(self.send(request).await?).await
+        let request = self.client.post(self.url(path)?).header(CONTENT_TYPE, media_type);
+        read_json(self.send(request.body(body)).await?).await
     }
 
     fn url(&self, path: &str) -> Result<url::Url, Failure> {
@@ -126,7 +124,7 @@ impl Connection {
     }
 }
 
-/// The body of an answer.
+/// An answer that should be JSON.
 pub(super) async fn read_json(response: reqwest::Response) -> Result<Value, Failure> {
     let body = response.text().await.map_err(Failure::running)?;
     serde_json::from_str(&body)
