@@ -19,6 +19,7 @@ use super::{Admin, Answer};
 /// What is asked for.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "Rotation")]
 pub(super) struct Wish {
     /// `false` brings the process back into rotation.
     out_of_rotation: bool,

@@ -38,6 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What is asked for.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(rename = "TestEvent")]
 pub(super) struct Wish {
     /// The type of the event.
     #[serde(rename = "type")]
