@@ -88,7 +88,7 @@ fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope>
         number: Seq(row.get(14)?),
         replays: row.get(15)?,
         parked: row.get(16)?,
-        content: NewEnvelope {
+        content: Arc::new(NewEnvelope {
             organization: Arc::clone(organization),
             route: Cow::Owned(row.get(1)?),
             // Only the writer looks at keys, and only once, when an envelope comes in.
@@ -101,7 +101,7 @@ fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope>
             surroundings: row.get(12)?,
             payload: row.get(13)?,
             forgets: false,
-        },
+        }),
         due: row.get::<_, Option<u64>>(7)?.map(UnixMillis),
         progress: Progress {
             tries: row.get(8)?,
