@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use wigzo_destination::clock::{Clock, UnixMillis};
 use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::queue::sqlite::Sqlite;
-use wigzo_destination::queue::{Account, Config, DedupKey, Engine, NewEnvelope, Settlement};
+use wigzo_destination::queue::{Account, Config, DedupKey, Engine, NewEnvelope, Settlement, SourceRoute};
 
 const RECORDS: usize = 60_000;
 
@@ -23,7 +23,7 @@ fn envelope(organization: &Arc<str>, n: usize, payload: &str) -> NewEnvelope {
     NewEnvelope {
         organization: Arc::clone(organization),
         route: "v1".into(),
-        key: DedupKey::new(organization, "/v1", &id),
+        key: DedupKey::new(organization, SourceRoute::new("/v1"), &id),
         message_id: id.into(),
         lane: format!("user-{}", n % 5_000).into(),
         kind: "track".into(),

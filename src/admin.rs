@@ -33,6 +33,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::extract::FromRef;
 use axum::middleware;
 use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
@@ -41,6 +42,7 @@ use serde::{Deserialize, Serialize};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clock::{Clock, UnixMillis};
+use crate::current::Current;
 use crate::delivery;
 use crate::organization::Organizations;
 use crate::queue::Queue;
@@ -77,7 +79,8 @@ impl Default for Config {
     }
 }
 
-/// What the private side can see and move.
+/// What the private side can see and move. A request keeps the one that it began with: a reload puts another in its
+/// place.
 #[derive(Debug, Clone)]
 pub struct Admin {
     /// The queue.
@@ -102,6 +105,13 @@ pub struct Admin {
     pub printing: Arc<Mutex<()>>,
 }
 
+/// Handlers ask for `Arc<Admin>` and get the one in force.
+impl FromRef<Current<Admin>> for Arc<Admin> {
+    fn from_ref(current: &Current<Admin>) -> Self {
+        current.get()
+    }
+}
+
 /// What a handler answers.
 type Answer = Result<Response, Problem>;
 
@@ -109,7 +119,7 @@ type Answer = Result<Response, Problem>;
 const PAGE: (usize, usize) = (50, 1_000);
 
 /// The private side's routes, and the stack around them.
-pub fn router(admin: Arc<Admin>) -> Router {
+pub fn router(admin: Current<Admin>) -> Router {
     let mut router = Router::new();
     for operation in Operation::ALL {
         let served = serve(operation)
@@ -121,12 +131,12 @@ pub fn router(admin: Arc<Admin>) -> Router {
     router
         .fallback(async || Problem::UnknownPath)
         .method_not_allowed_fallback(async || Problem::Method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&admin), guard::admit))
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::admit))
         .with_state(admin)
 }
 
 /// Who answers.
-fn serve(operation: Operation) -> MethodRouter<Arc<Admin>> {
+fn serve(operation: Operation) -> MethodRouter<Current<Admin>> {
     match operation {
         Operation::Stats => get(stats::show),
         Operation::Events => get(events::list),

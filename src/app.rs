@@ -1,6 +1,7 @@
 //! The composition root: settings in, a running service out, and its orderly end. The only file that sees every room.
 
 mod explainer;
+mod reload;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,15 +14,19 @@ use url::Url;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
+use crate::current::Current;
 use crate::delivery::{Delivery, Holds, HoldsError};
 use crate::ingress::accept::{self, Limits};
 use crate::ingress::{self, Ingress, Phase, Readiness};
 use crate::queue::sqlite::Sqlite;
 use crate::queue::{Queue, QueueError};
 use crate::sandbox::{self, Sandbox};
-use crate::settings::{Checked, Problems, Settings};
+use crate::settings::{Checked, Problems, Settings, Source};
 use crate::shutdown::{Shutdown, Tasks};
 use crate::telemetry::{Metrics, gauge};
+use reload::{Follower, Reloader};
+
+pub use reload::Reloads;
 
 pub use explainer::Explainer;
 
@@ -40,6 +45,7 @@ pub struct App {
     pub queue: Queue,
     /// Where the queue's files are.
     pub directory: PathBuf,
+    reloader: Option<Reloader>,
     readiness: Arc<Readiness>,
     shutdown: Shutdown,
     stop_accepting: CancellationToken,
@@ -98,7 +104,7 @@ impl App {
         let shutdown = Shutdown::default();
         let mut tasks = Tasks::default();
 
-        let mut stand_in = None;
+        let (mut stand_in, mut sandbox_base) = (None, None);
         if with_sandbox {
             let address = settings.sandbox.listen;
             let sandbox = Sandbox::bind(&settings.sandbox, clock.clone()).await.map_err(|error| {
@@ -106,8 +112,10 @@ impl App {
             })?;
             let base = Url::parse(&format!("http://{}", sandbox.local_addr()))
                 .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
-            settings.redirect_to(base).map_err(|error| StartError::SandboxAddress(error.to_string()))?;
-            stand_in = Some(sandbox);
+            settings
+                .redirect_to(base.clone())
+                .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
+            (stand_in, sandbox_base) = (Some(sandbox), Some(base));
         }
         let Checked { settings, organizations, admin_tokens } = settings.check(with_sandbox)?;
         let organizations = Arc::new(organizations);
@@ -118,6 +126,7 @@ impl App {
         let queue: Queue = Arc::new(queue);
         let metrics = Arc::new(Metrics::new());
         metrics.queue_limit.set(gauge(settings.queue.max_disk.as_u64()));
+        metrics.in_force_since(clock.now().0 / 1_000);
         let readiness = Arc::new(Readiness::default());
         // The queue's directory is there, and is ours.
         let holds = Holds::open(&settings.queue.path)?;
@@ -131,26 +140,26 @@ impl App {
             shutdown.clone(),
             holds,
         )?;
-        let ingress = Ingress::new(
+        let ingress = Current::new(Ingress::new(
             settings.ingress.clone(),
             Arc::clone(&organizations),
             Arc::clone(&queue),
             Arc::clone(&metrics),
             clock.clone(),
             Arc::clone(&readiness),
-        );
-        let admin = Admin {
+        ));
+        let admin = Current::new(Admin {
             queue: Arc::clone(&queue),
-            delivery: handle,
+            delivery: handle.clone(),
             organizations: Arc::clone(&organizations),
-            metrics,
+            metrics: Arc::clone(&metrics),
             tokens: Arc::new(admin_tokens),
             started_at: clock.now(),
             rotation: readiness.rotation.clone(),
             explain: Explainer { config: settings.ingress.clone(), clock: clock.clone() }.hand_out(),
-            clock,
+            clock: clock.clone(),
             printing: Arc::default(),
-        };
+        });
 
         let stop_accepting = CancellationToken::new();
         let limits = Limits {
@@ -167,10 +176,10 @@ impl App {
         }
         tasks.start("queue writer", watch(writer));
         tasks.start("delivery", delivery.run());
-        let admin = admin::router(Arc::new(admin));
-        tasks.start("private side", accept::serve(private, admin, limits, stop_accepting.clone()));
-        let ingress = ingress::router(Arc::new(ingress));
-        tasks.start("public side", accept::serve(public, ingress, limits, stop_accepting.clone()));
+        let private_routes = admin::router(admin.clone());
+        tasks.start("private side", accept::serve(private, private_routes, limits, stop_accepting.clone()));
+        let public_routes = ingress::router(ingress.clone());
+        tasks.start("public side", accept::serve(public, public_routes, limits, stop_accepting.clone()));
         readiness.enter(Phase::Serving);
         Ok(Self {
             public: public_address,
@@ -179,13 +188,32 @@ impl App {
             organizations: organizations.iter().map(|organization| organization.name.clone()).collect(),
             queue,
             directory: settings.queue.path.clone(),
+            drain_grace: settings.ingress.drain_grace.0,
+            drain_deadline: settings.ingress.drain_deadline.0,
+            reloader: Some(Reloader {
+                with_sandbox,
+                sandbox: sandbox_base,
+                in_force: settings,
+                organizations,
+                ingress,
+                admin,
+                delivery: handle,
+                metrics,
+                clock,
+            }),
             readiness,
             shutdown,
             stop_accepting,
             tasks,
-            drain_grace: settings.ingress.drain_grace.0,
-            drain_deadline: settings.ingress.drain_deadline.0,
         })
+    }
+
+    /// Follows the source that the settings were loaded from: its changes are taken over while the service runs.
+    /// `None` if it follows one already.
+    pub fn follow(&mut self, source: Source) -> Option<Reloads> {
+        let (follower, reloads) = Follower::new(self.reloader.take()?, source, self.shutdown.drain.clone());
+        self.tasks.start("configuration", follower.run());
+        Some(reloads)
     }
 
     /// Runs until `signal` fires, then drains: `/readyz` says so at once, requests are taken for the grace period

@@ -9,6 +9,7 @@ mod dead_letters;
 mod delivery;
 mod doctor;
 mod events;
+mod organizations;
 mod profiles;
 mod translate;
 
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, End, Haste, StartError};
 use crate::clock::Clock;
 use crate::sandbox::Sandbox;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, Source};
 use crate::supervisor::Supervisor;
 use crate::telemetry;
 
@@ -89,6 +90,7 @@ enum Command {
     Events(Box<events::Events>),
     DeadLetters(Box<dead_letters::DeadLetters>),
     Delivery(delivery::Delivery),
+    Organizations(organizations::Organizations),
     /// Examine this machine: would the service work here, now, as it is configured? 0 if nothing is broken
     Doctor {
         #[command(flatten)]
@@ -182,6 +184,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => command.run(),
         Command::DeadLetters(command) => command.run(),
         Command::Delivery(command) => command.run(),
+        Command::Organizations(command) => command.run(),
         Command::Doctor { files, offline, json } => {
             let doctor::Diagnosis { report, code } = doctor::examine(&files.config, offline, json);
             say(&report);
@@ -205,20 +208,37 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
-    let settings = files.load()?;
+    let source = Source::new(files.config.clone(), settings::environment());
+    let settings = source.load().0.map_err(Failure::usage)?;
     start_logging(&settings)?;
     in_runtime(async move {
-        let signals = Signals::listen()?;
-        let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::start)?;
+        let (signals, mut hangup) = (Signals::listen()?, listen(SignalKind::hangup())?);
+        let mut app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::start)?;
         greet(&app);
+        let reloads = app.follow(source).expect("BUG: it follows nothing yet");
         let supervisor = Supervisor::of(&settings::supervisor_variables());
-        supervisor.ready(&format!("taking events on {}", app.public));
+        let status = format!("taking events on {}", app.public);
+        supervisor.ready(&status);
         let signal = async {
             let haste = signals.first_then_exit_on_second().await;
             supervisor.stopping();
             haste
         };
-        match supervisor.watch(app.run(signal)).await {
+        let reload_on_hangup = async {
+            loop {
+                hangup.recv().await;
+                supervisor.reloading();
+                reloads.reload().await;
+                supervisor.ready(&status);
+            }
+        };
+        let work = async {
+            tokio::select! {
+                end = app.run(signal) => end,
+                never = reload_on_hangup => never,
+            }
+        };
+        match supervisor.watch(work).await {
             End::InOrder => Ok(()),
             End::Failed(part) => {
                 complain(&format!("{part} failed; see the log"));
@@ -339,11 +359,12 @@ struct Signals {
     interrupt: Signal,
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::running(format!("signals cannot be listened to: {error}")))
+}
+
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::running(format!("signals cannot be listened to: {error}")))
-        };
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 

@@ -12,11 +12,12 @@ pub mod client;
 mod config;
 mod handle;
 mod holds;
+mod reload;
 pub mod schedule;
 pub mod scheduler;
 mod settling;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::clock::{Clock, UnixMillis};
-use crate::organization::{Organizations, Partner};
+use crate::organization::{Organization, Organizations, Partner};
 use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError, Seq, Settlement};
 use crate::shutdown::Shutdown;
@@ -48,6 +49,10 @@ const REMEMBERED: usize = 256;
 
 /// At so many partners the scheduler is told to let go of all of them; those that bring something again stay.
 const MANY_PARTNERS: usize = 1_024;
+
+/// Envelopes that are started in one go. Whatever an organization has ready, the next one's turn comes soon: the work of
+/// more of them would stand before it in the runtime's queue.
+const AT_ONCE: usize = 8;
 
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -79,6 +84,8 @@ pub struct Delivery {
     is_changed: bool,
     /// Partners that the scheduler knows and has not been told to let go.
     partners: HashSet<Arc<str>>,
+    /// Names that are not configured, and whose events wait.
+    unconfigured: BTreeSet<Arc<str>>,
     /// The newest people to forget.
     forgotten: VecDeque<Forgotten>,
     reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
@@ -107,18 +114,10 @@ impl Delivery {
             timeout: config.timeout.0,
             quick_retries: config.quick_retries,
         };
-        let mut scheduler = Scheduler::new(Limits {
-            in_flight: config.max_in_flight,
-            window: config.window,
-            window_bytes: WINDOW_BYTES,
-            refused: Waits { base: config.probe_base.0, cap: config.probe_cap.0 },
-            failing: Waits { base: config.breaker.base.0, cap: config.breaker.cap.0 },
-            failing_lanes: config.breaker.lanes,
-            lane_hold: config.lane_hold.longest(),
-        });
-        for organization in organizations.iter() {
-            let share = share(organization.weight, organization.max_in_flight, organization.rate_limit);
-            serve(&mut scheduler, &holds, &Arc::from(organization.name.as_str()), share, clock.now());
+        let mut scheduler = Scheduler::new(limits(&config));
+        for organization in organizations.iter().filter(|organization| !organization.disabled) {
+            let name = Arc::from(organization.name.as_str());
+            serve(&mut scheduler, &holds, &name, share_of(organization), clock.now());
         }
         let holds = Arc::new(holds);
         let (handle, desk) = handle::open(Arc::clone(&holds));
@@ -146,6 +145,7 @@ impl Delivery {
             shown_until: Instant::now(),
             is_changed: true,
             partners: HashSet::new(),
+            unconfigured: BTreeSet::new(),
             forgotten: VecDeque::new(),
             reads: JoinSet::new(),
             clock,
@@ -160,8 +160,14 @@ impl Delivery {
         while !self.shutdown.drain.is_cancelled() {
             self.arrivals();
             self.hand_in();
-            self.start_work();
+            let is_all = self.start_work();
             self.start_reads();
+            if !is_all {
+                // What was started goes first, and with it whatever else is ready to run.
+                tokio::task::yield_now().await;
+                self.ended_too();
+                continue;
+            }
             let sleep = self.show().min(self.until_next_tick());
             tokio::select! {
                 Some(command) = self.desk.commands.recv() => self.obey(command),
@@ -214,12 +220,14 @@ impl Delivery {
             self.forgotten.truncate(REMEMBERED - 1);
             self.forgotten.push_front(forgotten);
         }
+        let mut is_unknown = false;
         for (organization, latest) in unread {
             self.serve_partner(&organization);
-            if self.organizations.by_name(&organization).is_none() && !Partner::is_name(&organization) {
-                tracing::warn!(%organization, "events wait for an organization that is not configured any more");
-            }
+            is_unknown |= !self.is_configured(&organization);
             self.scheduler.note(&organization, latest);
+        }
+        if is_unknown {
+            self.look_for_unconfigured();
         }
     }
 
@@ -232,6 +240,10 @@ impl Delivery {
             Command::Resume(organization, reply) => {
                 tracing::info!(%organization, "an operator resumes this organization");
                 (self.scheduler.resume(&organization), reply)
+            }
+            Command::Configure(configuration, reply) => {
+                self.configure(*configuration);
+                (true, reply)
             }
         };
         self.is_changed = true;
@@ -252,23 +264,27 @@ impl Delivery {
             }
         }
         self.partners.insert(Arc::clone(name));
-        let defaults = self.organizations.partner_defaults();
-        let share = share(defaults.weight, defaults.max_in_flight, defaults.rate_limit);
+        let share = share_of_partners(&self.organizations);
         serve(&mut self.scheduler, &self.holds, name, share, self.clock.now());
     }
 
-    fn start_work(&mut self) {
+    /// Starts what may start now, at most [`AT_ONCE`]; whether that was all.
+    fn start_work(&mut self) -> bool {
         let now = self.clock.now();
         // A pause may end without anything being there to start.
         self.is_changed |= self.scheduler.next_tick().is_some_and(|due| due <= now);
         self.scheduler.tick(now);
-        while let Some((ticket, item)) = self.scheduler.start(now) {
+        for _ in 0..AT_ONCE {
+            let Some((ticket, item)) = self.scheduler.start(now) else {
+                self.count_in_flight();
+                return true;
+            };
             self.is_changed = true;
             let envelope = item.load;
             let name = &envelope.content.organization;
             let configured = self.organizations.by_name(name).cloned();
             if configured.is_none() && !Partner::is_name(name) {
-                // Only known organizations are served, and the snapshot does not change under us.
+                // Only known organizations are served, and a reload dismisses those that have gone.
                 drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
                 continue;
             }
@@ -277,6 +293,11 @@ impl Delivery {
             let worker = self.workers.spawn(async move { workshop.work(claim, configured).await });
             self.tickets.insert(worker.id(), ticket);
         }
+        self.count_in_flight();
+        false
+    }
+
+    fn count_in_flight(&self) {
         self.metrics.in_flight.set(i64::try_from(self.scheduler.in_flight()).unwrap_or(i64::MAX));
     }
 
@@ -336,8 +357,8 @@ impl Delivery {
         if now < self.shown_until {
             return self.shown_until - now;
         }
-        let overview: Arc<[Overview]> =
-            self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing)).collect();
+        let served = self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing));
+        let overview: Arc<[Overview]> = served.chain(self.unserved()).collect();
         for organization in overview.iter() {
             self.tell(organization);
         }
@@ -353,7 +374,7 @@ impl Delivery {
             overview.iter().filter(|it| !Partner::is_name(&it.organization)).map(|it| OrganizationState {
                 organization: &it.organization,
                 state: it.state.as_str(),
-                is_well: it.state == State::Open,
+                is_well: it.state.is_well(),
                 in_flight: it.in_flight,
                 concurrency_limit: it.concurrency_limit,
             }),
@@ -396,7 +417,8 @@ impl Delivery {
             State::Paused => {
                 tracing::info!(%organization, until, "Wigzo asks this organization to pause");
             }
-            State::Held | State::Probing => {}
+            // Said when it became so.
+            State::Held | State::Probing | State::Disabled | State::Unconfigured => {}
         }
         self.told.insert(Arc::clone(organization), now.clone());
     }
@@ -440,8 +462,30 @@ fn serve(scheduler: &mut Scheduler<Envelope>, holds: &Holds, name: &Arc<str>, sh
     }
 }
 
+/// What the scheduler must know of the configuration.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        in_flight: config.max_in_flight,
+        window: config.window,
+        window_bytes: WINDOW_BYTES,
+        refused: Waits { base: config.probe_base.0, cap: config.probe_cap.0 },
+        failing: Waits { base: config.breaker.base.0, cap: config.breaker.cap.0 },
+        failing_lanes: config.breaker.lanes,
+        lane_hold: config.lane_hold.longest(),
+    }
+}
+
 fn share(weight: usize, max_in_flight: usize, rate_limit: u32) -> Share {
     Share { weight, max_in_flight, rate: (rate_limit > 0).then_some(rate_limit) }
+}
+
+fn share_of(organization: &Organization) -> Share {
+    share(organization.weight, organization.max_in_flight, organization.rate_limit)
+}
+
+fn share_of_partners(organizations: &Organizations) -> Share {
+    let defaults = organizations.partner_defaults();
+    share(defaults.weight, defaults.max_in_flight, defaults.rate_limit)
 }
 
 fn item(envelope: Envelope) -> Item<Envelope> {

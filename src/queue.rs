@@ -9,7 +9,7 @@
 //!   transaction that moves an envelope, so the counts balance at any moment and after any crash.
 //! * Sequence numbers are given in commit order, never reused; per organization and lane they are the arrival order.
 //! * Claiming writes nothing. One process owns the directory, so what is in flight is known in memory only; a crash
-//!   means that at most the calls then in flight are made twice.
+//!   means that at most the calls whose results were not on disk are made twice.
 
 mod counts;
 mod envelope;
@@ -35,6 +35,7 @@ use crate::outcome::Ledger;
 
 pub use envelope::{
     Account, Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement,
+    SourceRoute,
 };
 pub use fresh::{Arrivals, Forgotten, Fresh};
 pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};

@@ -128,6 +128,9 @@ pub struct Metrics {
     dead_letters: Family<OrganizationLabels, Gauge>,
     /// Dead letters that `queue.max_dead_letters` has cost.
     pub dropped: Gauge,
+    reloads: Family<ReasonLabels, Counter>,
+    reload_successful: Gauge,
+    reload_success_at: Gauge,
     /// `queue.max_disk`, in bytes.
     pub queue_limit: Gauge,
     /// Bytes of disk that the queue uses.
@@ -253,6 +256,9 @@ impl Metrics {
             parked: Family::default(),
             dead_letters: Family::default(),
             dropped: Gauge::default(),
+            reloads: Family::default(),
+            reload_successful: Gauge::default(),
+            reload_success_at: Gauge::default(),
             queue_limit: Gauge::default(),
             queue_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
@@ -261,6 +267,7 @@ impl Metrics {
         };
         metrics.register();
         metrics.register_organizations();
+        metrics.register_reloads();
         metrics
     }
 
@@ -370,7 +377,7 @@ impl Metrics {
         );
         registry.register(
             "organizations",
-            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing",
+            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing, disabled, unconfigured",
             self.organizations.clone(),
         );
         registry.register(
@@ -383,6 +390,43 @@ impl Metrics {
             "Events that may be in flight by what Wigzo seems to stand, by organization",
             self.concurrency_limit.clone(),
         );
+    }
+
+    /// How the configuration is followed. The start counts as a success, and as no reload.
+    fn register_reloads(&mut self) {
+        self.reload_successful.set(1);
+        let registry = &mut self.registry;
+        registry.register(
+            "config_reloads",
+            "Reloads of the configuration, by what came of them",
+            self.reloads.clone(),
+        );
+        registry.register(
+            "config_last_reload_successful",
+            "1 if the configuration that was read last is in force, 0 if it was refused",
+            self.reload_successful.clone(),
+        );
+        registry.register_with_unit(
+            "config_last_reload_success_timestamp",
+            "When the configuration in force was taken over, in seconds since 1970",
+            Unit::Seconds,
+            self.reload_success_at.clone(),
+        );
+    }
+
+    /// Notes when the configuration in force was taken over, in seconds since 1970.
+    pub fn in_force_since(&self, seconds: u64) {
+        self.reload_success_at.set(gauge(seconds));
+    }
+
+    /// Counts a reload: taken over at this time, or refused.
+    pub fn reloaded(&self, taken_over: Option<u64>) {
+        let result = if taken_over.is_some() { "applied" } else { "refused" };
+        self.reloads.get_or_create(&ReasonLabels { result }).inc();
+        self.reload_successful.set(i64::from(taken_over.is_some()));
+        if let Some(seconds) = taken_over {
+            self.in_force_since(seconds);
+        }
     }
 
     /// Counts a reply.

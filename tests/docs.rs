@@ -9,19 +9,20 @@ use std::process::Command;
 
 use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::segment::{RejectionCode, Warning};
-use wigzo_destination::settings::{Problems, Settings};
+use wigzo_destination::settings::{Problems, Settings, Takes, keys};
 use wigzo_destination::telemetry::Metrics;
 
 #[path = "docs/mapping.rs"]
 mod mapping;
 
 /// Rooms whose configuration has a section of its name; `section.key` in a document is a key of theirs.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "ingress",
     "admin",
     "queue",
     "delivery",
     "telemetry",
+    "reload",
     "sandbox",
     "organization_defaults",
     "organizations",
@@ -147,6 +148,18 @@ fn every_key_in_the_documents_is_known() {
     assert!(found > 10, "the documents name keys; found {found}");
 }
 
+#[test]
+fn the_operations_guide_names_every_key_that_needs_a_restart() {
+    let guide = read("docs/operations.md");
+    let section = guide.split("### Keys that need a restart").nth(1).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let named: BTreeSet<String> =
+        inline_code(section).into_iter().filter(|code| code.contains('.')).collect();
+    let expected: BTreeSet<String> =
+        keys().filter(|(_, takes)| *takes == Takes::Restart).map(|(key, _)| key.to_owned()).collect();
+    assert_eq!(named, expected, "docs/operations.md (left), the declaration in the code (right)");
+}
+
 // === Commands ===
 
 #[test]
@@ -161,7 +174,9 @@ fn every_command_in_the_documents_exists() {
             let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
             let command = words.next().unwrap_or_default().to_owned();
             let help = match (command.as_str(), words.next()) {
-                ("dead-letters" | "delivery" | "events" | "profiles", Some(part)) => help(&[&command, part]),
+                ("dead-letters" | "delivery" | "events" | "organizations" | "profiles", Some(part)) => {
+                    help(&[&command, part])
+                }
                 _ => help(&[&command]),
             };
             assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");

@@ -25,7 +25,7 @@ use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Workshop {
     pub(super) config: Config,
     pub(super) client: Client,
@@ -131,7 +131,8 @@ impl Workshop {
         let age = self.clock.age(content.received_at);
         let is_unproven =
             organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
-        let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
+        let max_age = organization.max_age.or(self.config.max_age);
+        let limits = [max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
         // What a person had replayed is meant to be delivered, however old it is.
         if envelope.replays == 0 && limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err(NoCalls::new(Outcome::Expired, Reason::MaxAge));
@@ -164,12 +165,12 @@ impl Workshop {
     ) -> Judgement {
         let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered, detail);
         let keyed = keyed(calls);
-        let mut tried = Vec::new();
+        let mut attempted = Vec::new();
         for (place, (key, call)) in (1..).zip(&keyed) {
             if judgement.progress.done.split(' ').any(|done| done == key) {
                 continue;
             }
-            let result = self.call((key, call), envelope, organization, &mut tried).await;
+            let result = self.call((key, call), envelope, organization, &mut attempted).await;
             let Some(result) = result else {
                 judgement.news.answer = Said::Unknown;
                 let reason = Reason::Interrupted;
@@ -199,13 +200,13 @@ impl Workshop {
                 }
             }
         }
-        take_news(&mut judgement.news, &tried);
+        take_news(&mut judgement.news, &attempted);
         let at_once = judgement.progress.tries == 0
             && matches!(judgement.resolution, Resolution::Ended { outcome: Outcome::Delivered, .. });
         if at_once && !self.queue.records_in_full(&envelope.content.organization) {
             judgement.account = Account::InALine;
         } else {
-            judgement.account = account::in_full(&tried, organization);
+            judgement.account = account::in_full(&attempted, organization);
         }
         judgement
     }
@@ -216,7 +217,7 @@ impl Workshop {
         (key, call): (&'c str, &'c Call),
         envelope: &Envelope,
         organization: &Organization,
-        tried: &mut Vec<Tried<'c>>,
+        attempted: &mut Vec<Tried<'c>>,
     ) -> Option<Result<Answer, Failure>> {
         let tries = Arc::new(Mutex::new(Vec::new()));
         let outgoing = self.outgoing(call, key, envelope, organization, &tries);
@@ -227,8 +228,8 @@ impl Workshop {
             () = self.stop.cancelled() => None,
         };
         let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
-        let before = tried.len();
-        tried.extend(tries.into_iter().map(|it| Tried {
+        let before = attempted.len();
+        attempted.extend(tries.into_iter().map(|it| Tried {
             key,
             call,
             at: it.at,
@@ -236,9 +237,9 @@ impl Workshop {
             result: Some(it.result),
         }));
         if result.is_none() {
-            tried.push(Tried { key, call, at, took: self.clock.now().since(at), result: None });
+            attempted.push(Tried { key, call, at, took: self.clock.now().since(at), result: None });
         }
-        for it in tried.iter().skip(before) {
+        for it in attempted.iter().skip(before) {
             self.metrics.attempt(it.reason(), it.took);
             self.metrics.possible_duplicates.inc_by(u64::from(it.is_ambiguous()));
         }
@@ -256,7 +257,7 @@ impl Workshop {
         // Stable over attempts and restarts: which event, accepted when, and which of its calls.
         let idempotency_key = format!("{}-{}-{key}", envelope.content.key, envelope.seq.0);
         Outgoing {
-            url: organization.address.url(call.endpoint).expose().clone(),
+            url: Arc::clone(organization.address.url(call.endpoint).expose()),
             body: Bytes::copy_from_slice(call.body.as_bytes()),
             idempotency_key: HeaderValue::try_from(idempotency_key)
                 .unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
@@ -366,8 +367,8 @@ impl Workshop {
 }
 
 /// What the tries of calls say about Wigzo's load.
-fn take_news(news: &mut News, tried: &[Tried<'_>]) {
-    for it in tried {
+fn take_news(news: &mut News, attempted: &[Tried<'_>]) {
+    for it in attempted {
         match &it.result {
             // Interrupted: that says something of us.
             None => continue,

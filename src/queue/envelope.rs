@@ -25,11 +25,11 @@ impl DedupKey {
     pub const IDENTITY: usize = 12;
 
     /// The key of a message id that arrived for an organization by a source route.
-    pub fn new(organization: &str, source_route: &str, message_id: &str) -> Self {
+    pub fn new(organization: &str, source_route: SourceRoute, message_id: &str) -> Self {
         let mut key = [0; 16];
         let (identity, route) = key.split_at_mut(Self::IDENTITY);
         identity.copy_from_slice(hash(&[organization, message_id]).split_at(Self::IDENTITY).0);
-        route.copy_from_slice(hash(&[source_route]).split_at(16 - Self::IDENTITY).0);
+        route.copy_from_slice(&source_route.0);
         Self(key)
     }
 
@@ -38,6 +38,19 @@ impl DedupKey {
         let mut identity = [0; Self::IDENTITY];
         identity.copy_from_slice(self.0.split_at(Self::IDENTITY).0);
         identity
+    }
+}
+
+/// A source route, hashed: the same for all events of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceRoute([u8; 16 - DedupKey::IDENTITY]);
+
+impl SourceRoute {
+    /// A route by its name or address.
+    pub fn new(name: &str) -> Self {
+        let mut route = [0; 16 - DedupKey::IDENTITY];
+        route.copy_from_slice(hash(&[name]).split_at(16 - DedupKey::IDENTITY).0);
+        Self(route)
     }
 }
 

@@ -39,6 +39,7 @@ mod limits;
 mod metrics;
 mod openapi;
 mod opening;
+mod organizations;
 mod partner;
 mod pause;
 mod pixel;
@@ -46,6 +47,7 @@ mod private_document;
 mod private_side;
 mod probes;
 mod profiles;
+mod reload;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, Rows, params};
 
 use crate::clock::UnixMillis;
-use crate::queue::{DedupKey, Envelope, NewEnvelope, Progress, Seq};
+use crate::queue::{DedupKey, Envelope, NewEnvelope, Progress, Seq, SourceRoute};
 
 /// The columns of an envelope.
 const ENVELOPE: &str = "seq, route, message_id, lane, kind, title, received_at, due, tries, soft_failures,
@@ -92,7 +92,7 @@ fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope>
             organization: Arc::clone(organization),
             route: Cow::Owned(row.get(1)?),
             // Only the writer looks at keys, and only once, when an envelope comes in.
-            key: DedupKey::new(organization, "", &message_id),
+            key: DedupKey::new(organization, SourceRoute::default(), &message_id),
             message_id,
             lane: row.get(3)?,
             kind: Cow::Owned(row.get(4)?),

@@ -212,7 +212,9 @@ pub(super) fn open(path: &Path, now: UnixMillis) -> Result<Connection, QueueErro
     // `log` does that: SQLite would do it while somebody reads, and keep its failures to itself.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.pragma_update(None, "cache_size", -8_192)?;
+    // Small on purpose: after a commit SQLite may look at every page in the cache, and what is needed again soon are the
+    // ends of the tables.
+    connection.pragma_update(None, "cache_size", -4_096)?;
     connection.set_prepared_statement_cache_capacity(64);
     migrate(&connection, path, now)?;
     Ok(connection)

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use crate::clock::UnixMillis;
-use crate::queue::{Config, DedupKey};
+use crate::queue::{Config, DedupKey, SourceRoute};
 
 /// Keys of a run, if `queue.dedup_entries` allows so many.
 const RUN: u64 = if cfg!(test) { 20 } else { 200_000 };
@@ -164,7 +164,9 @@ impl Seen {
             return Ok(());
         }
         let mut keys = Vec::with_capacity(self.open.noted.len() * ENTRY);
-        self.open.noted.iter().for_each(|(key, seq)| push(&mut keys, *key, *seq));
+        for (key, seq) in &self.open.noted {
+            push(&mut keys, *key, *seq);
+        }
         transaction
             .prepare_cached("INSERT INTO seen_recent (noted_at, keys) VALUES (?, ?)")?
             .execute(params![now.0, keys])
@@ -228,7 +230,9 @@ impl Run {
         for bucket in entries.chunk_by(|(one, _), (other, _)| run.bucket(*one) == run.bucket(*other)) {
             let Some((first, _)) = bucket.first() else { continue };
             keys.clear();
-            bucket.iter().for_each(|(key, seq)| push(&mut keys, *key, *seq));
+            for (key, seq) in bucket {
+                push(&mut keys, *key, *seq);
+            }
             insert.execute(params![run.bucket(*first), keys])?;
         }
         transaction
@@ -284,7 +288,7 @@ pub(super) fn numbers(
     organization: &str,
     message_id: &str,
 ) -> rusqlite::Result<Vec<u64>> {
-    let wanted = DedupKey::new(organization, "", message_id);
+    let wanted = DedupKey::new(organization, SourceRoute::default(), message_id);
     let mut found = Vec::new();
     let mut add = |keys: &[u8]| {
         let matching = entries(keys).filter(|(key, _)| key.identity() == wanted.identity());
@@ -368,9 +372,11 @@ impl Filter {
 
     /// A key's block, and its bits there. Only the identity is looked at, and its bits are uniform.
     fn place(&self, key: DedupKey) -> (usize, [u64; 8]) {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = key.identity();
-        let block = (u64::from(u32::from_be_bytes([a, b, c, d])) * self.0.len() as u64) >> 32;
-        let bits = u64::from_be_bytes([e, f, g, h, i, j, k, l]);
+        let identity = key.identity();
+        let (first, rest) = identity.split_first_chunk().expect("BUG: an identity has twelve bytes");
+        let rest = rest.first_chunk().expect("BUG: and eight after the first four");
+        let block = (u64::from(u32::from_be_bytes(*first)) * self.0.len() as u64) >> 32;
+        let bits = u64::from_be_bytes(*rest);
         let mut words = [0; 8];
         for probe in 0..PROBES {
             let bit = (bits >> (probe * 9)) & 511;
@@ -396,7 +402,7 @@ mod tests {
     use super::*;
 
     fn key(n: u64) -> DedupKey {
-        DedupKey::new("acme", "v1", &n.to_string())
+        DedupKey::new("acme", SourceRoute::new("v1"), &n.to_string())
     }
 
     #[test]

@@ -11,7 +11,9 @@ use bytesize::ByteSize;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
-use crate::queue::{Account, Attempt, DedupKey, Filter, Place, Progress, Record, Resolution, State};
+use crate::queue::{
+    Account, Attempt, DedupKey, Filter, Place, Progress, Record, Resolution, SourceRoute, State,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -59,7 +61,7 @@ fn envelope(organization: &str, id: &str) -> NewEnvelope {
     NewEnvelope {
         organization: Arc::from(organization),
         route: "v1".into(),
-        key: DedupKey::new(organization, "v1", id),
+        key: DedupKey::new(organization, SourceRoute::new("v1"), id),
         message_id: id.into(),
         lane: "user-42".into(),
         kind: "track".into(),
@@ -151,7 +153,7 @@ async fn a_message_id_is_taken_once_within_the_window_and_across_restarts() {
     assert_eq!(again("acme", &["b", "c"]).await.unwrap(), Appended { accepted: 1, duplicates: 1 });
     assert_eq!(again("other", &["b"]).await.unwrap().accepted, 1, "ids of organizations are apart");
     let mut by_other_route = envelope("acme", "a");
-    by_other_route.key = DedupKey::new("acme", "/webhook?mapping=2", "a");
+    by_other_route.key = DedupKey::new("acme", SourceRoute::new("/webhook?mapping=2"), "a");
     assert_eq!(queue.append(vec![by_other_route], PATIENCE).await.unwrap().accepted, 1);
 
     for hours in [12, 11] {
@@ -598,7 +600,12 @@ fn format_1(path: &Path) {
         &format!("{}, 1800000000000, 'delivered', 'delivered', 0, 'page', NULL, NULL, 200", about(3, "acme")),
     );
     row("attempts", "1, 1, 1800000000000, 'identify', 400, 12, 'wigzo_400', 'POST …', 'no'");
-    connection.execute("INSERT INTO seen VALUES (1, ?, 4)", [DedupKey::new("acme", "v1", "m-4").0]).unwrap();
+    connection
+        .execute(
+            "INSERT INTO seen VALUES (1, ?, 4)",
+            [DedupKey::new("acme", SourceRoute::new("v1"), "m-4").0],
+        )
+        .unwrap();
     connection
         .execute_batch("UPDATE ledger SET accepted = 5, delivered = 1, dead = 1, history_bytes = 200")
         .unwrap();

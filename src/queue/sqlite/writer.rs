@@ -57,6 +57,9 @@ type Changes = Vec<(Change, Option<oneshot::Sender<()>>)>;
 /// A group ends when it has this many bytes of envelopes, or nothing more is waiting.
 const GROUP_BYTES: usize = 4 << 20;
 
+/// How long results wait for an event to be committed with.
+const COMPANY: Duration = Duration::from_millis(1);
+
 /// How often the thread tidies up, busy or not; after a failure, how long until it tries again.
 const IDLE: Duration = Duration::from_millis(500);
 
@@ -185,11 +188,7 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            while group.bytes < GROUP_BYTES
-                && let Ok(command) = inbox.try_recv()
-            {
-                self.take(command, &mut group);
-            }
+            self.gather(inbox, &mut group);
             let decisions = std::mem::take(&mut group.decisions);
             self.commit(group);
             for decision in decisions {
@@ -198,6 +197,21 @@ impl Writer {
         }
         if !self.changes.is_empty() {
             self.commit(Group::default());
+        }
+    }
+
+    /// Takes what else is waiting. Results alone wait a moment for an event that has to be committed anyway: nobody is
+    /// answered later for it but the next event of the same person.
+    fn gather(&mut self, inbox: &Receiver<Command>, group: &mut Group) {
+        let began = Instant::now();
+        while group.bytes < GROUP_BYTES {
+            let wait = if group.appends.is_empty() && group.decisions.is_empty() {
+                COMPANY.saturating_sub(began.elapsed())
+            } else {
+                Duration::ZERO
+            };
+            let Ok(command) = inbox.recv_timeout(wait) else { return };
+            self.take(command, group);
         }
     }
 
