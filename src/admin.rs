@@ -18,6 +18,7 @@ mod events;
 mod export;
 mod filter;
 mod guard;
+mod import;
 mod intake;
 mod metrics;
 mod openapi;
@@ -50,6 +51,7 @@ use crate::shutdown::Rotation;
 use crate::telemetry::Metrics;
 use address::Operation;
 pub use filter::WrittenFilter;
+pub use import::served;
 use problem::Problem;
 pub use tokens::{BadTokens, Role, Tokens};
 pub use translate::{Explain, ExplainFn, Translated};
@@ -154,6 +156,7 @@ fn serve(operation: Operation) -> MethodRouter<Current<Admin>> {
         Operation::Discard => post(dead_letters::decide::discard),
         Operation::Export => get(dead_letters::export),
         Operation::Import => post(dead_letters::import::import),
+        Operation::Move => post(import::import),
         Operation::Rotation => get(drain::show),
         Operation::Drain => post(drain::change),
         Operation::Metrics => get(metrics::print),

@@ -88,8 +88,11 @@ pub fn start_logging(config: &Config) -> Result<(), BadFilter> {
     // A second subscriber is refused: tests start several services in one process.
     let _ = if json {
         builder.json().flatten_event(true).with_current_span(false).try_init()
+    } else if terminal {
+        // In colours, unless NO_COLOR is set.
+        builder.with_target(false).try_init()
     } else {
-        builder.with_target(false).with_ansi(terminal).try_init()
+        builder.with_target(false).with_ansi(false).try_init()
     };
     Ok(())
 }

@@ -170,30 +170,45 @@ fn every_command_in_the_documents_exists() {
         let shell =
             blocks(&text).into_iter().filter(|(language, _)| language == "sh").map(|(_, block)| block);
         for line in shell.chain(inline_code(&text)).flat_map(|code| lines(&code)) {
-            let Some(arguments) = arguments(&line) else { continue };
-            let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
-            let command = words.next().unwrap_or_default().to_owned();
-            let help = match (command.as_str(), words.next()) {
-                ("dead-letters" | "delivery" | "events" | "organizations" | "profiles", Some(part)) => {
-                    help(&[&command, part])
-                }
-                _ => help(&[&command]),
-            };
-            assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");
-            let help = help.unwrap_or_default();
-            for flag in arguments.iter().filter(|word| word.starts_with("--")) {
-                assert!(
-                    help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
-                    "{line}: {flag}"
-                );
-            }
-            found.insert(command);
+            found.extend(check_command(&document, &line));
         }
     }
-    for command in ["serve", "check", "print-config", "health", "translate", "profiles"] {
+    // The examples in the program's own help.
+    let all = help(&[]).expect("the help");
+    let list = all.split("Commands:\n").nth(1).and_then(|list| list.split("\n\n").next()).unwrap_or_default();
+    for command in list.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()) {
+        let text = help(&[command]).unwrap_or_default();
+        let examples = text.split("\nExamples:\n").nth(1).unwrap_or_default();
+        for line in examples.lines().filter_map(|line| line.strip_prefix("    ")) {
+            // Behind a pipe, or behind variables.
+            let line = line.rsplit("| ").find(|part| part.contains("wigzo-destination ")).unwrap_or(line);
+            found.extend(check_command("--help", line.split("  #").next().unwrap_or_default()));
+        }
+    }
+    for command in ["serve", "check", "print-config", "health", "translate", "profiles", "backup", "export"] {
         assert!(found.contains(command), "the documents show no {command}; found {found:?}");
     }
     assert!(root().join("tests/run").is_file());
+}
+
+/// Checks that a line's command and flags exist, if it calls the program; which command it is.
+fn check_command(document: &str, line: &str) -> Option<String> {
+    let arguments = arguments(line)?;
+    let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
+    let command = words.next().unwrap_or_default().to_owned();
+    let help = match (command.as_str(), words.next()) {
+        ("dead-letters" | "organizations" | "profiles", Some(part)) => help(&[&command, part]),
+        _ => help(&[&command]),
+    };
+    assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");
+    let help = help.unwrap_or_default();
+    for flag in arguments.iter().filter(|word| word.starts_with("--")) {
+        assert!(
+            help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+            "{document}: {line}: {flag}"
+        );
+    }
+    Some(command)
 }
 
 // === Links and names ===

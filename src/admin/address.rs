@@ -39,6 +39,8 @@ pub(super) enum Operation {
     Export,
     /// Lines as events.
     Import,
+    /// Events of another queue, as lines.
+    Move,
     /// Whether the process is out of rotation.
     Rotation,
     /// Out of rotation, or back into it.
@@ -51,7 +53,7 @@ pub(super) enum Operation {
 
 impl Operation {
     /// All of them, in the order in which people should read them.
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 21] = [
         Self::Stats,
         Self::Events,
         Self::Event,
@@ -68,6 +70,7 @@ impl Operation {
         Self::Discard,
         Self::Export,
         Self::Import,
+        Self::Move,
         Self::Rotation,
         Self::Drain,
         Self::Metrics,
@@ -93,6 +96,7 @@ impl Operation {
             Self::Discard => "/api/dead-letters/discard",
             Self::Export => "/api/dead-letters/export",
             Self::Import => "/api/dead-letters/import",
+            Self::Move => "/api/queue/import",
             Self::Rotation | Self::Drain => "/api/drain",
             Self::Metrics => "/metrics",
             Self::Document => "/api/openapi.json",
@@ -118,6 +122,7 @@ impl Operation {
             Self::Discard => "discard",
             Self::Export => "export",
             Self::Import => "import",
+            Self::Move => "queue_import",
             Self::Rotation => "rotation",
             Self::Drain => "drain",
             Self::Metrics => "metrics",
@@ -147,6 +152,7 @@ impl Operation {
             | Self::Replay
             | Self::Discard
             | Self::Import
+            | Self::Move
             | Self::Drain => Kind::Change,
         }
     }
@@ -155,7 +161,7 @@ impl Operation {
     pub(super) fn media_type(self) -> Option<&'static str> {
         match (self, self.kind()) {
             (_, Kind::Look) => None,
-            (Self::Import, _) => Some(super::body::LINES),
+            (Self::Import | Self::Move, _) => Some(super::body::LINES),
             (_, Kind::Ask | Kind::Change) => Some(super::body::JSON),
         }
     }

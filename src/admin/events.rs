@@ -86,6 +86,8 @@ pub(super) enum WaitsFor {
     Probe,
     /// An organization of its name.
     Organization,
+    /// Its organization, which is switched off in the configuration.
+    Switch,
 }
 
 impl WaitsFor {
@@ -106,6 +108,7 @@ impl WaitsFor {
             Self::Probe => {
                 "Another event of its organization finds out at this moment whether calls go again."
             }
+            Self::Switch => "Its organization is switched off in the configuration (`disabled`).",
             Self::Organization => "Its organization is not configured: nobody delivers it until it is.",
         }
     }
@@ -129,6 +132,8 @@ fn next_attempt(record: &Record, overview: Option<&Overview>) -> Option<NextAtte
                 delivery::State::Suspended => (WaitsFor::Correction, until),
                 delivery::State::Failing => (WaitsFor::Breaker, until),
                 delivery::State::Probing => (WaitsFor::Probe, retry),
+                delivery::State::Disabled => (WaitsFor::Switch, None),
+                delivery::State::Unconfigured => (WaitsFor::Organization, None),
             }
         }
     };

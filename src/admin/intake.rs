@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::UnixMillis;
-use crate::queue::{DedupKey, NewEnvelope};
+use crate::queue::{DedupKey, NewEnvelope, SourceRoute};
 use crate::segment::{Event, Route};
 
 /// How and when an event came, and as what bytes.
@@ -27,7 +27,7 @@ impl Came<'_> {
         };
         NewEnvelope {
             route: self.route.as_str().into(),
-            key: DedupKey::new(self.organization, source_route, self.message_id),
+            key: DedupKey::new(self.organization, SourceRoute::new(source_route), self.message_id),
             message_id: self.message_id.into(),
             lane: event.person().into(),
             kind: event.kind.as_str().into(),

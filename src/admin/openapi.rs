@@ -26,6 +26,7 @@ use super::tokens::Role;
 use super::translate::{Question, Translated};
 use super::{Answer, PAGE, body, metrics};
 use crate::delivery;
+use crate::queue::transfer::Imported;
 use crate::queue::{AppendError, State};
 
 pub(super) async fn show(parameters: Parameters) -> Answer {
@@ -119,6 +120,7 @@ fn summary(operation: Operation) -> &'static str {
         Operation::Discard => "Dead letters are given up and go to the history, with a reason",
         Operation::Export => "Dead letters that match as lines of JSON, oldest first",
         Operation::Import => "Lines of an export are taken in as new events",
+        Operation::Move => "The next part of another queue's export is taken in",
         Operation::Rotation => "Whether the process is out of rotation, and what still waits",
         Operation::Drain => "Out of rotation: `/readyz` turns 503 and the process goes on; or back",
         Operation::Metrics => "The metrics in the OpenMetrics format",
@@ -144,6 +146,7 @@ fn parameters(operation: Operation, schemas: &mut Schemas) -> Vec<Value> {
         Operation::DeadLetters | Operation::Export => &["limit", "cursor"],
         Operation::Organizations => &["standing", "limit", "cursor"],
         Operation::Rejected => &["organization", "message_id", "limit"],
+        Operation::Move => &["export", "from"],
         _ => &[],
     };
     if matches!(operation, Operation::Events | Operation::DeadLetters | Operation::Export) {
@@ -177,10 +180,15 @@ fn own_parameter(name: &str) -> Value {
             ("At most so many", json!({ "type": "integer", "minimum": 1, "maximum": most, "default": usual }))
         }
         "cursor" => ("The `cursor` of the page before", json!({ "type": "string" })),
+        "export" => ("The export's id", json!({ "type": "string" })),
+        "from" => ("Lines of it that were taken before", json!({ "type": "integer", "minimum": 0 })),
         "organization" => ("Only events of this organization", json!({ "type": "string" })),
         _ => ("Only the event with this message id", json!({ "type": "string" })),
     };
-    json!({ "name": name, "in": "query", "description": description, "schema": schema })
+    let required = matches!(name, "export" | "from");
+    json!({
+        "name": name, "in": "query", "required": required, "description": description, "schema": schema,
+    })
 }
 
 fn request_body(operation: Operation, schemas: &mut Schemas) -> Option<Value> {
@@ -191,7 +199,9 @@ fn request_body(operation: Operation, schemas: &mut Schemas) -> Option<Value> {
         Operation::Translate => schemas.read::<Question<'static>>(),
         Operation::Replay | Operation::Discard => schemas.read::<Decision>(),
         Operation::Drain => schemas.read::<DrainWish>(),
-        Operation::Import => json!({ "type": "string", "description": "Lines of an export." }),
+        Operation::Import | Operation::Move => {
+            json!({ "type": "string", "description": "Lines of an export." })
+        }
         _ => return None,
     };
     let media_type = operation.media_type().unwrap_or(body::JSON);
@@ -216,6 +226,7 @@ fn responses(operation: Operation, schemas: &mut Schemas) -> Value {
         Operation::Replay | Operation::Discard => (body::JSON, schemas.print::<Done>()),
         Operation::Export => (body::LINES, json!({ "type": "string" })),
         Operation::Import => (body::JSON, schemas.print::<import::Taken>()),
+        Operation::Move => (body::JSON, schemas.print::<Imported>()),
         Operation::Rotation | Operation::Drain => (body::JSON, schemas.print::<Drained>()),
         Operation::Metrics => (metrics::FORMAT, json!({ "type": "string" })),
         Operation::Document => (body::JSON, json!({ "type": "object" })),
@@ -262,6 +273,11 @@ fn problems(operation: Operation) -> Vec<Problem> {
             .collect(),
         Operation::Replay | Operation::Discard => vec![Problem::Halfway(500)],
         Operation::Import => appends.map(Problem::Append).into(),
+        Operation::Move => vec![
+            Problem::NotNext(500),
+            Problem::Append(AppendError::Full),
+            Problem::Append(AppendError::Unavailable),
+        ],
     };
     let parameter = Problem::Parameter("limit: expected a whole number from 1 to 1000.".to_owned());
     let mut all = vec![Problem::Unauthorized, Problem::ForeignPage, parameter, Problem::Panicked];

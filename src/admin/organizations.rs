@@ -59,6 +59,8 @@ pub(super) struct Organization {
 /// What is configured for an organization.
 #[derive(Serialize, JsonSchema)]
 struct Configuration {
+    /// Whether it is switched off: nothing is taken in for it, and what waits goes on waiting.
+    disabled: bool,
     /// Its profile.
     profile: String,
     /// Which of a person's ids becomes Wigzo's learner id.
@@ -88,6 +90,7 @@ struct Configuration {
 impl Configuration {
     fn of(organization: &organization::Organization) -> Self {
         Self {
+            disabled: organization.disabled,
             profile: organization.profile.name().to_owned(),
             identity: organization.translation.identity,
             address: organization.address.url(Endpoint::Event).redacted().to_owned(),

@@ -42,6 +42,8 @@ pub(super) enum Problem {
     Queue,
     /// The queue failed amid a decision about dead letters, of which so many are done.
     Halfway(u64),
+    /// The part of an export is not the next one: so many lines were taken.
+    NotNext(u64),
     /// The queue did not take events.
     Append(AppendError),
     /// What was asked for could not be written down, so it was not done.
@@ -80,6 +82,7 @@ impl Problem {
             Self::UnknownLetter => (StatusCode::NOT_FOUND, "unknown_dead_letter"),
             Self::UnknownOrganization => (StatusCode::NOT_FOUND, "unknown_organization"),
             Self::Queue | Self::Halfway(_) => (StatusCode::SERVICE_UNAVAILABLE, "queue_failed"),
+            Self::NotNext(_) => (StatusCode::CONFLICT, "not_next"),
             Self::Append(AppendError::Full) => (StatusCode::TOO_MANY_REQUESTS, "queue_full"),
             Self::Append(AppendError::Busy) => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
             Self::Append(AppendError::Unavailable) => (StatusCode::SERVICE_UNAVAILABLE, "queue_unavailable"),
@@ -122,6 +125,9 @@ impl Problem {
                 return format!(
                     "The queue failed after {changed} letters; those are done. See the log, then send the same again."
                 );
+            }
+            Self::NotNext(taken) => {
+                return format!("{taken} lines of this export have been imported here: go on behind them.");
             }
             Self::Append(error) => return format!("Nothing was kept: {error}. Send the same again later."),
             Self::NotSaved => {
@@ -186,6 +192,7 @@ mod tests {
             Problem::Queue,
             Problem::Halfway(500),
             Problem::NotSaved,
+            Problem::NotNext(500),
             Problem::Panicked,
         ];
         others.into_iter().chain(appends.map(Problem::Append)).collect()
@@ -194,7 +201,7 @@ mod tests {
     /// A new problem does not compile here until it has a number, and then fails until it stands in `every`.
     #[test]
     fn every_problem_is_in_the_list() {
-        const COUNT: usize = 20;
+        const COUNT: usize = 21;
         let number = |problem: &Problem| match problem {
             Problem::UnknownPath => 0,
             Problem::Method => 1,
@@ -216,6 +223,7 @@ mod tests {
             Problem::Append(AppendError::Busy) => 17,
             Problem::Append(AppendError::Unavailable) => 18,
             Problem::Append(AppendError::TooSlow) => 19,
+            Problem::NotNext(_) => 20,
         };
         let numbers: HashSet<_> = every().iter().map(number).collect();
         assert_eq!(numbers.len(), COUNT);

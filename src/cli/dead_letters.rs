@@ -12,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Service, read_json};
+use super::progress::Progress;
 use super::{Failure, complain, in_runtime, say};
 use crate::admin::WrittenFilter;
 
@@ -242,6 +243,7 @@ async fn change(
     wish["dry_run"] = json!(choice.dry_run);
     wish["limit"] = json!(STEP);
     let (mut matched, mut changed, mut unserved) = (0, 0, 0);
+    let progress = Progress::counting("dead letters");
     loop {
         let path = format!("/api/dead-letters/{action}");
         let result = service.post(&path, wish.to_string().into_bytes()).await.map_err(|failure| {
@@ -255,9 +257,10 @@ async fn change(
         if cursor.is_null() {
             break;
         }
-        complain(&format!("{changed} of {matched} {done} so far, it goes on …"));
+        progress.step(changed, matched, &format!("{changed} of {matched} {done} so far, it goes on …"));
         wish["cursor"] = cursor;
     }
+    drop(progress);
     if choice.json {
         say(&format!("{}\n", json!({ "matched": matched, "changed": changed })));
     } else if choice.dry_run {
@@ -287,18 +290,20 @@ async fn export(service: &Connection, filter: &WrittenFilter, output: Option<&Pa
     let mut query = to_value(filter);
     query["limit"] = json!(STEP);
     let mut written = 0;
+    let progress = Progress::counting("dead letters");
     loop {
         let response = service.get("/api/dead-letters/export", &query).await?;
         let next = response.headers().get("next-cursor").and_then(|it| it.to_str().ok()).map(str::to_owned);
         let lines = response.bytes().await.map_err(Failure::running)?;
         out.write_all(&lines).map_err(failed)?;
-        written += lines.split_inclusive(|byte| *byte == b'\n').count();
+        written += lines.split_inclusive(|byte| *byte == b'\n').count() as u64;
         match next {
             Some(next) => query["cursor"] = json!(next),
             None => break,
         }
-        complain(&format!("{written} exported so far, it goes on …"));
+        progress.step(written, 0, &format!("{written} exported so far, it goes on …"));
     }
+    drop(progress);
     out.flush().map_err(failed)?;
     complain(&format!("{written} dead letter(s) exported."));
     Ok(())
@@ -314,6 +319,7 @@ async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result
     };
     let mut input = BufReader::new(input);
     let (mut accepted, mut duplicates, mut refused, mut lines) = (0, 0, 0, 0_u64);
+    let progress = Progress::counting("lines");
     loop {
         let (part, count) = read_part(&mut input).map_err(|error| {
             Failure::running(format!("after line {lines}: {error}; the lines before are imported"))
@@ -335,9 +341,10 @@ async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result
         refused += number("refused_total");
         lines += count as u64;
         if count == IMPORT_STEP.0 {
-            complain(&format!("{lines} lines so far, it goes on …"));
+            progress.step(lines, 0, &format!("{lines} lines so far, it goes on …"));
         }
     }
+    drop(progress);
     if json {
         say(&format!("{}\n", json!({ "accepted": accepted, "duplicates": duplicates, "refused": refused })));
     } else {

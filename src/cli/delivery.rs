@@ -43,7 +43,7 @@ enum Command {
     List {
         #[command(flatten)]
         service: Service,
-        /// Only those that stand so: open, held, paused, suspended, failing, probing
+        /// Only those that stand so: open, held, paused, suspended, failing, probing, disabled, unconfigured
         #[arg(long)]
         standing: Option<String>,
         /// One JSON object a line

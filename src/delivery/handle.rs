@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
-use super::holds::{Held, Hold, Holds, HoldsError};
 use super::Config;
+use super::holds::{Held, Hold, Holds, HoldsError};
 use super::scheduler::{Gate, Standing, Why};
 use crate::clock::UnixMillis;
 use crate::organization::Organizations;

@@ -36,7 +36,9 @@ mod first_event;
 mod form;
 mod guides;
 mod limits;
+mod manners;
 mod metrics;
+mod moving;
 mod openapi;
 mod opening;
 mod organizations;
@@ -47,6 +49,8 @@ mod private_document;
 mod private_side;
 mod probes;
 mod profiles;
+#[path = "../support/python.rs"]
+mod python;
 mod reload;
 mod secrets;
 mod service;

@@ -17,9 +17,9 @@ use super::super::body::Json;
 use super::super::cursor::Cursor;
 use super::super::filter::{Parameters, WrittenFilter};
 use super::super::guard::Changed;
+use super::super::import::is_served;
 use super::super::problem::{Problem, json};
 use super::super::{Admin, Answer};
-use crate::organization::Partner;
 use crate::queue::{Fate, Filter, Lookup, Order, Place, Queue, QueueError, Record, Seq};
 use crate::secret::MASK;
 
@@ -227,7 +227,7 @@ async fn carry_out(admin: &Admin, choice: &Choice, fate: &Fate, done: &mut Done)
         let page = queue.find(lookup).await?;
         let (meant, unserved): (Vec<&Record>, Vec<&Record>) =
             page.records.iter().filter(|record| record.seq <= upto).partition(|record| {
-                matches!(fate, Fate::Discard { .. }) || is_served(admin, &record.organization)
+                matches!(fate, Fate::Discard { .. }) || is_served(&record.organization, &admin.organizations)
             });
         done.matched += (meant.len() + unserved.len()) as u64;
         done.unserved += unserved.len() as u64;
@@ -242,11 +242,6 @@ async fn carry_out(admin: &Admin, choice: &Choice, fate: &Fate, done: &mut Done)
     }
     done.cursor = after.map(|after| Cursor::between(after, upto));
     Ok(())
-}
-
-/// Whether somebody would deliver this organization's events. A partner brings its own token.
-fn is_served(admin: &Admin, organization: &str) -> bool {
-    Partner::is_name(organization) || admin.organizations.by_name(organization).is_some()
 }
 
 /// The newest dead letter: what dies later is not meant.

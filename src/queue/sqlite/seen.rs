@@ -310,6 +310,27 @@ pub(super) fn numbers(
     Ok(found)
 }
 
+/// Goes through all keys that are looked at, each with its event's number.
+pub(super) fn each(
+    connection: &Connection,
+    look: &mut dyn FnMut(DedupKey, u64) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let sources = [
+        "SELECT keys FROM seen_recent ORDER BY id".to_owned(),
+        format!(
+            "SELECT keys FROM seen_buckets WHERE id >> {BUCKET_BITS} IN (SELECT run FROM seen_runs) ORDER BY id"
+        ),
+    ];
+    for sql in sources {
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            entries(row.get_ref(0)?.as_blob()?).try_for_each(|(key, seq)| look(key, seq))?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes one step's worth of buckets that are older than the oldest living run; how many have gone.
 pub(super) fn trim(connection: &Connection, oldest: i64) -> rusqlite::Result<usize> {
     connection

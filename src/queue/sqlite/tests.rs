@@ -3,6 +3,7 @@
 mod dead;
 mod model;
 mod open;
+mod transfer;
 
 use std::path::Path;
 

@@ -11,9 +11,10 @@ use super::dead::{self, Moved};
 use super::log::Log;
 use super::seen::Seen;
 use super::store::{self, Brought, Statements, Totals};
-use super::{Decision, PendingBytes, Shared, forget, trim};
+use super::{Decision, PendingBytes, Shared, forget, import, trim};
 use crate::clock::{Clock, UnixMillis};
 use crate::queue::counts::{Counts, Tally};
+use crate::queue::transfer::{ImportError, Imported, Part};
 use crate::queue::{
     AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Seq, Settlement, Stats,
 };
@@ -32,6 +33,10 @@ pub(super) enum Command {
         reply: Option<oneshot::Sender<()>>,
     },
     Decide(Decide),
+    Import {
+        part: Part,
+        reply: oneshot::Sender<Result<Imported, ImportError>>,
+    },
 }
 
 /// What a person has decided about dead letters; the answer says how far one step came.
@@ -76,6 +81,7 @@ type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 struct Group {
     appends: Vec<Append>,
     decisions: Vec<Decide>,
+    imports: Vec<(Part, oneshot::Sender<Result<Imported, ImportError>>)>,
     bytes: usize,
 }
 
@@ -190,9 +196,13 @@ impl Writer {
             }
             self.gather(inbox, &mut group);
             let decisions = std::mem::take(&mut group.decisions);
+            let imports = std::mem::take(&mut group.imports);
             self.commit(group);
             for decision in decisions {
                 self.decide(decision);
+            }
+            for (part, reply) in imports {
+                drop(reply.send(self.import(&part)));
             }
         }
         if !self.changes.is_empty() {
@@ -231,6 +241,10 @@ impl Writer {
             Command::Decide(decision) => {
                 group.bytes += 256;
                 group.decisions.push(decision);
+            }
+            Command::Import { part, reply } => {
+                group.bytes += 256;
+                group.imports.push((part, reply));
             }
         }
     }
@@ -433,6 +447,52 @@ impl Writer {
         drop(reply.send(done.map_err(QueueError::from)));
     }
 
+    /// Takes a part of an export.
+    fn import(&mut self, part: &Part) -> Result<Imported, ImportError> {
+        if !part.lines.is_empty() && self.disk_bytes >= self.config.max_disk.as_u64() {
+            return Err(ImportError::Full);
+        }
+        let now = self.clock.now();
+        match self.write_import(part, now) {
+            Ok((taken, moved)) => {
+                if taken.is_ok() {
+                    self.seen.committed(now)
+                } else {
+                    self.seen.rolled_back()
+                }
+                self.make_known(moved);
+                taken
+            }
+            Err(error) => {
+                self.seen.rolled_back();
+                self.log.doubt(&error);
+                Err(QueueError::from(error).into())
+            }
+        }
+    }
+
+    /// Takes a part in a transaction of its own; of one that is not the next nothing is written.
+    fn write_import(
+        &mut self,
+        part: &Part,
+        now: UnixMillis,
+    ) -> rusqlite::Result<(Result<Imported, ImportError>, Moved)> {
+        let (mut totals, mut moved) = (self.totals, Moved::default());
+        self.log.trust()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.seen.begin(&transaction, &self.config, now)?;
+        let taken = import::take(&transaction, part, now, (&mut self.seen, &mut totals), &mut moved)?;
+        if taken.is_ok() {
+            self.seen.write(&transaction, now)?;
+            store::write_totals(&transaction, &totals)?;
+            store::write_counts(&transaction, &moved.tally)?;
+            transaction.commit()?;
+            self.totals = totals;
+            self.log.has_written_much();
+        }
+        Ok((taken, moved))
+    }
+
     /// Dead letters above their limit, if there is one.
     fn letters_to_drop(&self) -> u64 {
         match self.config.max_dead_letters {
@@ -468,13 +528,19 @@ impl Writer {
         work: impl FnOnce(&Transaction<'_>, &mut Totals) -> rusqlite::Result<Moved>,
     ) -> rusqlite::Result<(usize, u64)> {
         let moved = self.write_letters(work).inspect_err(|error| self.log.doubt(error));
-        let Moved { looked_at, count, tally, latest } = moved?;
+        let moved = moved?;
+        let told = (moved.looked_at, moved.count);
+        self.make_known(moved);
+        Ok(told)
+    }
+
+    /// Makes known what was moved.
+    fn make_known(&mut self, Moved { tally, latest, .. }: Moved) {
         self.publish(&tally);
         // Not the envelopes themselves: delivery reads a mass replay at its own pace.
         for (organization, latest) in latest {
             self.shared.fresh.note(organization, latest);
         }
-        Ok((looked_at, count))
     }
 
     fn write_letters(
