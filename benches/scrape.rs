@@ -12,15 +12,15 @@ use axum::body::Body;
 use http::Request;
 use http::header::ACCEPT;
 use tower::ServiceExt;
-use wigzo_destination::admin::{self, Admin};
+use wigzo_destination::admin::{self, Admin, Explain, Tokens};
 use wigzo_destination::clock::{Clock, UnixMillis};
 use wigzo_destination::current::Current;
-use wigzo_destination::delivery::Delivery;
+use wigzo_destination::delivery::{Delivery, Holds};
 use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::queue::sqlite::Sqlite;
 use wigzo_destination::queue::{Config, DedupKey, NewEnvelope, Queue, SourceRoute};
 use wigzo_destination::settings::Settings;
-use wigzo_destination::shutdown::Shutdown;
+use wigzo_destination::shutdown::{Rotation, Shutdown};
 use wigzo_destination::telemetry::{Metrics, Traces};
 
 /// Waiting events of each organization.
@@ -65,9 +65,20 @@ async fn measure(organizations: usize) -> Result<(), Box<dyn std::error::Error>>
         Arc::clone(&metrics),
         Traces::off(),
         Shutdown::default(),
+        Holds::open(directory.path())?,
     )?;
-    let printing = Arc::default();
-    let admin = Admin { queue, delivery, organizations: served, metrics, clock, token: None, printing };
+    let admin = Admin {
+        queue,
+        delivery,
+        organizations: served,
+        metrics,
+        started_at: clock.now(),
+        clock,
+        tokens: Arc::new(Tokens::open(&admin::Config::default())?),
+        rotation: Rotation::default(),
+        explain: Explain(Arc::new(|_, _, _| None)),
+        printing: Arc::default(),
+    };
     let router = admin::router(Current::new(admin));
     let mut times = Vec::new();
     let mut size = 0;

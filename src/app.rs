@@ -1,5 +1,6 @@
 //! The composition root: settings in, a running service out, and its orderly end. The only file that sees every room.
 
+mod explainer;
 mod reload;
 
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use url::Url;
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
 use crate::current::Current;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, Holds, HoldsError};
 use crate::ingress::accept::{self, Limits};
 use crate::ingress::{self, Ingress, Phase, Readiness};
 use crate::queue::sqlite::Sqlite;
@@ -26,6 +27,8 @@ use crate::telemetry::{BadEndpoint, Metrics, Traces, gauge};
 use reload::{Follower, Reloader};
 
 pub use reload::Reloads;
+
+pub use explainer::Explainer;
 
 /// A running service.
 #[derive(Debug)]
@@ -61,6 +64,9 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Which organizations are paused cannot be read.
+    #[error(transparent)]
+    Holds(#[from] HoldsError),
     /// An address cannot be listened on.
     #[error("{what} cannot listen on {address}: {error}: stop what listens there, or set another `{key}`")]
     Listen {
@@ -115,7 +121,7 @@ impl App {
                 .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
             (stand_in, sandbox_base) = (Some(sandbox), Some(base));
         }
-        let Checked { settings, organizations, admin_token } = settings.check(with_sandbox)?;
+        let Checked { settings, organizations, admin_tokens } = settings.check(with_sandbox)?;
         let organizations = Arc::new(organizations);
 
         let public = listen("the public side", settings.ingress.listen, "ingress.listen").await?;
@@ -127,6 +133,8 @@ impl App {
         metrics.in_force_since(clock.now().0 / 1_000);
         let traces = Traces::start(&settings.telemetry.traces, metrics.spans.clone())?;
         let readiness = Arc::new(Readiness::default());
+        // The queue's directory is there, and is ours.
+        let holds = Holds::open(&settings.queue.path)?;
 
         let (delivery, handle) = Delivery::new(
             settings.delivery.clone(),
@@ -136,6 +144,7 @@ impl App {
             Arc::clone(&metrics),
             traces.clone(),
             shutdown.clone(),
+            holds,
         )?;
         let ingress = Current::new(Ingress::new(
             settings.ingress.clone(),
@@ -151,8 +160,11 @@ impl App {
             delivery: handle.clone(),
             organizations: Arc::clone(&organizations),
             metrics: Arc::clone(&metrics),
+            tokens: Arc::new(admin_tokens),
+            started_at: clock.now(),
+            rotation: readiness.rotation.clone(),
+            explain: Explainer { config: settings.ingress.clone(), clock: clock.clone() }.hand_out(),
             clock: clock.clone(),
-            token: admin_token,
             printing: Arc::default(),
         });
 

@@ -8,7 +8,9 @@ mod check;
 mod choice;
 mod connection;
 mod dead_letters;
+mod delivery;
 mod doctor;
+mod events;
 mod examples;
 mod organizations;
 mod profiles;
@@ -88,7 +90,9 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    Events(Box<events::Events>),
     DeadLetters(Box<dead_letters::DeadLetters>),
+    Delivery(delivery::Delivery),
     Organizations(organizations::Organizations),
     Backup(backup::Backup),
     Restore(backup::Restore),
@@ -159,6 +163,7 @@ impl Failure {
         match error {
             StartError::Settings(problems) => Self::usage(problems),
             StartError::Queue(_)
+            | StartError::Holds(_)
             | StartError::Listen { .. }
             | StartError::Client(_)
             | StartError::Traces(_)
@@ -187,7 +192,9 @@ pub fn main() -> ExitCode {
         Command::Translate(command) => translate::run(&command),
         Command::Profiles(command) => profiles::run(&command),
         Command::Health { files, url } => health(&files, url),
+        Command::Events(command) => command.run(),
         Command::DeadLetters(command) => command.run(),
+        Command::Delivery(command) => command.run(),
         Command::Organizations(command) => command.run(),
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),

@@ -65,6 +65,16 @@ impl<'de> Deserialize<'de> for UnixMillis {
     }
 }
 
+impl schemars::JsonSchema for UnixMillis {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Time".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "date-time" })
+    }
+}
+
 /// Where the time comes from: the machine, or a test that advances it by hand.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);

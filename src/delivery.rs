@@ -11,6 +11,7 @@ mod attempt;
 pub mod client;
 mod config;
 mod handle;
+mod holds;
 mod reload;
 pub mod schedule;
 pub mod scheduler;
@@ -38,6 +39,7 @@ use settling::Settling;
 
 pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
 pub use handle::{BreakerState, Handle, Overview, State};
+pub use holds::{Held, Hold, Holds, HoldsError};
 
 /// Bytes of one organization's envelopes that are held in memory.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -68,6 +70,7 @@ pub struct Delivery {
     queue: Queue,
     organizations: Arc<Organizations>,
     scheduler: Scheduler<Envelope>,
+    holds: Arc<Holds>,
     workers: JoinSet<Round>,
     tickets: HashMap<Id, Ticket>,
     /// Results that the queue has not been given yet, and what waits until they are on disk.
@@ -104,6 +107,7 @@ impl Delivery {
         metrics: Arc<Metrics>,
         traces: Traces,
         shutdown: Shutdown,
+        holds: Holds,
     ) -> Result<(Self, Handle), reqwest::Error> {
         let options = client::Options {
             max_in_flight: config.max_in_flight,
@@ -113,9 +117,11 @@ impl Delivery {
         };
         let mut scheduler = Scheduler::new(limits(&config));
         for organization in organizations.iter().filter(|organization| !organization.disabled) {
-            scheduler.serve(&Arc::from(organization.name.as_str()), share_of(organization), clock.now());
+            let name = Arc::from(organization.name.as_str());
+            serve(&mut scheduler, &holds, &name, share_of(organization), clock.now());
         }
-        let (handle, desk) = handle::open();
+        let holds = Arc::new(holds);
+        let (handle, desk) = handle::open(Arc::clone(&holds));
         let workshop = Workshop {
             config,
             client: Client::new(options, clock.clone())?,
@@ -131,6 +137,7 @@ impl Delivery {
             queue,
             organizations,
             scheduler,
+            holds,
             workers: JoinSet::new(),
             tickets: HashMap::new(),
             results: Vec::new(),
@@ -260,7 +267,8 @@ impl Delivery {
             }
         }
         self.partners.insert(Arc::clone(name));
-        self.scheduler.serve(name, share_of_partners(&self.organizations), self.clock.now());
+        let share = share_of_partners(&self.organizations);
+        serve(&mut self.scheduler, &self.holds, name, share, self.clock.now());
     }
 
     /// Starts what may start now, at most [`AT_ONCE`]; whether that was all.
@@ -450,6 +458,14 @@ impl Delivery {
         // A millisecond more: timers of the runtime are no finer, and waking too early spins.
         let next = self.scheduler.next_tick().map(|due| due.since(now) + Duration::from_millis(1));
         next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+    }
+}
+
+/// Makes an organization known, or changes its share. An operator's hold is older than that.
+fn serve(scheduler: &mut Scheduler<Envelope>, holds: &Holds, name: &Arc<str>, share: Share, now: UnixMillis) {
+    scheduler.serve(name, share, now);
+    if holds.all().contains_key(name) {
+        scheduler.hold(name);
     }
 }
 

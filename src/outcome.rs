@@ -170,7 +170,7 @@ impl<T: Debt> Drop for Owed<T> {
 }
 
 /// The conservation count of one queue since it was created: `accepted = delivered + filtered + expired + dead + waiting`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Ledger {
     /// Events that were acknowledged as stored.
     pub accepted: u64,

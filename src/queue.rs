@@ -310,7 +310,7 @@ pub enum CopyError {
 }
 
 /// The queue's state as of its last commit: all fields belong to the same moment.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Stats {
     /// The conservation count.
     pub ledger: Ledger,
@@ -364,7 +364,7 @@ impl Groups {
 }
 
 /// Why a queue takes no new events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusing {
     /// `queue.max_disk` is reached.

@@ -12,7 +12,8 @@
 //!   problems are reported together.
 //! * A problem names the key, the place and what would be right. It never repeats what was written: any value may be
 //!   a secret, or hold one by mistake. Paths of files, addresses and spans that have been understood are shown.
-//! * The environment and the secret files are read here and nowhere else.
+//! * The environment and the secret files are read here and nowhere else; only the tokens of the private side are read
+//!   by that side, which looks at them again.
 //!
 //! It must not know: what the rooms do with their configuration.
 

@@ -39,6 +39,7 @@ pub struct Config {
     /// Form of the log lines: `pretty` for people, `json` for machines, `auto` is pretty on a terminal.
     pub log_format: LogFormat,
     /// Which lines are logged: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels per target (`info,hyper=warn`).
+    /// The target `audit` tells every change over the private side, at any level unless it is named (`warn,audit=off`).
     /// `/api/log-level` on the private side changes it while the service runs.
     pub log: String,
     /// What happens over and over (an organization's events are retried for the same reason, requests are refused with the

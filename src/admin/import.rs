@@ -2,67 +2,42 @@
 
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Query, Request, State};
-use axum::response::Response;
-use axum::routing::post;
+use axum::extract::{Request, State};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
 
-use super::{Admin, json, problem};
-use crate::current::Current;
+use super::filter::Parameters;
+use super::guard::Changed;
+use super::problem::{Problem, json};
+use super::{Admin, Answer, body};
 use crate::organization::{Organizations, Partner};
+use crate::queue::AppendError;
 use crate::queue::transfer::{Header, ImportError, Line, LineReader, Part};
 
 /// Bytes of a part; the command sends smaller ones.
 const MAX_PART: usize = 48 << 20;
 
-pub(super) fn routes() -> Router<Current<Admin>> {
-    Router::new().route("/api/queue/import", post(import))
-}
-
-#[derive(Debug, Deserialize)]
-struct Asked {
-    /// The export's id.
-    export: String,
-    /// Lines of it that were taken before.
-    from: u64,
-}
-
-async fn import(State(admin): State<Arc<Admin>>, Query(asked): Query<Asked>, request: Request) -> Response {
-    #[derive(Serialize)]
-    struct Elsewhere {
-        message: String,
-        lines: u64,
-    }
-    let Ok(body) = axum::body::to_bytes(request.into_body(), MAX_PART).await else {
-        let message = format!("A part has at most {} MiB; send smaller ones.", MAX_PART >> 20);
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, &message);
-    };
-    let lines = match read(&body, &admin.organizations) {
-        Ok(lines) => lines,
-        Err(message) => return problem(StatusCode::BAD_REQUEST, &message),
-    };
-    match admin.queue.import(Part { export: asked.export, from: asked.from, lines }).await {
+/// Takes the next part of an export: `export` is its id, `from` how many lines of it were taken before.
+pub(super) async fn import(
+    State(admin): State<Arc<Admin>>,
+    parameters: Parameters,
+    request: Request,
+) -> Answer {
+    let mut asked = parameters.only(&["export", "from"])?;
+    let export = asked.text("export").ok_or_else(|| Problem::Parameter("Say which `export`.".to_owned()))?;
+    let from = asked.parse("from", "a whole number", |text| text.parse().ok())?;
+    let from = from.ok_or_else(|| Problem::Parameter("Say `from` which line on.".to_owned()))?;
+    let body = body::read(request, MAX_PART).await?;
+    let lines = read(&body, &admin.organizations).map_err(Problem::Body)?;
+    match admin.queue.import(Part { export, from, lines }).await {
         Ok(imported) => {
-            if imported.accepted > 0 {
-                let (accepted, duplicates) = (imported.accepted, imported.duplicates);
-                tracing::info!(
-                    accepted,
-                    duplicates,
-                    lines = imported.lines,
-                    "events of another queue were imported"
-                );
-            }
-            json(StatusCode::OK, &imported)
+            let changed = Changed { on: "events of another queue".to_owned(), count: imported.accepted };
+            Ok(changed.beside(json(StatusCode::OK, &imported)))
         }
-        Err(error @ ImportError::NotNext { taken }) => {
-            json(StatusCode::CONFLICT, &Elsewhere { message: format!("{error}."), lines: taken })
-        }
-        Err(error @ ImportError::Full) => problem(StatusCode::TOO_MANY_REQUESTS, &format!("{error}.")),
+        Err(ImportError::NotNext { taken }) => Err(Problem::NotNext(taken)),
+        Err(ImportError::Full) => Err(Problem::Append(AppendError::Full)),
         Err(ImportError::Queue(error)) => {
             tracing::error!(%error, "a part of an export could not be imported");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "Nothing of this part was imported; see the log.")
+            Err(Problem::Append(AppendError::Unavailable))
         }
     }
 }

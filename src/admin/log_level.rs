@@ -1,56 +1,44 @@
-//! `/api/log-level`: which lines are logged, and other ones from now on, until the process ends.
+//! `/api/log-level`: which lines are logged, and other ones from now on, until the process ends or the configuration is
+//! reloaded with another `telemetry.log`. Audit lines are told all the same.
 
-use axum::Router;
 use axum::response::Response;
-use axum::routing::get;
-use bytes::Bytes;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, json, problem};
-use crate::current::Current;
+use super::Answer;
+use super::body::Json;
+use super::filter::Parameters;
+use super::guard::Changed;
+use super::problem::{Problem, json};
 use crate::telemetry::Logging;
 
-pub(super) fn routes() -> Router<Current<Admin>> {
-    Router::new().route("/api/log-level", get(show).put(change))
-}
-
-#[derive(Serialize, Deserialize)]
+/// Which lines are logged.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Body {
-    /// As `telemetry.log` in the configuration.
+pub(super) struct LogLevel {
+    /// As `telemetry.log` in the configuration: a level, or levels per target.
     log: String,
 }
 
-async fn show() -> Response {
-    match Logging::current() {
-        Some(logging) => json(StatusCode::OK, &Body { log: logging.filter() }),
-        None => problem(StatusCode::NOT_FOUND, NO_LOG),
-    }
+pub(super) async fn show(parameters: Parameters) -> Answer {
+    parameters.only(&[])?;
+    Ok(shown(logging()?))
 }
 
-async fn change(body: Bytes) -> Response {
-    let Some(logging) = Logging::current() else { return problem(StatusCode::NOT_FOUND, NO_LOG) };
-    let Ok(Body { log }) = serde_json::from_slice(&body) else {
-        return problem(
-            StatusCode::BAD_REQUEST,
-            r#"The body is {"log":"info"}, with what telemetry.log takes."#,
-        );
-    };
+pub(super) async fn change(parameters: Parameters, Json(LogLevel { log }): Json<LogLevel>) -> Answer {
+    parameters.only(&[])?;
+    let logging = logging()?;
     let before = logging.filter();
-    let tell = || tracing::info!(before, after = log, "an operator changes which lines are logged");
-    // Whichever of the two lets the line through.
-    let is_told = tracing::enabled!(tracing::Level::INFO);
-    if is_told {
-        tell();
-    }
-    if let Err(bad) = logging.set_filter(&log) {
-        return problem(StatusCode::BAD_REQUEST, &format!("log: {bad}."));
-    }
-    if !is_told {
-        tell();
-    }
-    json(StatusCode::OK, &Body { log: logging.filter() })
+    logging.set_filter(&log).map_err(|bad| Problem::Body(format!("log: {bad}.")))?;
+    Ok(Changed { on: format!("{before} to {log}"), count: u64::from(before != log) }.beside(shown(logging)))
 }
 
-const NO_LOG: &str = "This process has no log of its own.";
+/// The process's log: a service always has one.
+fn logging() -> Result<Logging, Problem> {
+    Logging::current().ok_or(Problem::UnknownPath)
+}
+
+fn shown(logging: Logging) -> Response {
+    json(StatusCode::OK, &LogLevel { log: logging.filter() })
+}

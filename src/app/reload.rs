@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::Explainer;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::current::Current;
@@ -174,13 +175,19 @@ fn prepare(
 
 impl Reloader {
     async fn take_over(&mut self, Prepared { checked, kept }: Prepared, why: &'static str) {
-        let Checked { settings, organizations, admin_token } = checked;
+        let Checked { settings, organizations, admin_tokens } = checked;
         let organizations = Arc::new(organizations.after(&self.organizations));
         self.delivery.configure(settings.delivery.clone(), Arc::clone(&organizations)).await;
         let ingress = self.ingress.get().under(settings.ingress.clone(), Arc::clone(&organizations));
         self.ingress.replace(ingress);
         let admin = Admin::clone(&self.admin.get());
-        self.admin.replace(Admin { organizations: Arc::clone(&organizations), token: admin_token, ..admin });
+        let explainer = Explainer { config: settings.ingress.clone(), clock: self.clock.clone() };
+        self.admin.replace(Admin {
+            organizations: Arc::clone(&organizations),
+            tokens: Arc::new(admin_tokens),
+            explain: explainer.hand_out(),
+            ..admin
+        });
         let gone = self.organizations.iter().filter(|it| organizations.by_name(&it.name).is_none()).count();
         let new = organizations.iter().filter(|it| self.organizations.by_name(&it.name).is_none()).count();
         tracing::info!(why, organizations = organizations.len(), new, gone, "the configuration was reloaded");

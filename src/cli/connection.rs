@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use http::header::CONTENT_TYPE;
 use serde_json::Value;
 
 use super::{Failure, Files, reachable};
@@ -75,8 +76,17 @@ impl Connection {
 
     /// Changes something.
     pub(super) async fn post(&self, path: &str, body: Vec<u8>) -> Result<Value, Failure> {
-        let response = self.send(self.client.post(self.url(path)?).body(body)).await?;
-        read_json(response).await
+        self.post_as("application/json", path, body).await
+    }
+
+    /// Sends lines of JSON.
+    pub(super) async fn post_lines(&self, path: &str, body: Vec<u8>) -> Result<Value, Failure> {
+        self.post_as("application/x-ndjson", path, body).await
+    }
+
+    async fn post_as(&self, media_type: &str, path: &str, body: Vec<u8>) -> Result<Value, Failure> {
+        let request = self.client.post(self.url(path)?).header(CONTENT_TYPE, media_type);
+        read_json(self.send(request.body(body)).await?).await
     }
 
     fn url(&self, path: &str) -> Result<url::Url, Failure> {

@@ -327,7 +327,7 @@ async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result
         if count == 0 {
             break;
         }
-        let result = service.post("/api/dead-letters/import", part).await.map_err(|failure| {
+        let result = service.post_lines("/api/dead-letters/import", part).await.map_err(|failure| {
             let message = format!("{}\nup to line {lines} it is done; run the same again", failure.message);
             Failure { message, ..failure }
         })?;

@@ -240,7 +240,7 @@ impl Target {
                     body.push(b'\n');
                 }
                 let path = format!("/api/queue/import?export={export}&from={from}");
-                let imported: Value = service.post(&path, body).await?;
+                let imported: Value = service.post_lines(&path, body).await?;
                 serde_json::from_value(imported)
                     .map_err(|_| Failure::running("the answer is not that of an import"))
             }

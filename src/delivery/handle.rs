@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::Config;
+use super::holds::{Held, Hold, Holds, HoldsError};
 use super::scheduler::{Gate, Standing, Why};
 use crate::clock::UnixMillis;
 use crate::organization::Organizations;
@@ -15,10 +17,13 @@ use crate::organization::Organizations;
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     overview: watch::Receiver<Arc<[Overview]>>,
+    holds: Arc<Holds>,
+    /// Held from the file to the scheduler, so that both hear a hold and its end in the same order.
+    in_turn: Arc<Mutex<()>>,
 }
 
 /// How one organization's delivery stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Overview {
     /// The organization.
     pub organization: Arc<str>,
@@ -44,8 +49,9 @@ pub struct Overview {
 }
 
 /// What an organization may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Standing")]
 pub enum State {
     /// Everything goes.
     Open,
@@ -99,7 +105,7 @@ impl State {
 }
 
 /// The state of a circuit breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// Calls are made.
@@ -183,10 +189,10 @@ pub(super) struct Desk {
 /// Commands that may wait to be heard.
 const WAITING_COMMANDS: usize = 16;
 
-pub(super) fn open() -> (Handle, Desk) {
+pub(super) fn open(holds: Arc<Holds>) -> (Handle, Desk) {
     let (commands, heard) = mpsc::channel(WAITING_COMMANDS);
     let (shown, overview) = watch::channel(Arc::from([]));
-    (Handle { commands, overview }, Desk { commands: heard, overview: shown })
+    (Handle { commands, overview, holds, in_turn: Arc::default() }, Desk { commands: heard, overview: shown })
 }
 
 impl Handle {
@@ -195,10 +201,21 @@ impl Handle {
         Arc::clone(&self.overview.borrow())
     }
 
-    /// Holds an organization: what is in flight ends, nothing more starts until it is resumed. The hold is forgotten
-    /// when the process ends. `false`: there is no such organization, or delivery has ended.
-    pub async fn hold(&self, organization: &str) -> bool {
-        self.ask(|reply| Command::Hold(Arc::from(organization), reply)).await
+    /// Who is held by an operator.
+    pub fn held(&self) -> Arc<Held> {
+        self.holds.all()
+    }
+
+    /// Holds an organization: what is in flight ends, nothing more starts until it is resumed, also after a restart. One
+    /// that is not served (yet) is held as soon as it is. Returns when the hold is on disk and obeyed.
+    ///
+    /// # Errors
+    /// When it cannot be written down; then nothing is held.
+    pub async fn hold(&self, organization: &str, hold: Hold) -> Result<(), HoldsError> {
+        let _turn = self.in_turn.lock().await;
+        self.write_down(organization, Some(hold)).await?;
+        self.ask(|reply| Command::Hold(Arc::from(organization), reply)).await;
+        Ok(())
     }
 
     /// Takes over another configuration: who is served, how, and with which tokens. What is in flight ends as it began.
@@ -210,9 +227,21 @@ impl Handle {
     }
 
     /// Resumes an organization at once: after a hold, and a suspension and an open breaker are over too. A pause that
-    /// Wigzo asked for goes on. `false` as for [`Handle::hold`].
-    pub async fn resume(&self, organization: &str) -> bool {
-        self.ask(|reply| Command::Resume(Arc::from(organization), reply)).await
+    /// Wigzo asked for goes on.
+    ///
+    /// # Errors
+    /// When it cannot be written down; then it stays held.
+    pub async fn resume(&self, organization: &str) -> Result<(), HoldsError> {
+        let _turn = self.in_turn.lock().await;
+        self.write_down(organization, None).await?;
+        self.ask(|reply| Command::Resume(Arc::from(organization), reply)).await;
+        Ok(())
+    }
+
+    async fn write_down(&self, organization: &str, hold: Option<Hold>) -> Result<(), HoldsError> {
+        let (holds, organization) = (Arc::clone(&self.holds), organization.to_owned());
+        let written = tokio::task::spawn_blocking(move || holds.set(&organization, hold)).await;
+        written.expect("BUG: writing holds down neither panics nor is aborted")
     }
 
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
@@ -227,17 +256,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_word_is_heard_and_answered() {
-        let (handle, mut desk) = open();
+        let (handle, mut desk) = open(Arc::new(Holds::forgetful()));
+        let hold = Hold { since: UnixMillis(7), by: "alice".to_owned(), why: None };
         let hear = async {
             let Some(Command::Hold(name, reply)) = desk.commands.recv().await else { panic!("a hold") };
             reply.send(&*name == "acme").unwrap();
             let Some(Command::Resume(name, reply)) = desk.commands.recv().await else { panic!("a resume") };
             reply.send(&*name == "acme").unwrap();
         };
-        let ask = async { (handle.hold("acme").await, handle.resume("nobody").await) };
-        assert_eq!(tokio::join!(ask, hear).0, (true, false));
+        let ask = async {
+            handle.hold("acme", hold.clone()).await.unwrap();
+            assert_eq!(handle.held().get("acme"), Some(&hold));
+            handle.resume("acme").await.unwrap();
+        };
+        tokio::join!(ask, hear);
         drop(desk);
-        assert!(!handle.hold("acme").await, "delivery has ended");
+        handle.hold("acme", hold.clone()).await.unwrap();
+        assert_eq!(handle.held().get("acme"), Some(&hold), "delivery has ended; the next one will know");
     }
 
     #[test]

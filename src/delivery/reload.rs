@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::attempt::Workshop;
 use super::handle::{Configuration, Overview, State};
-use super::{Delivery, limits, share_of, share_of_partners};
+use super::{Delivery, limits, serve, share_of, share_of_partners};
 use crate::organization::Partner;
 
 impl Delivery {
@@ -29,7 +29,7 @@ impl Delivery {
             let known = before.by_name(name).filter(|known| !known.disabled);
             let share = share_of(organization);
             match (known, organization.disabled) {
-                (None, false) => self.scheduler.serve(&Arc::from(name), share, now),
+                (None, false) => serve(&mut self.scheduler, &self.holds, &Arc::from(name), share, now),
                 (None, true) => {}
                 (Some(_), true) => self.scheduler.dismiss(name),
                 (Some(known), false) => {

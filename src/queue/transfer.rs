@@ -163,7 +163,8 @@ pub struct Part {
 }
 
 /// How far an import has come.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[schemars(rename = "QueueImported")]
 pub struct Imported {
     /// Lines of the export that this queue has taken, in all.
     pub lines: u64,

@@ -11,6 +11,7 @@ use http::HeaderName;
 use super::layer::unreadable;
 use super::problem::join;
 use super::{Problem, Problems, Settings};
+use crate::admin::{BadTokens, Tokens};
 use crate::clock::Span;
 use crate::organization::{BaseUrl, Config, Organizations};
 use crate::secret::Secret;
@@ -39,8 +40,8 @@ pub struct Checked {
     pub settings: Settings,
     /// The organizations, with the secrets of their files.
     pub organizations: Organizations,
-    /// What `admin.token_file` holds; `None` asks for no token.
-    pub admin_token: Option<Secret>,
+    /// Who may do what on the private side.
+    pub admin_tokens: Tokens,
 }
 
 impl Settings {
@@ -53,7 +54,7 @@ impl Settings {
     pub fn check(mut self, sandbox: bool) -> Result<Checked, Problems> {
         let mut findings = Findings { settings: &self, problems: Vec::new() };
         findings.check_ranges();
-        let admin_token = findings.admin_token();
+        let admin_tokens = findings.admin_tokens();
         let mut problems = findings.problems;
         if self.organizations.is_empty() && sandbox && !self.ingress.partner_mode {
             self.organizations.insert("default".to_owned(), self.sandbox_organization());
@@ -61,9 +62,9 @@ impl Settings {
         let mut findings = Findings { settings: &self, problems: Vec::new() };
         let organizations = findings.organizations();
         problems.append(&mut findings.problems);
-        match organizations {
-            Some(organizations) if problems.is_empty() => {
-                Ok(Checked { settings: self, organizations, admin_token })
+        match (organizations, admin_tokens) {
+            (Some(organizations), Some(admin_tokens)) if problems.is_empty() => {
+                Ok(Checked { settings: self, organizations, admin_tokens })
             }
             _ => Err(Problems(problems)),
         }
@@ -179,19 +180,16 @@ impl Findings<'_> {
         );
     }
 
-    /// The admin token, from its file.
-    fn admin_token(&mut self) -> Option<Secret> {
+    /// The tokens of the private side, from their files.
+    fn admin_tokens(&mut self) -> Option<Tokens> {
         let admin = &self.settings.admin;
-        if admin.token_file.is_empty() {
-            if !is_loopback(admin.listen) {
-                self.add(
-                    "admin.listen",
-                    "anybody on this network could read customer data; set admin.token_file, or listen on 127.0.0.1",
-                );
-            }
-            return None;
+        if admin.token_file.is_empty() && admin.tokens_file.is_empty() && !is_loopback(admin.listen) {
+            self.add(
+                "admin.listen",
+                "anybody on this network could read customer data; set admin.token_file, or listen on 127.0.0.1",
+            );
         }
-        self.secret_file("admin.token_file", &admin.token_file)
+        Tokens::open(admin).map_err(|BadTokens { key, message }| self.add(key, message)).ok()
     }
 
     /// The organizations, with what their files hold.

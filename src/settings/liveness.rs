@@ -50,6 +50,7 @@ const KEYS: &[(&str, Takes)] = &[
     ("ingress.drain_deadline", Restart),
     ("admin.listen", Restart),
     ("admin.token_file", Live),
+    ("admin.tokens_file", Live),
     ("queue.engine", Restart),
     ("queue.path", Restart),
     ("queue.max_disk", Restart),

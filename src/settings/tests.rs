@@ -578,7 +578,7 @@ fn an_address_beyond_loopback_is_allowed_with_the_remedy_that_the_message_names(
     let bench = bench
         .var("WIGZO__ADMIN__LISTEN", "0.0.0.0:9090")
         .var("WIGZO__ADMIN__TOKEN_FILE", path.to_str().unwrap());
-    assert_eq!(bench.checked().admin_token.unwrap().expose(), HUSH);
+    assert!(!format!("{:?}", bench.checked().admin_tokens).contains(HUSH));
 }
 
 // === Layers ===

@@ -47,8 +47,9 @@ impl Config {
     }
 }
 
+/// What the operator says, and always the audit lines, unless they are named.
 fn read(filter: &str) -> Result<EnvFilter, BadFilter> {
-    EnvFilter::try_new(filter).map_err(|_| BadFilter)
+    EnvFilter::try_new(format!("audit=info,{filter}")).map_err(|_| BadFilter)
 }
 
 /// The process's log. There is one, whoever asks: the libraries that tell something know no other.

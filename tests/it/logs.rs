@@ -12,9 +12,9 @@ fn track(user: &str, id: &str) -> String {
         .to_string()
 }
 
-async fn put(service: &Service, body: &str) -> Reply {
-    let request = service.client().put(format!("{}/api/log-level", service.private)).body(body.to_owned());
-    service.send(request).await
+async fn set(service: &Service, body: &str) -> Reply {
+    let request = service.client().post(format!("{}/api/log-level", service.private));
+    service.send(request.header("content-type", "application/json").body(body.to_owned())).await
 }
 
 /// The lines with this message.
@@ -28,26 +28,28 @@ fn lines(service: &Service, message: &str) -> Vec<Value> {
 async fn which_lines_are_logged_can_be_changed_while_the_service_runs() {
     let service = Service::sandbox().config(ACME).start().await;
     assert_eq!(service.private("/api/log-level").await.json(), json!({ "log": "info" }));
-    assert_eq!(put(&service, r#"{"log":"warn,wigzo_destination::delivery=info"}"#).await.status, 200);
+    assert_eq!(set(&service, r#"{"log":"warn,wigzo_destination::delivery=info"}"#).await.status, 200);
     assert_eq!(service.post("/v1/track", &track("u", "1")).await.status, 200);
     service.settled(1).await;
     service.eventually("the outcome is told", || async { lines(&service, "delivered").len() == 1 }).await;
     assert_eq!(lines(&service, "events kept"), Vec::<Value>::new(), "the other room is quiet");
 
-    let shown = put(&service, r#"{"log":"debug"}"#).await;
+    let shown = set(&service, r#"{"log":"debug"}"#).await;
     assert_eq!((shown.status, shown.json()), (200, json!({ "log": "debug" })));
     assert_eq!(service.post("/v1/track", &track("u", "2")).await.status, 200);
     service.eventually("the request is told", || async { lines(&service, "events kept").len() == 1 }).await;
-    let told = lines(&service, "an operator changes which lines are logged");
-    let changes: Vec<_> = told.iter().map(|line| (&line["before"], &line["after"])).collect();
-    let quiet = json!("warn,wigzo_destination::delivery=info");
-    assert_eq!(changes, [(&json!("info"), &quiet), (&quiet, &json!("debug"))]);
+    let told = lines(&service, "a change over the private side");
+    let changes: Vec<_> = told.iter().map(|line| (&line["action"], &line["on"])).collect();
+    let quiet = "warn,wigzo_destination::delivery=info";
+    let action = json!("set_log_level");
+    let (first, second) = (json!(format!("info to {quiet}")), json!(format!("{quiet} to debug")));
+    assert_eq!(changes, [(&action, &first), (&action, &second)], "audit lines are told at any level");
 
     for bad in [r#"{"log":"acme=loud"}"#, r#"{"level":"info"}"#, "info", ""] {
-        let reply = put(&service, bad).await;
+        let reply = set(&service, bad).await;
         assert_eq!(reply.status, 400, "{bad}: {reply:?}");
     }
-    let page = service.client().put(format!("{}/api/log-level", service.private));
+    let page = service.client().post(format!("{}/api/log-level", service.private));
     let page = page.header("origin", "https://elsewhere.example.com").body(r#"{"log":"trace"}"#);
     assert_eq!(service.send(page).await.status, 403);
     assert_eq!(service.private("/api/log-level").await.json(), json!({ "log": "debug" }));

@@ -12,6 +12,7 @@
     reason = "a test that finds something missing fails at once, and says where"
 )]
 
+mod access;
 mod authentication;
 mod bad_input;
 mod books;
@@ -43,7 +44,10 @@ mod openapi;
 mod opening;
 mod organizations;
 mod partner;
+mod pause;
 mod pixel;
+mod private_document;
+mod private_side;
 mod probes;
 mod profiles;
 #[path = "../support/python.rs"]

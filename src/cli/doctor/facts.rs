@@ -59,7 +59,11 @@ fn secret_files(settings: &Settings) -> Vec<PathBuf> {
             .into_iter()
             .flatten()
     });
-    organizations.chain([&settings.admin.token_file]).filter(|it| !it.is_empty()).map(PathBuf::from).collect()
+    organizations
+        .chain([&settings.admin.token_file, &settings.admin.tokens_file])
+        .filter(|it| !it.is_empty())
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// What a container engine mounts for one container is for all users of that container, of whom there is one.
