@@ -5,7 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -14,10 +14,11 @@ use http::header::ACCEPT;
 use tower::ServiceExt;
 use wigzo_destination::admin::{self, Admin};
 use wigzo_destination::clock::{Clock, UnixMillis};
+use wigzo_destination::current::Current;
 use wigzo_destination::delivery::Delivery;
 use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::queue::sqlite::Sqlite;
-use wigzo_destination::queue::{Config, DedupKey, NewEnvelope, Queue};
+use wigzo_destination::queue::{Config, DedupKey, NewEnvelope, Queue, SourceRoute};
 use wigzo_destination::settings::Settings;
 use wigzo_destination::shutdown::Shutdown;
 use wigzo_destination::telemetry::{Metrics, Traces};
@@ -30,7 +31,7 @@ fn envelope(organization: &Arc<str>, number: usize) -> NewEnvelope {
     NewEnvelope {
         organization: Arc::clone(organization),
         route: "v1".into(),
-        key: DedupKey::new(organization, "v1", &id),
+        key: DedupKey::new(organization, SourceRoute::new("v1"), &id),
         message_id: id.as_str().into(),
         lane: id.as_str().into(),
         kind: "track".into(),
@@ -51,7 +52,7 @@ async fn measure(organizations: usize) -> Result<(), Box<dyn std::error::Error>>
     for number in 0..organizations {
         let name: Arc<str> = Arc::from(format!("organization-{number}"));
         let backlog = (0..BACKLOG).map(|number| envelope(&name, number)).collect();
-        queue.append(backlog, Duration::from_secs(60)).await?;
+        queue.append(backlog, Duration::from_mins(1)).await?;
         metrics.outcome(&name, Outcome::Delivered, Reason::Delivered, Duration::from_millis(20), None);
     }
     let clock = Clock::system();
@@ -65,9 +66,9 @@ async fn measure(organizations: usize) -> Result<(), Box<dyn std::error::Error>>
         Traces::off(),
         Shutdown::default(),
     )?;
-    let printing = Mutex::default();
+    let printing = Arc::default();
     let admin = Admin { queue, delivery, organizations: served, metrics, clock, token: None, printing };
-    let router = admin::router(Arc::new(admin));
+    let router = admin::router(Current::new(admin));
     let mut times = Vec::new();
     let mut size = 0;
     for _ in 0..50 {

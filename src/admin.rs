@@ -6,6 +6,7 @@
 mod dead_letters;
 mod export;
 mod filter;
+mod import;
 mod log_level;
 mod metrics;
 
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::clock::Clock;
+use crate::current::Current;
 use crate::delivery;
 use crate::organization::Organizations;
 use crate::queue::{Lookup, Page, Queue, QueueError, Record, Refusal, Seq, Stats};
@@ -35,6 +37,7 @@ use crate::segment::{self, Surroundings};
 use crate::telemetry::Metrics;
 pub use filter::WrittenFilter;
 use filter::{Asked, Parameters};
+pub use import::served;
 
 /// `[admin]`: the private side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -52,8 +55,8 @@ impl Default for Config {
     }
 }
 
-/// What the private side can see.
-#[derive(Debug)]
+/// What the private side can see. A request keeps the one that it began with: a reload puts another in its place.
+#[derive(Debug, Clone)]
 pub struct Admin {
     /// The queue.
     pub queue: Queue,
@@ -68,14 +71,21 @@ pub struct Admin {
     /// The token that is asked for.
     pub token: Option<Secret>,
     /// Held while the counts of one moment are set and printed, so that two readers cannot mix two moments.
-    pub printing: Mutex<()>,
+    pub printing: Arc<Mutex<()>>,
+}
+
+/// Handlers ask for `Arc<Admin>` and get the one in force.
+impl FromRef<Current<Admin>> for Arc<Admin> {
+    fn from_ref(current: &Current<Admin>) -> Self {
+        current.get()
+    }
 }
 
 /// Events in one answer, unless asked otherwise, and at most.
 const PAGE: (usize, usize) = (50, 1_000);
 
 /// The private side's routes.
-pub fn router(admin: Arc<Admin>) -> Router {
+pub fn router(admin: Current<Admin>) -> Router {
     Router::new()
         .route("/metrics", get(metrics::metrics))
         .route("/api/stats", get(stats))
@@ -84,13 +94,14 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/api/rejected", get(rejected))
         .merge(dead_letters::routes())
         .merge(log_level::routes())
+        .merge(import::routes())
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,
                 "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters, /api/rejected, /api/log-level.",
             )
         })
-        .layer(middleware::from_fn_with_state(Arc::clone(&admin), authenticate))
+        .layer(middleware::from_fn_with_state(admin.clone(), authenticate))
         .with_state(admin)
 }
 

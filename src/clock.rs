@@ -59,6 +59,12 @@ impl Serialize for UnixMillis {
     }
 }
 
+impl<'de> Deserialize<'de> for UnixMillis {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// Where the time comes from: the machine, or a test that advances it by hand.
 #[derive(Debug, Clone)]
 pub struct Clock(Source);

@@ -9,7 +9,7 @@
 //!   transaction that moves an envelope, so the counts balance at any moment and after any crash.
 //! * Sequence numbers are given in commit order, never reused; per organization and lane they are the arrival order.
 //! * Claiming writes nothing. One process owns the directory, so what is in flight is known in memory only; a crash
-//!   means that at most the calls then in flight are made twice.
+//!   means that at most the calls whose results were not on disk are made twice.
 
 mod counts;
 mod envelope;
@@ -18,6 +18,7 @@ mod history;
 mod record;
 mod refusals;
 pub mod sqlite;
+pub mod transfer;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -41,6 +42,7 @@ pub use envelope::{
 pub use fresh::{Arrivals, Forgotten, Fresh};
 pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};
 pub use refusals::{Refusal, Refusals};
+use transfer::{ImportError, Imported, Part};
 
 /// `[queue]`: where events are kept and how much of the disk they may take.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -161,6 +163,11 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// after it; the answer comes when all is on disk.
     fn decide(&self, letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>>;
 
+    /// Takes the next part of an export, as far as it is not known already: in one transaction with the note of how far the
+    /// import has come, so that no line of an export is ever taken twice. What is waiting goes to the end of the queue,
+    /// in the order in which it stands.
+    fn import(&self, part: Part) -> Pending<'_, Result<Imported, ImportError>>;
+
     /// The queue's state as of the last commit.
     fn stats(&self) -> Stats;
 
@@ -227,6 +234,23 @@ pub enum QueueError {
         /// The newest format this program knows.
         known: i64,
     },
+    /// The directory was last written by an older version of this program.
+    #[error(
+        "{path} was last written by an older version (format {found}, this one reads {known}): start the service with this version once, or use that one"
+    )]
+    TooOld {
+        /// The directory.
+        path: PathBuf,
+        /// The format found in it.
+        found: i64,
+        /// The format that is read.
+        known: i64,
+    },
+    /// Its events were exported to be served from elsewhere.
+    #[error(
+        "{0} is sealed: its events were exported to be served elsewhere. If they are not, remove the file `sealed` in it"
+    )]
+    Sealed(PathBuf),
     /// The directory or its lock file cannot be created.
     #[error("{path}: {error}: check that the directory exists and this user may write to it")]
     Directory {
@@ -251,6 +275,38 @@ pub enum QueueError {
     /// The engine's thread has ended.
     #[error("the queue has been closed")]
     Closed,
+}
+
+/// Why a queue could not be copied, exported or put back.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The queue itself.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A file could not be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// The operating system's word.
+        error: std::io::Error,
+    },
+    /// There is a file already.
+    #[error("{0} exists already: name another file, or remove it")]
+    Exists(PathBuf),
+    /// There is a queue already.
+    #[error(
+        "{0} holds a queue already: put the copy into an empty directory (queue.path), and keep this one aside"
+    )]
+    Occupied(PathBuf),
+    /// A copy is not sound.
+    #[error("{path} is not a sound copy of a queue: {what}")]
+    Damaged {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
 }
 
 /// The queue's state as of its last commit: all fields belong to the same moment.

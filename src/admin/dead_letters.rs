@@ -20,8 +20,9 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use super::filter::{Asked, Misfit, Parameters, WrittenFilter};
+use super::import::is_served;
 use super::{Admin, PAGE, answer, export, json, problem, show_safely};
-use crate::organization::Partner;
+use crate::current::Current;
 use crate::queue::{AppendError, Fate, Filter, Lookup, Order, Place, Queue, QueueError, Record, Seq};
 
 /// Letters that one request changes at most.
@@ -54,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where an export goes on.
 const NEXT: HeaderName = HeaderName::from_static("next-cursor");
 
-pub(super) fn routes() -> Router<Arc<Admin>> {
+pub(super) fn routes() -> Router<Current<Admin>> {
     Router::new()
         .route("/api/dead-letters", get(list))
         .route("/api/dead-letters/{number}", get(show))
@@ -302,7 +303,7 @@ async fn carry_out(admin: &Admin, choice: &Choice, fate: &Fate, done: &mut Done)
         let page = queue.find(lookup).await?;
         let (meant, unserved): (Vec<&Record>, Vec<&Record>) =
             page.records.iter().filter(|record| record.seq <= upto).partition(|record| {
-                matches!(fate, Fate::Discard { .. }) || is_served(admin, &record.organization)
+                matches!(fate, Fate::Discard { .. }) || is_served(&record.organization, &admin.organizations)
             });
         done.matched += (meant.len() + unserved.len()) as u64;
         done.unserved += unserved.len() as u64;
@@ -317,11 +318,6 @@ async fn carry_out(admin: &Admin, choice: &Choice, fate: &Fate, done: &mut Done)
     }
     done.cursor = after.map(|Seq(after)| format!("{after}-{}", upto.0));
     Ok(())
-}
-
-/// Whether somebody would deliver this organization's events. A partner brings its own token.
-fn is_served(admin: &Admin, organization: &str) -> bool {
-    Partner::is_name(organization) || admin.organizations.by_name(organization).is_some()
 }
 
 /// The newest dead letter: what dies later is not meant.

@@ -1,7 +1,5 @@
 //! `/api/log-level`: which lines are logged, and other ones from now on, until the process ends.
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::response::Response;
 use axum::routing::get;
@@ -10,9 +8,10 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, json, problem};
+use crate::current::Current;
 use crate::telemetry::Logging;
 
-pub(super) fn routes() -> Router<Arc<Admin>> {
+pub(super) fn routes() -> Router<Current<Admin>> {
     Router::new().route("/api/log-level", get(show).put(change))
 }
 

@@ -25,7 +25,7 @@ use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Workshop {
     pub(super) config: Config,
     pub(super) client: Client,
@@ -141,7 +141,8 @@ impl Workshop {
         let age = self.clock.age(content.received_at);
         let is_unproven =
             organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
-        let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
+        let max_age = organization.max_age.or(self.config.max_age);
+        let limits = [max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
         // What a person had replayed is meant to be delivered, however old it is.
         if envelope.replays == 0 && limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err(NoCalls::new(Outcome::Expired, Reason::MaxAge));
@@ -175,12 +176,12 @@ impl Workshop {
     ) -> Judgement {
         let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered, detail);
         let keyed = keyed(calls);
-        let mut tried = Vec::new();
+        let mut attempted = Vec::new();
         for (place, (key, call)) in (1..).zip(&keyed) {
             if judgement.progress.done.split(' ').any(|done| done == key) {
                 continue;
             }
-            let result = self.call((key, call), envelope, organization, (&mut tried, span)).await;
+            let result = self.call((key, call), envelope, organization, (&mut attempted, span)).await;
             let Some(result) = result else {
                 judgement.news.answer = Said::Unknown;
                 let reason = Reason::Interrupted;
@@ -210,13 +211,13 @@ impl Workshop {
                 }
             }
         }
-        take_news(&mut judgement.news, &tried);
+        take_news(&mut judgement.news, &attempted);
         let at_once = judgement.progress.tries == 0
             && matches!(judgement.resolution, Resolution::Ended { outcome: Outcome::Delivered, .. });
         if at_once && !self.queue.records_in_full(&envelope.content.organization) {
             judgement.account = Account::InALine;
         } else {
-            judgement.account = account::in_full(&tried, organization);
+            judgement.account = account::in_full(&attempted, organization);
         }
         judgement
     }
@@ -381,7 +382,7 @@ impl Workshop {
                     Outcome::Dead => {
                         tell!(warn or info if Logging::repeats("dead letter", organization, reason.as_str());
                             number, organization, kind, title, %reason, tries, trace_id = trace, "dead letter: {}", reason.meaning()
-                        )
+                        );
                     }
                 }
             }
@@ -413,8 +414,8 @@ pub(super) fn told(envelope: &Envelope, resolution: Resolution, began: UnixMilli
 }
 
 /// What the tries of calls say about Wigzo's load.
-fn take_news(news: &mut News, tried: &[Tried<'_>]) {
-    for it in tried {
+fn take_news(news: &mut News, attempted: &[Tried<'_>]) {
+    for it in attempted {
         match &it.result {
             // Interrupted: that says something of us.
             None => continue,

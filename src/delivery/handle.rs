@@ -5,8 +5,10 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::Config;
 use super::scheduler::{Gate, Standing, Why};
 use crate::clock::UnixMillis;
+use crate::organization::Organizations;
 
 /// A door to the running delivery. Cheap to clone; looking never waits.
 #[derive(Debug, Clone)]
@@ -57,12 +59,24 @@ pub enum State {
     Failing,
     /// One event at a time finds out whether it goes again.
     Probing,
+    /// It is switched off in the configuration; what waits goes on waiting.
+    Disabled,
+    /// Events wait for it, and there is no such organization in the configuration.
+    Unconfigured,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: &'static [Self] =
-        &[Self::Open, Self::Held, Self::Paused, Self::Suspended, Self::Failing, Self::Probing];
+    pub const ALL: &'static [Self] = &[
+        Self::Open,
+        Self::Held,
+        Self::Paused,
+        Self::Suspended,
+        Self::Failing,
+        Self::Probing,
+        Self::Disabled,
+        Self::Unconfigured,
+    ];
 
     /// The stable string.
     pub fn as_str(self) -> &'static str {
@@ -73,7 +87,14 @@ impl State {
             Self::Suspended => "suspended",
             Self::Failing => "failing",
             Self::Probing => "probing",
+            Self::Disabled => "disabled",
+            Self::Unconfigured => "unconfigured",
         }
+    }
+
+    /// Whether that is as it should be.
+    pub fn is_well(self) -> bool {
+        matches!(self, Self::Open | Self::Disabled)
     }
 }
 
@@ -119,11 +140,37 @@ impl Overview {
     }
 }
 
+impl Overview {
+    /// One that is not served.
+    pub(super) fn unserved(organization: Arc<str>, state: State) -> Self {
+        Self {
+            organization,
+            state,
+            breaker: BreakerState::Closed,
+            until: None,
+            failed_probes: 0,
+            failing_lanes: 0,
+            in_flight: 0,
+            concurrency_limit: 0,
+            held: 0,
+            held_by_number: 0,
+        }
+    }
+}
+
 /// What delivery may be asked for.
 #[derive(Debug)]
 pub(super) enum Command {
     Hold(Arc<str>, oneshot::Sender<bool>),
     Resume(Arc<str>, oneshot::Sender<bool>),
+    Configure(Box<Configuration>, oneshot::Sender<bool>),
+}
+
+/// What a reload brings.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    pub(super) config: Config,
+    pub(super) organizations: Arc<Organizations>,
 }
 
 /// The side of delivery.
@@ -154,8 +201,16 @@ impl Handle {
         self.ask(|reply| Command::Hold(Arc::from(organization), reply)).await
     }
 
-    /// Resumes an organization at once, after a hold or when its token or address was corrected: a suspension and an
-    /// open breaker are over too. A pause that Wigzo asked for goes on. `false` as for [`Handle::hold`].
+    /// Takes over another configuration: who is served, how, and with which tokens. What is in flight ends as it began.
+    /// Whose token or address has changed is tried at once. Of `config`, the keys of the HTTP client and
+    /// `max_in_flight` have no effect. `false`: delivery has ended.
+    pub async fn configure(&self, config: Config, organizations: Arc<Organizations>) -> bool {
+        let configuration = Box::new(Configuration { config, organizations });
+        self.ask(|reply| Command::Configure(configuration, reply)).await
+    }
+
+    /// Resumes an organization at once: after a hold, and a suspension and an open breaker are over too. A pause that
+    /// Wigzo asked for goes on. `false` as for [`Handle::hold`].
     pub async fn resume(&self, organization: &str) -> bool {
         self.ask(|reply| Command::Resume(Arc::from(organization), reply)).await
     }

@@ -213,6 +213,9 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     let organization = authenticate::prove(shown, &signed, &request, config, organizations)?;
     // Not before: who asks without a key learns nothing about the organization.
     cors::check(&head.headers, &organization)?;
+    if organization.disabled {
+        return Err(Refusal::Disabled);
+    }
     if authenticate::contradicts(request.write_key.as_deref(), &organization, organizations) {
         tracing::warn!(
             organization = organization.name,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use bytesize::ByteSize;
 use http::HeaderName;
@@ -285,7 +286,7 @@ impl Findings<'_> {
 
     /// The secrets of a file, one on each line; none after a problem.
     fn secret_lines(&mut self, key: &str, path: &str) -> Vec<Secret> {
-        match std::fs::read_to_string(path) {
+        match self.settings.disk.text(Path::new(path)) {
             Ok(text) => {
                 let lines: Vec<_> =
                     text.lines().filter(|line| !line.trim().is_empty()).map(Secret::new).collect();

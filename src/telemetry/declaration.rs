@@ -28,9 +28,16 @@ pub const LABELS: &[(&str, &str)] = &[
         "reason",
         "of an outcome or a retry: why, as in the README; of a request: what was wrong with its credentials",
     ),
-    ("result", "`delivered`, or the reason for which the try failed"),
+    (
+        "result",
+        "of a try: `delivered`, or the reason for which it failed; of a reload: `applied` or `refused`",
+    ),
     ("route", "the family of routes: `webhook`, `v1`, …"),
-    ("state", "what delivery may do: `open`, `held`, `paused`, `suspended`, `failing` or `probing`"),
+    (
+        "state",
+        "what delivery may do: `open`, `held`, `paused`, `suspended`, `failing`, `probing`, `disabled`, or \
+         `unconfigured` (events wait for a name that is not configured)",
+    ),
     ("status", "the HTTP status of the reply"),
     ("term", "`accepted`, `delivered`, `filtered`, `expired`, `dead` or `waiting`"),
     ("version", "the version of the program"),

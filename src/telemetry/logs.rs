@@ -99,8 +99,11 @@ impl Logging {
             let lines = fmt::layer().with_writer(writer.clone());
             let lines = if json {
                 lines.json().flatten_event(true).with_current_span(false).boxed()
+            } else if terminal {
+                // In colours, unless NO_COLOR is set.
+                lines.with_target(false).boxed()
             } else {
-                lines.with_target(false).with_ansi(terminal).boxed()
+                lines.with_target(false).with_ansi(false).boxed()
             };
             // Whoever has a subscriber already (a test) keeps it.
             let _theirs = tracing_subscriber::registry().with(filter).with(lines).try_init();

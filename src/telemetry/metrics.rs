@@ -2,6 +2,7 @@
 
 mod groups;
 mod labels;
+mod reloads;
 mod shown;
 
 use std::sync::atomic::Ordering;
@@ -28,6 +29,7 @@ use labels::{
     BuildLabels, CodeLabels, OrganizationLabels, OrganizationStateLabels, OutcomeLabels, ReasonLabels,
     RequestLabels, ResultLabels, StateLabels, TermLabels, TraceLabels,
 };
+use reloads::Reloads;
 pub use shown::OrganizationState;
 
 /// A histogram of times, whose buckets name a trace each, if there is one.
@@ -72,6 +74,7 @@ pub struct Metrics {
     dead_letters: Family<OrganizationLabels, Gauge>,
     /// Dead letters that `queue.max_dead_letters` has cost.
     pub dropped: Gauge,
+    reloads: Reloads,
     /// `queue.max_disk`, in bytes.
     pub queue_limit: Gauge,
     /// Bytes of disk that the queue uses.
@@ -135,6 +138,7 @@ impl Metrics {
             parked: Family::default(),
             dead_letters: Family::default(),
             dropped: Gauge::default(),
+            reloads: Reloads::default(),
             queue_limit: Gauge::default(),
             queue_bytes: Gauge::default(),
             history_bytes: Gauge::default(),
@@ -149,6 +153,7 @@ impl Metrics {
         metrics.register_organizations();
         metrics.register_queue();
         metrics.register_telemetry();
+        metrics.reloads.register(&mut metrics.registry);
         metrics.process.register(&mut metrics.process_registry);
         metrics
     }
@@ -244,7 +249,7 @@ impl Metrics {
         );
         registry.register(
             "organizations",
-            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing",
+            "Organizations by what their delivery may do: open, held, paused, suspended, failing, probing, disabled, unconfigured",
             self.organizations.clone(),
         );
         registry.register(

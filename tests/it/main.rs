@@ -36,13 +36,19 @@ mod form;
 mod guides;
 mod limits;
 mod logs;
+mod manners;
 mod metrics;
+mod moving;
 mod openapi;
 mod opening;
+mod organizations;
 mod partner;
 mod pixel;
 mod probes;
 mod profiles;
+#[path = "../support/python.rs"]
+mod python;
+mod reload;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]

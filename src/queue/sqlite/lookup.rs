@@ -275,7 +275,8 @@ fn record(row: &Row<'_>, in_full: bool) -> rusqlite::Result<Record> {
     })
 }
 
-fn attempts(connection: &Connection, Seq(seq): Seq) -> rusqlite::Result<Vec<Attempt>> {
+/// The attempts of an event, oldest first.
+pub(super) fn attempts(connection: &Connection, Seq(seq): Seq) -> rusqlite::Result<Vec<Attempt>> {
     connection
         .prepare_cached(
             "SELECT at, call, status, duration_ms, reason, request, response FROM attempts WHERE seq = ? ORDER BY id",

@@ -4,6 +4,7 @@ mod dead;
 mod model;
 mod oldest;
 mod open;
+mod transfer;
 
 use std::path::Path;
 

@@ -11,9 +11,10 @@ use super::dead::{self, Moved};
 use super::log::Log;
 use super::seen::Seen;
 use super::store::{self, Brought, Statements, Totals};
-use super::{Decision, PendingBytes, Shared, forget, trim};
+use super::{Decision, PendingBytes, Shared, forget, import, trim};
 use crate::clock::{Clock, UnixMillis};
 use crate::queue::counts::{Counts, Tally};
+use crate::queue::transfer::{ImportError, Imported, Part};
 use crate::queue::{
     AppendError, Appended, Config, Fate, Groups, NewEnvelope, QueueError, Refusing, Seq, Settlement, Stats,
 };
@@ -33,6 +34,10 @@ pub(super) enum Command {
         reply: Option<oneshot::Sender<()>>,
     },
     Decide(Decide),
+    Import {
+        part: Part,
+        reply: oneshot::Sender<Result<Imported, ImportError>>,
+    },
 }
 
 /// What a person has decided about dead letters; the answer says how far one step came.
@@ -68,10 +73,14 @@ type Changes = Vec<(Change, Option<oneshot::Sender<()>>)>;
 /// A group ends when it has this many bytes of envelopes, or nothing more is waiting.
 const GROUP_BYTES: usize = 4 << 20;
 
+/// How long results wait for an event to be committed with.
+const COMPANY: Duration = Duration::from_millis(1);
+
 /// How often the thread tidies up, busy or not; after a failure, how long until it tries again.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// The same while there are more records than there may be: a hundred thousand can go in a second.
+/// The same while there are more records than there may be (a hundred thousand can go in a second), and while an idle
+/// queue has more space to give back.
 const HURRY: Duration = Duration::from_millis(20);
 
 /// How often the stored counts of organizations without any events are removed.
@@ -84,6 +93,7 @@ type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 struct Group {
     appends: Vec<Append>,
     decisions: Vec<Decide>,
+    imports: Vec<(Part, oneshot::Sender<Result<Imported, ImportError>>)>,
     bytes: usize,
 }
 
@@ -115,6 +125,8 @@ pub(super) struct Writer {
     failing: bool,
     /// Whether there may be a person to forget.
     forgetting: bool,
+    /// Whether nothing else was to be done, and more free space can go back to the file system.
+    giving_back: bool,
     disk_bytes: u64,
     tidied_at: Instant,
     swept_at: Instant,
@@ -146,6 +158,7 @@ impl Writer {
             dropped: 0,
             failing: false,
             forgetting: true,
+            giving_back: false,
             disk_bytes: 0,
             tidied_at: Instant::now(),
             swept_at: Instant::now(),
@@ -182,7 +195,7 @@ impl Writer {
         let mut idle = false;
         loop {
             let behind = self.forgetting || self.records_to_remove() > 0 || self.letters_to_drop() > 0;
-            let rest = if behind { HURRY } else { IDLE };
+            let rest = if behind || self.giving_back { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
             if !self.failing && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
@@ -198,19 +211,34 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            while group.bytes < GROUP_BYTES
-                && let Ok(command) = inbox.try_recv()
-            {
-                self.take(command, &mut group);
-            }
+            self.gather(inbox, &mut group);
             let decisions = std::mem::take(&mut group.decisions);
+            let imports = std::mem::take(&mut group.imports);
             self.commit(group);
             for decision in decisions {
                 self.decide(decision);
             }
+            for (part, reply) in imports {
+                drop(reply.send(self.import(&part)));
+            }
         }
         if !self.changes.is_empty() {
             self.commit(Group::default());
+        }
+    }
+
+    /// Takes what else is waiting. Results alone wait a moment for an event that has to be committed anyway: nobody is
+    /// answered later for it but the next event of the same person.
+    fn gather(&mut self, inbox: &Receiver<Command>, group: &mut Group) {
+        let began = Instant::now();
+        while group.bytes < GROUP_BYTES {
+            let wait = if group.appends.is_empty() && group.decisions.is_empty() {
+                COMPANY.saturating_sub(began.elapsed())
+            } else {
+                Duration::ZERO
+            };
+            let Ok(command) = inbox.recv_timeout(wait) else { return };
+            self.take(command, group);
         }
     }
 
@@ -230,6 +258,10 @@ impl Writer {
             Command::Decide(decision) => {
                 group.bytes += 256;
                 group.decisions.push(decision);
+            }
+            Command::Import { part, reply } => {
+                group.bytes += 256;
+                group.imports.push((part, reply));
             }
         }
     }
@@ -393,7 +425,8 @@ impl Writer {
                 let oldest_run = self.seen.oldest();
                 trim::trim(&mut self.connection, &self.config, excess, now, oldest_run, &mut self.totals)
             })
-            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(false) });
+        self.giving_back = *tidied.as_ref().unwrap_or(&false);
         if let Err(error) = &tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
             self.log.doubt(error);
@@ -437,6 +470,52 @@ impl Writer {
         drop(reply.send(done.map_err(QueueError::from)));
     }
 
+    /// Takes a part of an export.
+    fn import(&mut self, part: &Part) -> Result<Imported, ImportError> {
+        if !part.lines.is_empty() && self.disk_bytes >= self.config.max_disk.as_u64() {
+            return Err(ImportError::Full);
+        }
+        let now = self.clock.now();
+        match self.write_import(part, now) {
+            Ok((taken, moved)) => {
+                if taken.is_ok() {
+                    self.seen.committed(now);
+                } else {
+                    self.seen.rolled_back();
+                }
+                self.make_known(moved);
+                taken
+            }
+            Err(error) => {
+                self.seen.rolled_back();
+                self.log.doubt(&error);
+                Err(QueueError::from(error).into())
+            }
+        }
+    }
+
+    /// Takes a part in a transaction of its own; of one that is not the next nothing is written.
+    fn write_import(
+        &mut self,
+        part: &Part,
+        now: UnixMillis,
+    ) -> rusqlite::Result<(Result<Imported, ImportError>, Moved)> {
+        let (mut totals, mut moved) = (self.totals, Moved::default());
+        self.log.trust()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.seen.begin(&transaction, &self.config, now)?;
+        let taken = import::take(&transaction, part, now, (&mut self.seen, &mut totals), &mut moved)?;
+        if taken.is_ok() {
+            self.seen.write(&transaction, now)?;
+            store::write_totals(&transaction, &totals)?;
+            store::write_counts(&transaction, &moved.tally)?;
+            transaction.commit()?;
+            self.totals = totals;
+            self.log.has_written_much();
+        }
+        Ok((taken, moved))
+    }
+
     /// Dead letters above their limit, if there is one.
     fn letters_to_drop(&self) -> u64 {
         match self.config.max_dead_letters {
@@ -472,13 +551,19 @@ impl Writer {
         work: impl FnOnce(&Transaction<'_>, &mut Totals) -> rusqlite::Result<Moved>,
     ) -> rusqlite::Result<(usize, u64)> {
         let moved = self.write_letters(work).inspect_err(|error| self.log.doubt(error));
-        let Moved { looked_at, count, tally, latest } = moved?;
+        let moved = moved?;
+        let told = (moved.looked_at, moved.count);
+        self.make_known(moved);
+        Ok(told)
+    }
+
+    /// Makes known what was moved.
+    fn make_known(&mut self, Moved { tally, latest, .. }: Moved) {
         self.publish(&tally);
         // Not the envelopes themselves: delivery reads a mass replay at its own pace.
         for (organization, latest) in latest {
             self.shared.fresh.note(organization, latest);
         }
-        Ok((looked_at, count))
     }
 
     fn write_letters(

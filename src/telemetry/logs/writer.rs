@@ -257,7 +257,7 @@ mod tests {
         writer.flush(LONG);
         let blocks: Vec<_> = blocks.try_iter().collect();
         assert!(blocks.len() < 500, "{} blocks", blocks.len());
-        let expected: String = (0..1_000).map(|number| format!("{number}\n")).collect();
+        let expected = (0..1_000).map(|number| format!("{number}\n")).collect::<Vec<_>>().concat();
         assert_eq!(String::from_utf8(blocks.concat()).unwrap(), expected);
     }
 
