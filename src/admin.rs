@@ -1,17 +1,18 @@
 //! Private HTTP: metrics, what became of each event, and what a person decides about dead letters.
 //!
 //! Everything here may show personal data (an event's payload is one), so on any address but loopback each request
-//! needs the token. What changes something is a POST, and leaves a line in the log.
+//! needs the token. What changes something is a POST or a PUT, and leaves a line in the log.
 
 mod dead_letters;
 mod export;
 mod filter;
 mod import;
+mod log_level;
+mod metrics;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Router;
@@ -21,19 +22,19 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use crate::clock::Clock;
 use crate::current::Current;
 use crate::delivery;
-use crate::organization::{Organizations, Partner};
-use crate::outcome::Ledger;
+use crate::organization::Organizations;
 use crate::queue::{Lookup, Page, Queue, QueueError, Record, Refusal, Seq, Stats};
 use crate::secret::Secret;
 use crate::segment::{self, Surroundings};
-use crate::telemetry::{Metrics, gauge};
+use crate::telemetry::Metrics;
 pub use filter::WrittenFilter;
 use filter::{Asked, Parameters};
 pub use import::served;
@@ -65,6 +66,8 @@ pub struct Admin {
     pub organizations: Arc<Organizations>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The time.
+    pub clock: Clock,
     /// The token that is asked for.
     pub token: Option<Secret>,
     /// Held while the counts of one moment are set and printed, so that two readers cannot mix two moments.
@@ -84,17 +87,18 @@ const PAGE: (usize, usize) = (50, 1_000);
 /// The private side's routes.
 pub fn router(admin: Current<Admin>) -> Router {
     Router::new()
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics::metrics))
         .route("/api/stats", get(stats))
         .route("/api/events", get(events))
         .route("/api/events/{number}", get(event))
         .route("/api/rejected", get(rejected))
         .merge(dead_letters::routes())
+        .merge(log_level::routes())
         .merge(import::routes())
         .fallback(async || {
             problem(
                 StatusCode::NOT_FOUND,
-                "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters, /api/rejected.",
+                "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters, /api/rejected, /api/log-level.",
             )
         })
         .layer(middleware::from_fn_with_state(admin.clone(), authenticate))
@@ -107,7 +111,7 @@ async fn authenticate(State(admin): State<Arc<Admin>>, request: Request, next: N
             StatusCode::UNAUTHORIZED,
             "This needs `Authorization: Bearer` with the token of admin.token_file.",
         ),
-        token if request.method() == Method::POST && from_a_page(&request, token.is_none()) => problem(
+        token if !request.method().is_safe() && from_a_page(&request, token.is_none()) => problem(
             StatusCode::FORBIDDEN,
             "A page of another origin may change nothing here. Without a token, use an IP address or localhost.",
         ),
@@ -133,44 +137,6 @@ fn bears(headers: &HeaderMap, token: &Secret) -> bool {
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
         .is_some_and(|shown| verify_slices_are_equal(shown.as_bytes(), token.expose().as_bytes()).is_ok())
-}
-
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let _printing = admin.printing.lock().unwrap_or_else(PoisonError::into_inner);
-    let stats = admin.queue.stats();
-    let Ledger { accepted, delivered, filtered, expired, dead } = stats.ledger;
-    let metrics = &admin.metrics;
-    metrics.show_ledger([
-        ("accepted", accepted),
-        ("delivered", delivered),
-        ("filtered", filtered),
-        ("expired", expired),
-        ("dead", dead),
-        ("waiting", stats.ledger.waiting()),
-    ]);
-    metrics.show_waiting(named(&stats.waiting).into_iter());
-    metrics.show_parked(named(&stats.parked).into_iter());
-    metrics.show_dead_letters(named(&stats.dead_letters).into_iter());
-    metrics.dropped.set(gauge(stats.dropped));
-    metrics.queue_bytes.set(gauge(stats.disk_bytes));
-    metrics.history_bytes.set(gauge(stats.history_bytes));
-    metrics.commits.set(gauge(stats.commits));
-    metrics.commands.set(gauge(stats.commands));
-    let mut response = Response::new(Body::from(metrics.print()));
-    let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, format);
-    response
-}
-
-/// Counts by organization for the metrics. Partners are not named there: anybody can make up as many as there are tokens.
-/// `/api/stats` names them.
-fn named(counts: &BTreeMap<Arc<str>, u64>) -> Vec<(&str, u64)> {
-    let (partners, configured): (Vec<_>, Vec<_>) =
-        counts.iter().partition(|(organization, _)| Partner::is_name(organization));
-    let partners =
-        (!partners.is_empty()).then(|| ("(partners)", partners.iter().map(|(_, count)| *count).sum()));
-    let configured = configured.into_iter().map(|(organization, count)| (&**organization, *count));
-    configured.chain(partners).collect()
 }
 
 async fn stats(State(admin): State<Arc<Admin>>) -> Response {

@@ -22,7 +22,7 @@ use crate::queue::{Queue, QueueError};
 use crate::sandbox::{self, Sandbox};
 use crate::settings::{Checked, Problems, Settings, Source};
 use crate::shutdown::{Shutdown, Tasks};
-use crate::telemetry::{Metrics, gauge};
+use crate::telemetry::{BadEndpoint, Metrics, Traces, gauge};
 use reload::{Follower, Reloader};
 
 pub use reload::Reloads;
@@ -44,6 +44,7 @@ pub struct App {
     pub directory: PathBuf,
     reloader: Option<Reloader>,
     readiness: Arc<Readiness>,
+    traces: Traces,
     shutdown: Shutdown,
     stop_accepting: CancellationToken,
     tasks: Tasks,
@@ -75,6 +76,9 @@ pub enum StartError {
     /// No HTTP client can be built.
     #[error("no HTTP client can be set up on this machine: {0}")]
     Client(#[from] reqwest::Error),
+    /// Traces cannot be sent as configured.
+    #[error("telemetry.traces.endpoint: {0}")]
+    Traces(#[from] BadEndpoint),
     /// The sandbox's address is no base for calls.
     #[error("the sandbox's address is no base for calls: {0}")]
     SandboxAddress(String),
@@ -118,9 +122,10 @@ impl App {
         let private = listen("the private side", settings.admin.listen, "admin.listen").await?;
         let (queue, writer) = Sqlite::open(&settings.queue, clock.clone())?;
         let queue: Queue = Arc::new(queue);
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(settings.telemetry.metric_organizations));
         metrics.queue_limit.set(gauge(settings.queue.max_disk.as_u64()));
         metrics.in_force_since(clock.now().0 / 1_000);
+        let traces = Traces::start(&settings.telemetry.traces, metrics.spans.clone())?;
         let readiness = Arc::new(Readiness::default());
 
         let (delivery, handle) = Delivery::new(
@@ -129,6 +134,7 @@ impl App {
             Arc::clone(&organizations),
             clock.for_waits(),
             Arc::clone(&metrics),
+            traces.clone(),
             shutdown.clone(),
         )?;
         let ingress = Current::new(Ingress::new(
@@ -136,6 +142,7 @@ impl App {
             Arc::clone(&organizations),
             Arc::clone(&queue),
             Arc::clone(&metrics),
+            traces.clone(),
             clock.clone(),
             Arc::clone(&readiness),
         ));
@@ -144,6 +151,7 @@ impl App {
             delivery: handle.clone(),
             organizations: Arc::clone(&organizations),
             metrics: Arc::clone(&metrics),
+            clock: clock.clone(),
             token: admin_token,
             printing: Arc::default(),
         });
@@ -189,6 +197,7 @@ impl App {
                 clock,
             }),
             readiness,
+            traces,
             shutdown,
             stop_accepting,
             tasks,
@@ -248,6 +257,9 @@ impl App {
                 return End::Failed(name);
             }
         }
+        let traces = self.traces;
+        // It blocks, and its spans go out through this runtime.
+        let _ended = tokio::task::spawn_blocking(|| traces.end()).await;
         End::InOrder
     }
 

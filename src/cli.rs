@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::sandbox::Sandbox;
 use crate::settings::{self, Settings, Source};
 use crate::supervisor::Supervisor;
-use crate::telemetry;
+use crate::telemetry::Logging;
 
 /// What the program is called.
 const NAME: &str = "wigzo-destination";
@@ -161,6 +161,7 @@ impl Failure {
             StartError::Queue(_)
             | StartError::Listen { .. }
             | StartError::Client(_)
+            | StartError::Traces(_)
             | StartError::SandboxAddress(_) => Self::running(error),
         }
     }
@@ -205,6 +206,7 @@ pub fn main() -> ExitCode {
         }
         Command::Man { into } => manual(into.as_deref()),
     };
+    Logging::flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
@@ -239,15 +241,16 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
                 supervisor.ready(&status);
             }
         };
-        let work = async {
+        let work = Box::pin(async {
             tokio::select! {
                 end = app.run(signal) => end,
                 never = reload_on_hangup => never,
             }
-        };
+        });
         match supervisor.watch(work).await {
             End::InOrder => Ok(()),
             End::Failed(part) => {
+                Logging::flush();
                 complain(&format!("{part} failed; see the log"));
                 // At once: winding down would drop the events in flight, and they are safe where they are, on disk.
                 std::process::exit(1);
@@ -257,8 +260,8 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
 }
 
 fn start_logging(settings: &Settings) -> Result<(), Failure> {
-    telemetry::start_logging(&settings.telemetry)
-        .map_err(|bad| Failure::usage(format!("telemetry.log: {bad}")))
+    let started = Logging::start(&settings.telemetry);
+    started.map(drop).map_err(|bad| Failure::usage(format!("telemetry.log: {bad}")))
 }
 
 fn run_sandbox(files: &Files) -> Result<(), Failure> {
@@ -373,6 +376,7 @@ impl Signals {
         let handle = tokio::runtime::Handle::current();
         std::thread::spawn(move || {
             handle.block_on(self.next());
+            Logging::flush();
             std::process::exit(1);
         });
         haste

@@ -28,7 +28,7 @@ use crate::organization::{Organization, Organizations, Partner};
 use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError, Seq, Settlement};
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Metrics, OrganizationState};
+use crate::telemetry::{Metrics, OrganizationState, Traces};
 pub use attempt::obeyed;
 use attempt::{Round, Workshop};
 use client::Client;
@@ -102,6 +102,7 @@ impl Delivery {
         organizations: Arc<Organizations>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        traces: Traces,
         shutdown: Shutdown,
     ) -> Result<(Self, Handle), reqwest::Error> {
         let options = client::Options {
@@ -122,6 +123,7 @@ impl Delivery {
             organizations: Arc::clone(&organizations),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
+            traces,
             stop: shutdown.stop.clone(),
         };
         let delivery = Self {
@@ -200,10 +202,12 @@ impl Delivery {
         let Arrivals { envelopes, forgotten, settled, unread, .. } = self.queue.fresh().take();
         let now = self.clock.now();
         self.settled(&settled);
+        // Of an organization that has just gone, requests may still bring something.
+        let mut is_unknown = false;
         for envelope in envelopes {
             let organization = Arc::clone(&envelope.content.organization);
             self.serve_partner(&organization);
-            self.scheduler.offer(&organization, item(envelope), now);
+            is_unknown |= !self.scheduler.offer(&organization, item(envelope), now);
         }
         // After the envelopes: some of them may be older than the request.
         for forgotten in forgotten {
@@ -213,7 +217,6 @@ impl Delivery {
             self.forgotten.truncate(REMEMBERED - 1);
             self.forgotten.push_front(forgotten);
         }
-        let mut is_unknown = false;
         for (organization, latest) in unread {
             self.serve_partner(&organization);
             is_unknown |= !self.is_configured(&organization);
@@ -325,7 +328,7 @@ impl Delivery {
         let Some(mut ticket) = self.tickets.remove(&id) else { return };
         self.is_changed = true;
         let now = self.clock.now();
-        let Some(Round { claim, settlement, news, began }) = round else {
+        let Some(Round { claim, settlement, news, began, span }) = round else {
             drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
             return;
         };
@@ -337,7 +340,7 @@ impl Delivery {
         let mut envelope = claim.resolve().envelope;
         envelope.progress.clone_from(&settlement.progress);
         let resolution = settlement.resolution;
-        self.settle(settlement, Settling { ticket, envelope, began, resolution });
+        self.settle(settlement, Settling { ticket, envelope, began, resolution, span });
     }
 
     /// Shows how the organizations stand, if that may have changed and it is time; returns when it is time again.
@@ -348,6 +351,10 @@ impl Delivery {
         }
         if now < self.shown_until {
             return self.shown_until - now;
+        }
+        if !self.unconfigured.is_empty() {
+            // They leave the list when nothing of theirs waits any more.
+            self.look_for_unconfigured();
         }
         let served = self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing));
         let overview: Arc<[Overview]> = served.chain(self.unserved()).collect();

@@ -43,7 +43,7 @@ use crate::current::Current;
 use crate::organization::Organizations;
 use crate::queue::Queue;
 use crate::segment::{Event, Kind, Route, Surroundings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Request as Traced, Traces};
 
 use address::Purpose;
 use failures::Failures;
@@ -133,6 +133,7 @@ pub struct Ingress {
     organizations: Arc<Organizations>,
     queue: Queue,
     metrics: Arc<Metrics>,
+    traces: Traces,
     clock: Clock,
     readiness: Arc<Readiness>,
     failures: Arc<Failures>,
@@ -141,19 +142,20 @@ pub struct Ingress {
 }
 
 impl Ingress {
-    /// What request handlers share: where events are kept, whose they are, what is counted, the time of arrival, and
-    /// whether requests should come.
+    /// What request handlers share: where events are kept, whose they are, what is counted and traced, the time of
+    /// arrival, and whether requests should come.
     pub fn new(
         config: Config,
         organizations: Arc<Organizations>,
         queue: Queue,
         metrics: Arc<Metrics>,
+        traces: Traces,
         clock: Clock,
         readiness: Arc<Readiness>,
     ) -> Self {
         let failures = Arc::new(Failures::new(config.failed_auth_per_minute));
         let document = Bytes::from(openapi::document(&config).to_string());
-        Self { config, organizations, queue, metrics, clock, readiness, failures, document }
+        Self { config, organizations, queue, metrics, traces, clock, readiness, failures, document }
     }
 
     /// The same under another configuration. What is known of peers that fail to authenticate stays known, unless
@@ -161,8 +163,8 @@ impl Ingress {
     #[must_use]
     pub fn under(&self, config: Config, organizations: Arc<Organizations>) -> Self {
         let is_as_strict = config.failed_auth_per_minute == self.config.failed_auth_per_minute;
-        let Self { queue, metrics, clock, readiness, failures, .. } = self.clone();
-        let new = Self::new(config, organizations, queue, metrics, clock, readiness);
+        let Self { queue, metrics, traces, clock, readiness, failures, .. } = self.clone();
+        let new = Self::new(config, organizations, queue, metrics, traces, clock, readiness);
         if is_as_strict { Self { failures, ..new } } else { new }
     }
 }
@@ -263,10 +265,19 @@ fn serve(purpose: Purpose) -> MethodRouter<Current<Ingress>> {
     served.options(async move |state| cors::preflight(state, purpose.methods()))
 }
 
-/// Takes a request in, counts it and tells it.
-async fn enter(State(ingress): State<Arc<Ingress>>, request: Request, entry: Entry) -> Response {
+/// Takes a request in, counts it, tells it and traces it.
+async fn enter(State(ingress): State<Arc<Ingress>>, mut request: Request, entry: Entry) -> Response {
     let route: Route = entry.route;
+    let span = ingress.traces.request(request.method(), request.headers(), route.as_str());
+    let trace_id = span.as_ref().and_then(Traced::trace_id);
+    if let Some(origin) = span.as_ref().and_then(Traced::origin) {
+        request.extensions_mut().insert(origin);
+    }
     let told = receive::receive(&ingress, request, entry).await;
-    ingress.metrics.reply(route.as_str(), told.response.status().as_u16(), told.took);
+    let status = told.response.status().as_u16();
+    ingress.metrics.reply(route.as_str(), status, told.took, trace_id);
+    if let Some(span) = span {
+        span.end(status);
+    }
     told.response
 }

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Span, UnixMillis};
 use crate::outcome::Ledger;
+use crate::telemetry::GROUPS;
 
 pub use envelope::{
     Account, Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement,
@@ -149,6 +150,11 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// on disk. Made between the calls of one event, so that a crash repeats at most the call that was in flight.
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()>;
 
+    /// When the first waiting envelope of each organization arrived, for a page of organizations by name after this one.
+    /// One indexed look-up each, however many wait. What a person had replayed was waiting elsewhere before: of an
+    /// organization whose first hundred are all of that kind nothing is said.
+    fn oldest(&self, after: Option<Arc<str>>) -> Pending<'_, Result<Oldest, QueueError>>;
+
     /// Looks up events.
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>>;
 
@@ -173,6 +179,15 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Where freshly committed envelopes are handed to delivery without being read back.
     fn fresh(&self) -> &Fresh;
+}
+
+/// A page of organizations with what has been waiting longest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Oldest {
+    /// Organizations, and when their first waiting envelope arrived.
+    pub arrivals: Vec<(Arc<str>, UnixMillis)>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<Arc<str>>,
 }
 
 /// What became of an appended request.
@@ -319,10 +334,33 @@ pub struct Stats {
     pub commits: u64,
     /// Commands that those commits carried.
     pub commands: u64,
+    /// Groups of commands by their size, one a commit.
+    #[serde(skip)]
+    pub groups: Groups,
     /// Why the queue takes no new events, if so.
     pub refusing: Option<Refusing>,
     /// When the last commit was made.
     pub committed_at: UnixMillis,
+}
+
+/// How many groups had up to 1, 2, 4, … commands, and more than any of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// By size.
+    pub counts: [u64; GROUPS],
+    /// Commands in all of them.
+    pub commands: u64,
+}
+
+impl Groups {
+    /// Counts a group.
+    pub fn count(&mut self, commands: usize) {
+        let power = commands.max(1).next_power_of_two().trailing_zeros() as usize;
+        if let Some(count) = self.counts.get_mut(power.min(GROUPS - 1)) {
+            *count += 1;
+        }
+        self.commands += commands as u64;
+    }
 }
 
 /// Why a queue takes no new events.
@@ -333,4 +371,19 @@ pub enum Refusing {
     Full,
     /// The last write failed.
     Failing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_told_apart_by_powers_of_two() {
+        let mut groups = Groups::default();
+        for commands in [0, 1, 2, 3, 4, 5, 1_024, 1_025, 1 << 20] {
+            groups.count(commands);
+        }
+        assert_eq!(groups.counts, [2, 1, 2, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(groups.commands, 15 + 1_024 + 1_025 + (1 << 20));
+    }
 }

@@ -254,7 +254,7 @@ fn every_function_in_the_documents_exists() {
 
 #[test]
 fn every_metric_in_the_documents_exists() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let known: BTreeSet<String> =
         metrics.declarations().flat_map(|it| it.series().chain([it.name.clone()])).collect();
     for document in documents() {

@@ -22,7 +22,7 @@ use crate::delivery;
 use crate::ingress::Ingress;
 use crate::organization::Organizations;
 use crate::settings::{Checked, Place, Problem, Problems, Seen, Settings, Source};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Logging, Metrics};
 
 /// Problems of a refused configuration that are logged one by one.
 const MOST_TOLD: usize = 20;
@@ -189,6 +189,13 @@ impl Reloader {
                 keys = kept.join(", "),
                 "changed keys need a restart: their old values stay in force until then"
             );
+        }
+        if settings.telemetry.log != self.in_force.telemetry.log
+            && let Some(logging) = Logging::current()
+        {
+            logging
+                .set_filter(&settings.telemetry.log)
+                .expect("BUG: a configuration that was checked has a good filter");
         }
         (self.in_force, self.organizations) = (settings, organizations);
         self.metrics.reloaded(Some(self.clock.now().0 / 1_000));

@@ -1,7 +1,5 @@
 //! The private side of a running service, as commands reach it.
 
-#![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
-
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

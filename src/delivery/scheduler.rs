@@ -352,13 +352,13 @@ impl<T> Scheduler<T> {
     // === what comes in ===
 
     /// Offers a freshly committed envelope. It is taken if its organization is up to date and has room; otherwise only
-    /// its number is noted. Envelopes of an unknown organization stay in the queue.
-    pub fn offer(&mut self, organization: &str, item: Item<T>, now: UnixMillis) {
-        let Some(&id) = self.names.get(organization) else { return };
+    /// its number is noted. Envelopes of an organization that is not served stay in the queue: `false`.
+    pub fn offer(&mut self, organization: &str, item: Item<T>, now: UnixMillis) -> bool {
+        let Some(&id) = self.names.get(organization) else { return false };
         let limits = self.limits;
-        let Some(org) = self.get(id).filter(|org| org.service != Service::Dismissed) else { return };
+        let Some(org) = self.get(id).filter(|org| org.service != Service::Dismissed) else { return false };
         if item.seq <= org.taken {
-            return; // It has been read from the queue in the meantime.
+            return true; // It has been read from the queue in the meantime.
         }
         let was_behind = org.is_behind();
         org.latest = org.latest.max(item.seq);
@@ -367,9 +367,10 @@ impl<T> Scheduler<T> {
                 org.late.keep(item, &limits);
             }
         } else if self.take(id, item, now) {
-            return;
+            return true;
         }
         self.ask(id);
+        true
     }
 
     /// Lets go of what a lane holds, where `matches` says so (lanes may be shared, see [`LaneKey`]). What is in flight

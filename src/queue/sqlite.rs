@@ -55,7 +55,7 @@ use tokio::sync::oneshot;
 
 use super::transfer::{ImportError, Imported, Part};
 use super::{
-    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Page, Pending,
+    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Oldest, Page, Pending,
     QueueError, Refusals, Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
@@ -337,6 +337,10 @@ impl Engine for Sqlite {
 
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()> {
         self.change(Change::Progress { seq, done })
+    }
+
+    fn oldest(&self, after: Option<Arc<str>>) -> Pending<'_, Result<Oldest, QueueError>> {
+        self.read(move |connection| reader::oldest(connection, after.as_deref().unwrap_or_default()))
     }
 
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>> {

@@ -14,6 +14,7 @@ use super::{Problem, Problems, Settings};
 use crate::clock::Span;
 use crate::organization::{BaseUrl, Config, Organizations};
 use crate::secret::Secret;
+use crate::telemetry::BadEndpoint;
 
 /// The least disk space that a queue can work with.
 const LEAST_DISK: ByteSize = ByteSize::mib(64);
@@ -119,6 +120,13 @@ impl Findings<'_> {
         if let Err(bad) = self.settings.telemetry.filter() {
             self.add("telemetry.log", bad);
         }
+        if let Err(bad) = self.settings.telemetry.traces.check() {
+            let key = match bad {
+                BadEndpoint::NotBuilt(_) => "telemetry.traces.protocol",
+                BadEndpoint::Address | BadEndpoint::Client => "telemetry.traces.endpoint",
+            };
+            self.add(key, bad);
+        }
     }
 
     /// What would make a service that takes no request.
@@ -137,8 +145,9 @@ impl Findings<'_> {
 
     /// Spans within which something must be possible.
     fn check_positive(&mut self) {
-        let Settings { ingress, delivery, .. } = self.settings;
+        let Settings { ingress, delivery, telemetry, .. } = self.settings;
         for (key, span) in [
+            ("telemetry.log_summary", telemetry.log_summary),
             ("ingress.deadline", ingress.deadline),
             ("ingress.read_timeout", ingress.read_timeout),
             ("ingress.idle_timeout", ingress.idle_timeout),

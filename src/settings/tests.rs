@@ -187,7 +187,7 @@ fn a_bad_file_is_refused_with_line_key_and_what_would_be_right() {
         ("[delivry]\nmax_in_flight = 1", "1: delivry: unknown key; did you mean `delivery`?"),
         (
             "[telemetry]\ncolour = \"hush-hush-hush\"",
-            "2: telemetry.colour: unknown key; known here: log, log_format",
+            "2: telemetry.colour: unknown key; known here: log, log_format, log_summary, metric_organizations, traces",
         ),
         (
             "[ingress]\n\nlisten = 8080",

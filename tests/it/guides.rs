@@ -96,7 +96,6 @@ const BLOCKS: &[(&str, &str, How)] = &[
         "wigzo-destination translate events.json",
         Shows(&["profile standard", "profile guide", "organization acme"]),
     ),
-    ("docs/operations.md", "wigzo-destination organizations add", Shows(&["acme", "shop"])),
     ("docs/operations.md", "cargo install", Not("it builds for minutes what the other steps have built")),
     (
         "docs/operations.md",
@@ -113,6 +112,17 @@ const BLOCKS: &[(&str, &str, How)] = &[
         "docs/operations.md",
         "wigzo-destination print-config --default",
         Shows(&["max_disk", "org_token_file", "\"good\": true"]),
+    ),
+    (
+        "docs/operations.md",
+        "wigzo-destination organizations add",
+        Shows(&[
+            "acme  enabled",
+            "# acme, configured in",
+            "All source keys but the last",
+            "acme is disabled",
+            "acme is enabled",
+        ]),
     ),
     ("docs/operations.md", "wigzo-destination backup", Shows(&["sound; "])),
     ("docs/operations.md", "wigzo-destination restore", Shows(&["sound; "])),

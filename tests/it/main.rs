@@ -35,6 +35,7 @@ mod first_event;
 mod form;
 mod guides;
 mod limits;
+mod logs;
 mod manners;
 mod metrics;
 mod moving;

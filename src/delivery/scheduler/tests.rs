@@ -1090,7 +1090,8 @@ fn a_dismissed_organization_starts_nothing_and_leaves_no_memory() {
     assert_eq!(desk.start(), [1, 3]);
     desk.scheduler.dismiss("acme");
     desk.scheduler.dismiss("nobody");
-    desk.offer("acme", 4, "cid");
+    assert!(!desk.scheduler.offer("acme", item(4, "cid"), desk.now), "it stays in the queue");
+    assert!(!desk.scheduler.offer("nobody", item(4, "cid"), desk.now));
     desk.scheduler.note("acme", Seq(4));
     assert_eq!(desk.start(), NOTHING);
     assert!(desk.reads().is_empty());

@@ -2,6 +2,7 @@
 
 mod dead;
 mod model;
+mod oldest;
 mod open;
 mod transfer;
 

@@ -16,8 +16,9 @@ use crate::clock::{Clock, UnixMillis};
 use crate::queue::counts::{Counts, Tally};
 use crate::queue::transfer::{ImportError, Imported, Part};
 use crate::queue::{
-    AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Seq, Settlement, Stats,
+    AppendError, Appended, Config, Fate, Groups, NewEnvelope, QueueError, Refusing, Seq, Settlement, Stats,
 };
+use crate::telemetry::{Logging, tell};
 
 /// What the thread is asked to do.
 #[derive(Debug)]
@@ -54,6 +55,16 @@ pub(super) enum Change {
     Settle(Vec<Settlement>),
     /// One of the calls of an envelope has been answered; see [`Engine::progress`](crate::queue::Engine::progress).
     Progress { seq: Seq, done: String },
+}
+
+impl Change {
+    /// How many envelopes it is about.
+    const fn size(&self) -> usize {
+        match self {
+            Self::Settle(settlements) => settlements.len(),
+            Self::Progress { .. } => 1,
+        }
+    }
 }
 
 /// Changes, each with whom to tell; if nobody waits, what was settled is told to delivery.
@@ -108,6 +119,7 @@ pub(super) struct Writer {
     changes: Changes,
     commits: u64,
     commands: u64,
+    groups: Groups,
     duplicates: u64,
     dropped: u64,
     failing: bool,
@@ -141,6 +153,7 @@ impl Writer {
             changes: Changes::new(),
             commits: 0,
             commands: 0,
+            groups: Groups::default(),
             duplicates: 0,
             dropped: 0,
             failing: false,
@@ -264,6 +277,9 @@ impl Writer {
                 self.seen.committed(now);
                 self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
+                self.groups.count(
+                    group.appends.len() + changes.iter().map(|(change, _)| change.size()).sum::<usize>(),
+                );
                 let mut replies: Replies = Vec::with_capacity(group.appends.len());
                 for (append, result) in group.appends.into_iter().zip(results) {
                     self.duplicates += result.duplicates as u64;
@@ -282,7 +298,8 @@ impl Writer {
                 self.carry_over();
             }
             Err(error) => {
-                tracing::error!(%error, "the queue cannot write; new events are refused until it can");
+                tell!(error or debug if Logging::repeats("the queue cannot write", "", "");
+                    %error, "the queue cannot write; new events are refused until it can");
                 self.log.doubt(&error);
                 self.seen.rolled_back();
                 self.changes = changes;
@@ -364,6 +381,7 @@ impl Writer {
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
             commands: self.commands,
+            groups: self.groups,
             refusing: full.then_some(Refusing::Full),
             committed_at: self.clock.now(),
         };

@@ -11,7 +11,7 @@ fn lines(fixture: &Fixture, name: &str, wish: Wish) -> (Exported, Vec<Line>) {
     let file = fixture.directory.path().join(name);
     let mut told = Vec::new();
     let exported = export(&fixture.config.path, &file, wish, fixture.clock.now(), &mut |done, total| {
-        told.push((done, total))
+        told.push((done, total));
     });
     let exported = exported.unwrap();
     let all = exported.waiting + exported.dead + exported.history;
