@@ -99,6 +99,7 @@ impl Delivery {
     ///
     /// # Errors
     /// When no HTTP client can be built on this machine.
+    #[expect(clippy::too_many_arguments, reason = "what other rooms hand in, once, in the composition root")]
     pub fn new(
         config: Config,
         queue: Queue,

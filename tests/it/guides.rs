@@ -268,7 +268,9 @@ impl Desk {
         std::os::unix::fs::symlink(real, at("target/release/wigzo-destination")).unwrap();
         std::os::unix::fs::symlink(root().join("ops"), at("ops")).unwrap();
         let desk = Self { directory, service: None, addresses: RefCell::default() };
-        service.iter().for_each(|service| desk.at(service));
+        if let Some(service) = &service {
+            desk.at(service);
+        }
         Self { service, ..desk }
     }
 
