@@ -30,7 +30,7 @@ use crate::organization::{Organizations, Partner};
 use crate::outcome::Ledger;
 use crate::queue::{Lookup, Page, Queue, QueueError, Record, Refusal, Seq, Stats};
 use crate::secret::Secret;
-use crate::segment::{self, Surroundings};
+use crate::segment::{self, Raw, Surroundings};
 use crate::telemetry::{Metrics, gauge};
 pub use filter::WrittenFilter;
 use filter::{Asked, Parameters};
@@ -240,8 +240,8 @@ fn show_safely(record: &mut Record) {
 }
 
 /// What was stored, without what would let its reader send events.
-fn showable(stored: Box<RawValue>, hide: impl Fn(&RawValue) -> Cow<'_, str>) -> Box<RawValue> {
-    match hide(&stored) {
+fn showable(stored: Box<RawValue>, hide: impl for<'r> Fn(Raw<'r>) -> Cow<'r, str>) -> Box<RawValue> {
+    match hide(Raw::from(&*stored)) {
         Cow::Borrowed(_) => stored,
         Cow::Owned(shown) => {
             RawValue::from_string(shown).expect("BUG: a value in JSON was replaced by another one")

@@ -36,12 +36,11 @@ use bytesize::ByteSize;
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::clock::{Clock, Span};
 use crate::organization::Organizations;
 use crate::queue::Queue;
-use crate::segment::{Event, Kind, Route, Surroundings};
+use crate::segment::{Event, Kind, Raw, Route, Surroundings};
 use crate::telemetry::Metrics;
 
 use address::Purpose;
@@ -186,7 +185,7 @@ impl Way {
     /// The rule that it breaks, or that it is too large.
     pub fn read<'a>(
         self,
-        raw: &'a RawValue,
+        raw: Raw<'a>,
         surroundings: &Surroundings<'a>,
         config: &Config,
     ) -> Result<Event<'a>, Finding> {

@@ -8,12 +8,10 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::consent;
 use super::finding::{Rejection, RejectionCode as Code, Warning};
 use super::value::{JsonType, deeper_than, present, string_of};
-use super::{Event, Kind, Object, Surroundings, Written};
+use super::{Event, Kind, Object, Raw, Surroundings, Written};
 
 /// Levels of nesting that every reader of the event downstream can follow (and JSON readers commonly stop at).
 const MAX_DEPTH: usize = 128;
@@ -21,7 +19,7 @@ const MAX_DEPTH: usize = 128;
 /// Segment's limit on `messageId`, in characters (segment.md 2.5).
 const MESSAGE_ID_CHARACTERS: usize = 100;
 
-pub(super) fn read<'a>(raw: &'a RawValue, surroundings: &Surroundings<'a>) -> Result<Event<'a>, Rejection> {
+pub(super) fn read<'a>(raw: Raw<'a>, surroundings: &Surroundings<'a>) -> Result<Event<'a>, Rejection> {
     let mut reader = Reader::open(raw)?;
     let kind = reader.kind(surroundings.kind)?;
     let context = reader.context(surroundings)?;
@@ -65,7 +63,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn open(raw: &'a RawValue) -> Result<Self, Rejection> {
+    fn open(raw: Raw<'a>) -> Result<Self, Rejection> {
         if JsonType::of(raw) != JsonType::Object {
             return Err(Rejection::new(Code::NotAnObject, "", "An event must be a JSON object."));
         }
@@ -193,7 +191,7 @@ impl<'a> Reader<'a> {
         match kind {
             Kind::Identify if self.field("/traits")?.is_none() => context
                 .get("traits")
-                .filter(|traits| JsonType::of(traits) == JsonType::Object)
+                .filter(|traits| JsonType::of(*traits) == JsonType::Object)
                 .map_or(Ok(Object::default()), |traits| unicode_object(traits, "/context/traits")),
             Kind::Identify | Kind::Group => self.object("/traits", Code::TraitsNotObject),
             Kind::Track | Kind::Page | Kind::Screen | Kind::Alias | Kind::Delete => Ok(Object::default()),
@@ -300,7 +298,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A top-level field that we must understand, so it must not occur twice; `null` is absent.
-    fn field(&self, pointer: &'static str) -> Result<Option<&'a RawValue>, Rejection> {
+    fn field(&self, pointer: &'static str) -> Result<Option<Raw<'a>>, Rejection> {
         let key = key_of(pointer);
         let mut found = self.event.iter().filter(|(name, _)| *name == key).map(|(_, value)| value);
         let first = found.next();
@@ -334,7 +332,7 @@ fn key_of(pointer: &'static str) -> &'static str {
 
 /// Whether a member of the context has a type that its readers understand (segment.md 3.5). Members that nobody reads
 /// here may be anything.
-fn is_as_read(key: &str, value: &RawValue) -> bool {
+fn is_as_read(key: &str, value: Raw<'_>) -> bool {
     use JsonType::{Null, Object, String};
     let types: &[JsonType] = match key {
         "page" | "traits" | "device" => &[Null, Object],
@@ -356,13 +354,13 @@ fn required<T>(
 }
 
 /// What the envelope says for all of its events. [`super::decode`] passes on objects only.
-fn enveloped<'a>(raw: Option<&'a RawValue>, pointer: &'static str) -> Result<Object<'a>, Rejection> {
+fn enveloped<'a>(raw: Option<Raw<'a>>, pointer: &'static str) -> Result<Object<'a>, Rejection> {
     let Some(raw) = raw else { return Ok(Object::default()) };
     shallow(raw, pointer)?;
     unicode_object(raw, pointer)
 }
 
-fn shallow(raw: &RawValue, pointer: &'static str) -> Result<(), Rejection> {
+fn shallow(raw: Raw<'_>, pointer: &'static str) -> Result<(), Rejection> {
     if deeper_than(raw, MAX_DEPTH) {
         let message = format!("The event is nested more than {MAX_DEPTH} levels deep.");
         return Err(Rejection::new(Code::TooDeep, pointer, message));
@@ -371,7 +369,7 @@ fn shallow(raw: &RawValue, pointer: &'static str) -> Result<(), Rejection> {
 }
 
 /// An object whose keys are all Unicode text.
-fn unicode_object<'a>(raw: &'a RawValue, pointer: &'static str) -> Result<Object<'a>, Rejection> {
+fn unicode_object<'a>(raw: Raw<'a>, pointer: &'static str) -> Result<Object<'a>, Rejection> {
     Object::parse(raw).ok_or_else(|| invalid_unicode(pointer))
 }
 
@@ -384,8 +382,8 @@ fn invalid_unicode(pointer: &'static str) -> Rejection {
 mod tests {
     use super::*;
 
-    fn raw(text: &str) -> &RawValue {
-        serde_json::from_str(text).unwrap()
+    fn raw(text: &str) -> Raw<'_> {
+        Raw::parse(text).unwrap()
     }
 
     fn read_alone(text: &str) -> Result<Event<'_>, Rejection> {
@@ -557,9 +555,9 @@ mod tests {
         assert_eq!(event.user_id.as_deref(), Some("9007199254740993001"));
         assert_eq!(event.anonymous_id.as_deref(), Some(" a "));
         assert_eq!((event.name.as_deref(), event.category.as_deref()), (Some("N"), Some("C")));
-        assert_eq!(event.properties.get("price").map(RawValue::get), Some("1299.00"));
+        assert_eq!(event.properties.get("price").map(Raw::get), Some("1299.00"));
         assert_eq!(event.context.text("ip").as_deref(), Some("203.0.113.9"));
-        assert_eq!(event.integrations.whole().map(RawValue::get), Some(r#"{"All":true}"#));
+        assert_eq!(event.integrations.whole().map(Raw::get), Some(r#"{"All":true}"#));
         assert_eq!(event.timestamp, Some(Written::text("2026-01-02T03:05:00.000Z".into())));
         assert_eq!(event.sent_at, Some(Written::number("1767323100000")));
         assert_eq!(event.event, "");
@@ -640,7 +638,7 @@ mod tests {
         let text = of("page", r#""sentAt":"own""#);
         let event = read(raw(&text), &surroundings).unwrap();
         assert_eq!(event.sent_at, Some(Written::text("own".into())));
-        assert_eq!(event.context.whole().map(RawValue::get), surroundings.context.map(RawValue::get));
+        assert_eq!(event.context.whole().map(Raw::get), surroundings.context.map(Raw::get));
     }
 
     #[test]

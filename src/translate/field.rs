@@ -10,12 +10,10 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 
-use serde_json::value::RawValue;
-
 use super::Cause;
 use super::mapping::SourceRule;
 use super::phone::PhoneCountry;
-use crate::segment::{Arrival, Event, JsonType, Object, items_of, present, text_of};
+use crate::segment::{Arrival, Event, JsonType, Object, Raw, items_of, present, text_of};
 use crate::wigzo::{Json, JsonArray, JsonObject, LearnerId, Source};
 
 /// One event with all that a value may be made from.
@@ -118,7 +116,7 @@ impl<'o, 'e> Part<'o, 'e> {
     }
 
     /// The value under a key as it stands in the event.
-    pub(super) fn raw(self, key: &'static str) -> Option<Found<&'e RawValue>> {
+    pub(super) fn raw(self, key: &'static str) -> Option<Found<Raw<'e>>> {
         Some(Found::new(self.object.get_like(key)?, self.name, key))
     }
 
@@ -333,7 +331,7 @@ impl Field {
 }
 
 /// The value at a path of the event; `null` is absent.
-fn at<'e>(event: &Event<'e>, root: Root, steps: &[String]) -> Option<&'e RawValue> {
+fn at<'e>(event: &Event<'e>, root: Root, steps: &[String]) -> Option<Raw<'e>> {
     let mut object = match root {
         Root::Properties => Cow::Borrowed(&event.properties),
         Root::Traits => Cow::Borrowed(&event.traits),
@@ -408,10 +406,10 @@ impl<'e> Draft<'e> {
     }
 
     /// A value as it stands in the event.
-    pub(super) fn raw(&mut self, field: &str, found: Option<&Found<&RawValue>>) -> &mut Self {
+    pub(super) fn raw(&mut self, field: &str, found: Option<&Found<Raw<'_>>>) -> &mut Self {
         if let Some(found) = found {
             self.recorder.took(field, found.place);
-            self.out.raw(field, found.value);
+            self.out.raw(field, found.value.get());
         }
         self
     }

@@ -11,14 +11,12 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use serde_json::value::RawValue;
-
 use super::field::{Found, Part, Place, Scene, Text, source};
 use super::mapping::{ExtraTraits, IdentifyValues, NestedTraits};
 use super::person::Traits;
 use super::profile::{Profile, Switches};
 use super::{Cause, Contactless, Made, Options, Skip, identity};
-use crate::segment::{JsonType, Object, text_of};
+use crate::segment::{JsonType, Object, Raw, alike, text_of};
 use crate::wigzo::{Call, Json, JsonObject, LearnerId, Person, PersonField};
 
 /// The event that carries the other traits, if they do not stand in the identify.
@@ -152,7 +150,7 @@ fn read<'e>(
 /// The very value that a text was read from, if nothing was done to it on the way.
 fn as_sent(part: Part<'_, '_>, found: &Text<'_>) -> Option<Json> {
     let sent = part.raw(found.place.key).filter(|_| found.place.part == part.name)?;
-    (text_of(sent.value)? == found.value).then(|| Json::raw(sent.value))
+    (text_of(sent.value)? == found.value).then(|| Json::raw(sent.value.get()))
 }
 
 /// The traits as they may stand beside Wigzo's fields. Those that have one of their names get another, which no trait has;
@@ -179,34 +177,34 @@ fn beside(traits: Vec<(String, Json)>) -> Vec<(String, Json)> {
 /// The traits that no field of Wigzo's is filled from, in their order. Of two that might have filled one, the other one
 /// is among them.
 fn others(all: Part<'_, '_>, used: &[Place], switches: &Switches) -> Vec<(String, Json)> {
-    let address = format!("{}.address", all.name);
-    let used_in = |part: &str| -> HashSet<String> {
-        used.iter().filter(|place| place.part == part).map(|place| folded(place.key)).collect()
+    let is_used = |is_there: fn(&str, &str) -> bool, key: &str, value| {
+        // A list that a text was taken from holds more than it.
+        used.iter().any(|place| is_there(place.part, all.name) && alike(place.key, key))
+            && text_of(value).is_some()
     };
-    let (of_traits, of_address) = (used_in(all.name), used_in(&address));
+    let is_address = |part: &str, of: &str| part.strip_prefix(of) == Some(".address");
     let traits = all.object;
     let mut others = Others { flatten: switches.nested_traits == NestedTraits::Flatten, ..Others::default() };
     if others.flatten {
         others.taken = traits.iter().map(|(key, _)| key.to_owned()).collect();
     }
     for (key, value) in traits.iter() {
-        let name = folded(key);
-        // A list that a text was taken from holds more than it.
-        if of_traits.contains(&name) && text_of(value).is_some() {
+        if is_used(|part, of| part == of, key, value) {
             continue;
         }
-        match Object::parse(value).filter(|_| name == "address") {
+        let address = if alike(key, "address") { Object::parse(value) } else { None };
+        match address {
             // An address without the parts that Wigzo has fields for.
             Some(address) => {
                 let mut rest = JsonObject::new();
                 for (key, value) in address.iter() {
-                    if !(of_address.contains(&folded(key)) && text_of(value).is_some()) {
-                        rest.raw(key, value);
+                    if !is_used(is_address, key, value) {
+                        rest.raw(key, value.get());
                     }
                 }
                 if !rest.is_empty() {
                     let rest = rest.finish();
-                    others.add(key, rest.as_raw());
+                    others.add(key, Raw::trusted(rest.as_str()));
                 }
             }
             None => others.add(key, value),
@@ -226,29 +224,24 @@ struct Others {
 
 impl Others {
     /// Adds a trait, or the members of an object that is to be flattened.
-    fn add(&mut self, name: &str, value: &RawValue) {
+    fn add(&mut self, name: &str, value: Raw<'_>) {
         if self.flatten && JsonType::of(value) == JsonType::Object && value.get() != "{}" {
             self.add_members(name, value);
         } else {
-            self.traits.push((name.to_owned(), Json::raw(value)));
+            self.traits.push((name.to_owned(), Json::raw(value.get())));
         }
     }
 
     /// Adds the members of an object, and theirs in turn; a valid event is nested 128 levels deep at most.
-    fn add_members(&mut self, name: &str, value: &RawValue) {
+    fn add_members(&mut self, name: &str, value: Raw<'_>) {
         let Some(object) = Object::parse(value) else { return };
         for (key, value) in object.iter() {
             let name = format!("{name}_{key}");
             if JsonType::of(value) == JsonType::Object && value.get() != "{}" {
                 self.add_members(&name, value);
             } else if self.taken.insert(name.clone()) {
-                self.traits.push((name, Json::raw(value)));
+                self.traits.push((name, Json::raw(value.get())));
             }
         }
     }
-}
-
-/// A key as Segment's reader compares it: letters, digits and dots, in lower case (segment.md 3.6).
-fn folded(key: &str) -> String {
-    key.chars().filter(|c| c.is_alphanumeric() || *c == '.').flat_map(char::to_lowercase).collect()
 }

@@ -5,11 +5,9 @@
 //! that describe goods and orders are in [`commerce`](super::commerce), the values that Segment's own integration made
 //! in [`classic`](super::classic).
 
-use serde_json::value::RawValue;
-
 use super::field::{Found, Part, Scene, product_id};
 use super::{classic, commerce};
-use crate::segment::{JsonType, text_of};
+use crate::segment::{JsonType, Raw, text_of};
 use crate::wigzo::{Json, JsonArray, JsonObject};
 
 /// Declares the shapes: the name in a table, and what the value is.
@@ -150,11 +148,11 @@ fn properties(scene: &Scene<'_>) -> Json {
     scene.recorder.took(VALUE, super::field::Place::new("properties", ""));
     let properties = &scene.event.properties;
     if let Some(whole) = properties.whole() {
-        return Json::raw(whole);
+        return Json::raw(whole.get());
     }
     let mut out = JsonObject::new();
     for (key, value) in properties.iter() {
-        out.raw(key, value);
+        out.raw(key, value.get());
     }
     out.finish()
 }
@@ -188,7 +186,7 @@ fn page(scene: &Scene<'_>) -> Json {
             // A second member of this name.
             Some((_, Some(_))) => {}
             Some((_, None)) | None => {
-                out.raw(key, value);
+                out.raw(key, value.get());
             }
         }
     }
@@ -233,9 +231,9 @@ fn query(scene: &Scene<'_>) -> Result<Json, Lacking> {
     const LACKING: Lacking = "query";
     let found = scene.properties().raw("query").ok_or(LACKING)?;
     scene.recorder.took(VALUE, found.place);
-    let raw: &RawValue = found.value;
+    let raw: Raw<'_> = found.value;
     match JsonType::of(raw) {
-        JsonType::Object => Ok(Json::raw(raw)),
+        JsonType::Object => Ok(Json::raw(raw.get())),
         JsonType::String | JsonType::Number => Ok(Json::text(&text_of(raw).ok_or(LACKING)?)),
         JsonType::Null | JsonType::Boolean | JsonType::Array => Err(LACKING),
     }
