@@ -12,6 +12,7 @@
 mod consent;
 mod decode;
 mod event;
+mod field;
 mod finding;
 mod form;
 mod name;

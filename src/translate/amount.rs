@@ -9,7 +9,7 @@ use crate::wigzo::Json;
 
 /// A number that Wigzo's order wants: a JSON number as it is; a text (`"25.00"`, `"$25.00"`) without spaces around
 /// it and dollar signs, as Segment's reader does. Nothing if that is no number.
-pub(super) fn number(raw: Raw<'_>) -> Option<Json> {
+pub(super) fn number(raw: Raw<'_>) -> Option<Json<'_>> {
     match JsonType::of(raw) {
         JsonType::Number => Some(Json::raw(raw.get())),
         _ => Json::number(text_of(raw)?.replace('$', "").trim()),
@@ -17,7 +17,7 @@ pub(super) fn number(raw: Raw<'_>) -> Option<Json> {
 }
 
 /// The number under the first of several keys that has one, see [`number`].
-pub(super) fn first(part: Part<'_, '_>, keys: &[&'static str]) -> Option<Found<Json>> {
+pub(super) fn first<'e>(part: Part<'_, 'e>, keys: &[&'static str]) -> Option<Found<Json<'e>>> {
     keys.iter().find_map(|key| {
         let found = part.raw(key)?;
         Some(Found { value: number(found.value)?, place: found.place })
@@ -25,13 +25,13 @@ pub(super) fn first(part: Part<'_, '_>, keys: &[&'static str]) -> Option<Found<J
 }
 
 /// A product's quantity; 1 if it has none.
-pub(super) fn quantity(product: &Object<'_>) -> Found<Json> {
+pub(super) fn quantity<'e>(product: &Object<'e>) -> Found<Json<'e>> {
     first(Part::new(ITEM, product), &["quantity"])
-        .unwrap_or_else(|| Found::new(Json::number("1").expect("BUG: 1 is a number"), "by default", ""))
+        .unwrap_or_else(|| Found::new(Json::raw("1"), "by default", ""))
 }
 
 /// Σ price · quantity. `None` if a product has no price: a total that lacks something is a wrong total.
-pub(super) fn total(products: &[Object<'_>]) -> Option<Found<Json>> {
+pub(super) fn total(products: &[Object<'_>]) -> Option<Found<Json<'static>>> {
     let parts = products.iter().map(|product| {
         let price = first(Part::new(ITEM, product), &["price"])?;
         Decimal::parse(price.value.as_str())?.times(Decimal::parse(quantity(product).value.as_str())?)

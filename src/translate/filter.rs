@@ -10,7 +10,7 @@ use crate::wigzo::{Json, JsonObject};
 pub(super) struct Filter {
     pub(super) drop: Option<Vec<String>>,
     pub(super) keep: Option<Vec<String>>,
-    pub(super) set: Option<BTreeMap<String, Json>>,
+    pub(super) set: Option<BTreeMap<String, Json<'static>>>,
 }
 
 impl Filter {
@@ -38,7 +38,7 @@ impl Filter {
     }
 
     /// The value as the row wants it; a value that is no object stays as it is.
-    pub(super) fn apply(&self, value: Json) -> Json {
+    pub(super) fn apply<'j>(&self, value: Json<'j>) -> Json<'j> {
         if self.is_empty() {
             return value;
         }

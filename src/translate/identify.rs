@@ -50,7 +50,7 @@ pub(super) fn computed_calls<'p>(
 /// The calls that tell Wigzo who `person` is.
 fn told<'p>(
     scene: &Scene<'_>,
-    person: &Told,
+    person: &Told<'_>,
     cause: Cause<'p>,
     profile: &'p Profile,
     options: &Options,
@@ -79,13 +79,18 @@ fn told<'p>(
 }
 
 /// Who somebody is, and the traits that are told apart from it.
-struct Told {
-    known: Person,
-    apart: Option<Json>,
+struct Told<'o> {
+    known: Person<'o>,
+    apart: Option<Json<'static>>,
 }
 
 /// Who the event is about: e-mail and phone from `contact`, everything else from `all`.
-fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches: &Switches) -> Told {
+fn person<'o>(
+    scene: &'o Scene<'_>,
+    contact: Part<'o, 'o>,
+    all: Part<'o, 'o>,
+    switches: &Switches,
+) -> Told<'o> {
     let mut known = Person::default();
     let of_contact = Traits::new(contact, scene.event.user_id.as_deref());
     let of_all = Traits::new(all, None);
@@ -148,25 +153,25 @@ fn read<'e>(
 }
 
 /// The very value that a text was read from, if nothing was done to it on the way.
-fn as_sent(part: Part<'_, '_>, found: &Text<'_>) -> Option<Json> {
+fn as_sent<'e>(part: Part<'_, 'e>, found: &Text<'_>) -> Option<Json<'e>> {
     let sent = part.raw(found.place.key).filter(|_| found.place.part == part.name)?;
     (text_of(sent.value)? == found.value).then(|| Json::raw(sent.value.get()))
 }
 
 /// The traits as they may stand beside Wigzo's fields. Those that have one of their names get another, which no trait has;
 /// but one that has nothing to say is left out.
-fn beside(traits: Vec<(String, Json)>) -> Vec<(String, Json)> {
+fn beside<'o>(traits: Vec<Trait<'o>>) -> Vec<Trait<'o>> {
     if !traits.iter().any(|(name, _)| Person::reserves(name)) {
         return traits;
     }
-    let taken: HashSet<String> = traits.iter().map(|(name, _)| name.clone()).collect();
-    let rename = |(mut name, value): (String, Json)| {
+    let taken: HashSet<Cow<'_, str>> = traits.iter().map(|(name, _)| name.clone()).collect();
+    let rename = |(mut name, value): Trait<'o>| {
         if Person::reserves(&name) {
             if matches!(value.as_str(), "null" | "\"\"") {
                 return None;
             }
             while taken.contains(&name) {
-                name.insert_str(0, RESERVED_PREFIX);
+                name.to_mut().insert_str(0, RESERVED_PREFIX);
             }
         }
         Some((name, value))
@@ -176,7 +181,7 @@ fn beside(traits: Vec<(String, Json)>) -> Vec<(String, Json)> {
 
 /// The traits that no field of Wigzo's is filled from, in their order. Of two that might have filled one, the other one
 /// is among them.
-fn others(all: Part<'_, '_>, used: &[Place], switches: &Switches) -> Vec<(String, Json)> {
+fn others<'o>(all: Part<'o, 'o>, used: &[Place], switches: &Switches) -> Vec<Trait<'o>> {
     let is_used = |is_there: fn(&str, &str) -> bool, key: &str, value| {
         // A list that a text was taken from holds more than it.
         used.iter().any(|place| is_there(place.part, all.name) && alike(place.key, key))
@@ -203,32 +208,34 @@ fn others(all: Part<'_, '_>, used: &[Place], switches: &Switches) -> Vec<(String
                     }
                 }
                 if !rest.is_empty() {
-                    let rest = rest.finish();
-                    others.add(key, Raw::trusted(rest.as_str()));
+                    others.add(key, rest.finish());
                 }
             }
-            None => others.add(key, value),
+            None => others.add(key, Json::raw(value.get())),
         }
     }
     others.traits
 }
 
+/// One of the other traits.
+type Trait<'o> = (Cow<'o, str>, Json<'o>);
+
 /// The other traits so far.
 #[derive(Default)]
-struct Others {
+struct Others<'o> {
     flatten: bool,
-    traits: Vec<(String, Json)>,
+    traits: Vec<Trait<'o>>,
     /// The names that are not to be had any more, if objects are flattened.
     taken: HashSet<String>,
 }
 
-impl Others {
+impl<'o> Others<'o> {
     /// Adds a trait, or the members of an object that is to be flattened.
-    fn add(&mut self, name: &str, value: Raw<'_>) {
-        if self.flatten && JsonType::of(value) == JsonType::Object && value.get() != "{}" {
-            self.add_members(name, value);
+    fn add(&mut self, name: &'o str, value: Json<'o>) {
+        if self.flatten && value.as_str().starts_with('{') && value.as_str() != "{}" {
+            self.add_members(name, Raw::trusted(value.as_str()));
         } else {
-            self.traits.push((name.to_owned(), Json::raw(value.get())));
+            self.traits.push((name.into(), value));
         }
     }
 
@@ -240,7 +247,7 @@ impl Others {
             if JsonType::of(value) == JsonType::Object && value.get() != "{}" {
                 self.add_members(&name, value);
             } else if self.taken.insert(name.clone()) {
-                self.traits.push((name, Json::raw(value.get())));
+                self.traits.push((name.into(), Json::raw(value.get()).into_owned()));
             }
         }
     }
