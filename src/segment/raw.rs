@@ -312,7 +312,7 @@ mod tests {
             (r#"{"a":"\"}"#, None),
             (r#"{"a":{"b":1}"#, None),
             (r#"{"a" 1}"#, None),
-            (r#"{a:1}"#, None),
+            ("{a:1}", None),
             (r#"{"a":1 2}"#, None),
         ];
         for (text, expected) in table {

@@ -275,6 +275,9 @@ proptest! {
         let (head, _) = event.as_bytes().split_at(at.index(event.len()));
         use_all(head, "");
         prop_assert!(decode(head, 1).is_err());
+        // Stored bytes are trusted; what is left of an event is none all the same.
+        let stored = String::from_utf8_lossy(head);
+        prop_assert!(Event::read(Raw::trusted(&stored), &Surroundings::default()).is_err());
     }
 
     #[test]

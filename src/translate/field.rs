@@ -211,7 +211,7 @@ impl<'e> Scene<'e> {
 }
 
 /// A part of a text, borrowed if the text is.
-pub(super) fn cut<'e>(text: Cow<'e, str>, part: impl Fn(&str) -> Option<&str>) -> Option<Cow<'e, str>> {
+pub(super) fn cut(text: Cow<'_, str>, part: impl Fn(&str) -> Option<&str>) -> Option<Cow<'_, str>> {
     match text {
         Cow::Borrowed(text) => part(text).map(Cow::Borrowed),
         Cow::Owned(text) => part(&text).map(|part| Cow::Owned(part.to_owned())),
