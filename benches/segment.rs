@@ -10,8 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-use wigzo_destination::segment::{Arrival, Event, Moment, Route, Surroundings, decode};
+use wigzo_destination::segment::{Arrival, Event, Moment, Raw, Route, Surroundings, decode};
 use wigzo_destination::translate::{Identity, Options, Profile, translate};
 
 const BATCH: usize = 50;
@@ -67,7 +66,7 @@ fn main() {
         vec![EVENT; BATCH].join(",")
     );
     let surroundings = Surroundings::default();
-    let raw: &RawValue = serde_json::from_str(EVENT).expect("JSON");
+    let raw = Raw::parse(EVENT).expect("JSON");
     let event = Event::read(raw, &surroundings).expect("a valid event");
     assert!(event.warnings.is_empty());
     let received_at = Moment::of_text("2026-01-02T03:05:01.200Z").expect("a time").millis();

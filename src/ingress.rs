@@ -36,13 +36,12 @@ use bytesize::ByteSize;
 use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::clock::{Clock, Span};
 use crate::current::Current;
 use crate::organization::Organizations;
 use crate::queue::Queue;
-use crate::segment::{Event, Kind, Route, Surroundings};
+use crate::segment::{Event, Kind, Raw, Route, Surroundings};
 use crate::telemetry::{Metrics, Request as Traced, Traces};
 
 use address::Purpose;
@@ -209,7 +208,7 @@ impl Way {
     /// The rule that it breaks, or that it is too large.
     pub fn read<'a>(
         self,
-        raw: &'a RawValue,
+        raw: Raw<'a>,
         surroundings: &Surroundings<'a>,
         config: &Config,
     ) -> Result<Event<'a>, Finding> {

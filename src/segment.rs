@@ -3,7 +3,7 @@
 //! Pure: bytes in, borrowed views and findings out. It knows nothing of organizations, queues or Wigzo.
 //!
 //! Invariants:
-//! * A value that is only carried is a raw slice of the request (`&RawValue`), never re-printed: numbers keep
+//! * A value that is only carried is a raw slice of the request ([`Raw`]), never re-printed: numbers keep
 //!   their text, strings their escapes, objects their order and their duplicate keys.
 //! * Only an [`Event`] can be translated, and only [`Event::read`] makes one.
 //! * A finding on customer data is a value ([`Rejection`], [`Warning`]), never an error of the program; one bad
@@ -12,10 +12,12 @@
 mod consent;
 mod decode;
 mod event;
+mod field;
 mod finding;
 mod form;
 mod name;
 mod object;
+mod raw;
 mod read;
 mod signature;
 mod time;
@@ -29,7 +31,8 @@ pub use event::{Arrival, Event, Kind, Written, message_id};
 pub use finding::{Rejection, RejectionCode, Warning};
 pub use form::{event_of, form_body, form_event};
 pub use name::EventName;
-pub use object::Object;
+pub use object::{Object, alike};
+pub use raw::Raw;
 pub use signature::signed_by;
 pub use time::Moment;
 pub use value::{JsonType, bool_of, items_of, present, string_of, text_of, without_key};

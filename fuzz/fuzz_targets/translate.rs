@@ -5,8 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use serde_json::value::RawValue;
-use wigzo_destination::segment::{Arrival, Event, Route, Surroundings};
+use wigzo_destination::segment::{Arrival, Event, Raw, Route, Surroundings};
 use wigzo_destination::translate::{
     Ground, Identity, Layer, Mapping, Options, Profile, explain_event, translate,
 };
@@ -15,7 +14,7 @@ use wigzo_destination::wigzo::Address;
 fuzz_target!(|input: &str| {
     let (changes, text) = input.split_once("\n---\n").unwrap_or(("", input));
     let changes = toml::from_str::<Mapping>(changes).unwrap_or_default();
-    let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return };
+    let Ok(raw) = Raw::parse(text) else { return };
     let Ok(event) = Event::read(raw, &Surroundings::default()) else { return };
     let base = "https://wigzo.example".parse().expect("it is an address");
     let address = Address::new(base, &"org-token-42".to_owned().into(), None);
@@ -34,7 +33,7 @@ fuzz_target!(|input: &str| {
             assert_eq!(once.is_err(), told.calls.is_empty());
             for (call, told) in once.unwrap_or_default().iter().zip(&told.calls) {
                 assert_eq!(call.body, told.body.get());
-                serde_json::from_str::<&RawValue>(&call.body).expect("a body is JSON");
+                Raw::parse(&call.body).expect("a body is JSON");
             }
         }
     }

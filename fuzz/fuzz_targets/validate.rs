@@ -3,12 +3,18 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use serde_json::value::RawValue;
-use wigzo_destination::segment::{Arrival, Event, EventName, Kind, Moment, Route, Surroundings, message_id};
+use wigzo_destination::segment::{
+    Arrival, Event, EventName, Kind, Moment, Raw, Route, Surroundings, message_id,
+};
 
 fuzz_target!(|text: &str| {
     let _ = (Moment::of_text(text), Moment::of_number(text), EventName::new(text));
-    let Ok(raw) = serde_json::from_str::<&RawValue>(text) else { return };
+    // Bytes on disk may be damaged: what is trusted and should not be does no harm.
+    let damaged = Raw::trusted(text);
+    let _ = (message_id(damaged), Event::read(damaged, &Surroundings::default()));
+    let _ = Surroundings::from_stored(text);
+    let Ok(raw) = Raw::parse(text) else { return };
+    assert_eq!(raw, damaged);
     let _ = message_id(raw);
     for kind in [None].into_iter().chain(Kind::ALL.map(Some)) {
         let surroundings = Surroundings { kind, ..Surroundings::default() };

@@ -18,7 +18,7 @@ use super::{Admin, Answer};
 use crate::clock::UnixMillis;
 use crate::delivery::{self, Overview};
 use crate::queue::{Lookup, Page, QueueError, Record, State as Stands};
-use crate::segment::{self, Surroundings};
+use crate::segment::{self, Raw, Surroundings};
 
 /// A page of events, newest first.
 #[derive(Serialize, JsonSchema)]
@@ -168,8 +168,8 @@ fn show_safely(record: &mut Record) {
 }
 
 /// What was stored, without what would let its reader send events.
-fn showable(stored: Box<RawValue>, hide: impl Fn(&RawValue) -> Cow<'_, str>) -> Box<RawValue> {
-    match hide(&stored) {
+fn showable(stored: Box<RawValue>, hide: impl for<'r> Fn(Raw<'r>) -> Cow<'r, str>) -> Box<RawValue> {
+    match hide(Raw::from(&*stored)) {
         Cow::Borrowed(_) => stored,
         Cow::Owned(shown) => {
             RawValue::from_string(shown).expect("BUG: a value in JSON was replaced by another one")

@@ -4,14 +4,13 @@
 //! What lets a reader send events (a `writeKey` in it, a partner's token beside it) is masked.
 
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use super::intake::Came;
 use crate::clock::UnixMillis;
 use crate::organization::Organizations;
 use crate::outcome::Reason;
 use crate::queue::{Attempt, NewEnvelope, Record};
-use crate::segment::{Event, Kind, Route, Surroundings, without_key};
+use crate::segment::{Event, Kind, Raw, Route, Surroundings, without_key};
 
 /// A line of an export. An import reads what it needs and passes over the rest.
 #[derive(Debug, Serialize)]
@@ -38,8 +37,9 @@ struct Exported<'a> {
 
 /// Writes a record in full as a line, with its end.
 pub(super) fn line(record: &Record) -> String {
-    let payload = record.payload.as_deref().map(without_key).unwrap_or_default();
-    let surroundings = record.surroundings.as_deref().map(Surroundings::shown).unwrap_or_default();
+    let payload = record.payload.as_deref().map(|payload| without_key(payload.into())).unwrap_or_default();
+    let surroundings =
+        record.surroundings.as_deref().map(|stored| Surroundings::shown(stored.into())).unwrap_or_default();
     let exported = Exported {
         organization: &record.organization,
         route: &record.route,
@@ -90,8 +90,12 @@ pub(super) fn envelope(line: &[u8], organizations: &Organizations) -> Result<New
     }
     let route = Route::parse(&letter.route).ok_or("its `route` is neither v1 nor webhook")?;
     let received_at = letter.received_at.parse().map_err(|bad| format!("received_at: {bad}"))?;
-    let raw: &RawValue = serde_json::from_str(&letter.payload).map_err(|_| "its `payload` is not JSON")?;
-    let surroundings = Surroundings::from_stored(&letter.surroundings)
+    let raw = Raw::parse(&letter.payload).map_err(|_| "its `payload` is not JSON")?;
+    // What is kept is trusted from then on, so it is validated here.
+    let stored = letter.surroundings.as_str();
+    let surroundings = (stored.is_empty() || Raw::parse(stored).is_ok())
+        .then(|| Surroundings::from_stored(stored))
+        .flatten()
         .ok_or("its `surroundings` are not what this program stores")?;
     let event = Event::read(raw, &surroundings).map_err(|broken| {
         format!("its event is refused: {} at {:?}", broken.code.as_str(), broken.pointer)
@@ -108,7 +112,7 @@ pub(super) fn envelope(line: &[u8], organizations: &Organizations) -> Result<New
         route,
         message_id: &message_id,
         received_at,
-        payload: &letter.payload,
+        payload: raw.get(),
         surroundings: &letter.surroundings,
     };
     Ok(came.envelope(&event))

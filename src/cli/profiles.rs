@@ -94,7 +94,7 @@ fn as_json(chosen: &Chosen) -> String {
 
 fn row_json(name: &str, row: &Row) -> Value {
     let constants = row.constants().map(|set| {
-        let constant = |(name, value): (&String, &crate::wigzo::Json)| {
+        let constant = |(name, value): (&String, &crate::wigzo::Json<'_>)| {
             (name.clone(), serde_json::from_str(value.as_str()).unwrap_or_default())
         };
         set.iter().map(constant).collect::<Map<_, Value>>()

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderValue;
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use account::{Tried, reason_of_result};
@@ -19,7 +18,7 @@ use crate::clock::{Clock, UnixMillis};
 use crate::organization::{ObeyIntegrations, Organization, Organizations, Partner};
 use crate::outcome::{Outcome, Owed, Reason};
 use crate::queue::{Account, Claim, Envelope, Progress, Queue, Resolution, Settlement};
-use crate::segment::{Arrival, Event, Route, Surroundings};
+use crate::segment::{Arrival, Event, Raw, Route, Surroundings};
 use crate::telemetry::{Logging, Metrics, PARTNERS, Round as Span, RoundTold, TraceId, Traces, tell};
 use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
@@ -148,10 +147,9 @@ impl Workshop {
             return Err(NoCalls::new(Outcome::Expired, Reason::MaxAge));
         }
         let unreadable = || NoCalls::new(Outcome::Dead, Reason::Unreadable);
-        let raw: &RawValue = serde_json::from_str(&content.payload).map_err(|_| unreadable())?;
         let surroundings = Surroundings::from_stored(&content.surroundings).ok_or_else(unreadable)?;
         let route = Route::parse(&content.route).ok_or_else(unreadable)?;
-        let event = Event::read(raw, &surroundings).map_err(|_| unreadable())?;
+        let event = Event::read(Raw::trusted(&content.payload), &surroundings).map_err(|_| unreadable())?;
         if obeyed(organization.obey_integrations, route).is_some_and(|route| !event.wanted(route)) {
             return Err(NoCalls::new(Outcome::Filtered, Reason::NotWanted));
         }

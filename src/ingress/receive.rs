@@ -7,7 +7,6 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
-use serde_json::value::RawValue;
 
 use super::accept::Remote;
 use super::authenticate::{self, Unauthenticated};
@@ -17,7 +16,7 @@ use super::reply::{self, Finding, Refusal, Rejected, Taken, Warned};
 use super::{Ingress, body, cors, partner};
 use crate::organization::Organization;
 use crate::queue::{self, Appended, DedupKey, NewEnvelope, SourceRoute};
-use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
+use crate::segment::{self, Event, Kind, Raw, Rejection, RejectionCode, Route, Shape, Surroundings};
 use crate::telemetry::{Logging, Origin, tell};
 
 /// How a request came in.
@@ -225,8 +224,7 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     }
 
     // A partner's events carry what delivery must know of it.
-    let settings = organization.settings.as_deref().map(serde_json::from_str::<&RawValue>).transpose();
-    let settings = settings.expect("BUG: an organization's settings are JSON of our own");
+    let settings = organization.settings.as_deref().map(Raw::trusted);
     let surroundings = Surroundings { kind: entry.kind, settings, ..request.surroundings.clone() };
     let stored = surroundings.to_stored();
     let around = stored.len();
@@ -301,13 +299,13 @@ struct Intake<'a> {
 
 impl Intake<'_> {
     /// Reads an event, or finds what is wrong with it.
-    fn event<'a>(&'a self, raw: &'a RawValue) -> Result<Event<'a>, Finding> {
+    fn event<'a>(&'a self, raw: Raw<'a>) -> Result<Event<'a>, Finding> {
         let size = (raw.get().len() + self.around) as u64;
         read_event(raw, &self.surroundings, size, self.max_event, self.deletions)
     }
 
     /// Puts an event into its envelope.
-    fn envelope(&self, event: &Event<'_>, raw: &RawValue) -> NewEnvelope {
+    fn envelope(&self, event: &Event<'_>, raw: Raw<'_>) -> NewEnvelope {
         let message_id: Box<str> = match &event.message_id {
             Some(id) => id.as_ref().into(),
             None => self.made_up_id(event, raw.get()),
@@ -338,7 +336,7 @@ impl Intake<'_> {
 /// Reads an event of `size` bytes, what stands around it counted, or finds why it is not taken. `deletions`: whether the
 /// way that it came by may ask for them.
 pub(super) fn read_event<'a>(
-    raw: &'a RawValue,
+    raw: Raw<'a>,
     surroundings: &Surroundings<'a>,
     size: u64,
     max_event: u64,

@@ -4,11 +4,9 @@
 //! other event may carry what it likes there. (That list also asks for an anonymousId; an event that names its person
 //! by userId is clear to us, so that rule is left out.)
 
-use serde_json::value::RawValue;
-
 use super::finding::{Rejection, RejectionCode as Code};
 use super::value::{JsonType, present};
-use super::{Object, bool_of};
+use super::{Object, Raw, bool_of};
 
 /// The event's name, exactly.
 const CONSENT_EVENT: &str = "Segment Consent Preference Updated";
@@ -49,6 +47,6 @@ pub(super) fn check(event: &str, context: &Object<'_>) -> Result<(), Rejection> 
     Ok(())
 }
 
-fn is_not(value: Option<&RawValue>, expected: JsonType) -> bool {
+fn is_not(value: Option<Raw<'_>>, expected: JsonType) -> bool {
     value.and_then(present).is_some_and(|value| JsonType::of(value) != expected)
 }

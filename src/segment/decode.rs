@@ -12,6 +12,7 @@ use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, V
 use serde_json::value::RawValue;
 
 use super::Kind;
+use super::raw::Raw;
 use super::value::{JsonType, members_of, string_of, with_member};
 
 /// Which of the four accepted shapes a body has (segment.md 0, rule 1).
@@ -42,7 +43,7 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Item<'a> {
     /// The bytes that are stored and later translated.
-    pub raw: &'a RawValue,
+    pub raw: Raw<'a>,
 }
 
 /// What stood around an event in its request and is needed to read it later: stored beside the event's bytes.
@@ -51,13 +52,13 @@ pub struct Surroundings<'a> {
     /// The type that the path implies (`/v1/track`), used where the event names none.
     pub kind: Option<Kind>,
     /// The envelope's `context`, merged under the event's own.
-    pub context: Option<&'a RawValue>,
+    pub context: Option<Raw<'a>>,
     /// The envelope's `integrations`, merged under the event's own.
-    pub integrations: Option<&'a RawValue>,
+    pub integrations: Option<Raw<'a>>,
     /// The envelope's `sentAt`, as text.
     pub sent_at: Option<Cow<'a, str>>,
     /// What the sender's settings say, in a form that is the ingress's affair. It may hold a token.
-    pub settings: Option<&'a RawValue>,
+    pub settings: Option<Raw<'a>>,
     /// Where the request stands in a trace, in a form that is telemetry's affair.
     pub trace: Option<Cow<'a, str>>,
 }
@@ -81,15 +82,15 @@ impl<'a> Surroundings<'a> {
         if members.is_empty() { members } else { format!("{{{members}}}") }
     }
 
-    /// Reads [`Surroundings::to_stored`] back. `None` if the text is not such a form. Members that this version does
+    /// Reads [`Surroundings::to_stored`] back, whose values are trusted. `None` if the text is not such a form. Members that this version does
     /// not know are passed over, so that an older service can work on a newer one's queue.
     pub fn from_stored(text: &'a str) -> Option<Self> {
         let mut surroundings = Self::default();
         if text.is_empty() {
             return Some(surroundings);
         }
-        for member in members_of(serde_json::from_str(text).ok()?)? {
-            match string_of(member.key)?.as_ref() {
+        for member in members_of(Raw::trusted(text))? {
+            match member.name()?.as_ref() {
                 "kind" => surroundings.kind = Some(Kind::parse(&string_of(member.value)?)?),
                 "context" => surroundings.context = Some(only_object(member.value)?),
                 "integrations" => surroundings.integrations = Some(only_object(member.value)?),
@@ -103,7 +104,7 @@ impl<'a> Surroundings<'a> {
     }
 
     /// The stored form as it may be shown: the token in the settings is replaced by `"***"`.
-    pub fn shown(stored: &RawValue) -> Cow<'_, str> {
+    pub fn shown(stored: Raw<'_>) -> Cow<'_, str> {
         let hide = |settings| with_member(settings, "orgToken", |_| Cow::Borrowed(r#""***""#));
         with_member(stored, SETTINGS, hide)
     }
@@ -162,7 +163,7 @@ pub fn decode(body: &[u8], limit: usize) -> Result<Request<'_>, Malformed> {
         .deserialize(&mut deserializer)
         .and_then(|parsed| deserializer.end().map(|()| parsed))
         // The first look stops at whatever it cannot use; the second says whether that was JSON at all.
-        .map_err(|_| match serde_json::from_str::<&RawValue>(text) {
+        .map_err(|_| match Raw::parse(text) {
             Ok(_) => Malformed::WrongShape,
             Err(error) => Malformed::NotJson { line: error.line().max(1), column: error.column().max(1) },
         })?;
@@ -176,10 +177,8 @@ pub fn decode(body: &[u8], limit: usize) -> Result<Request<'_>, Malformed> {
             Ok(Request { shape: Shape::Batch, items, surroundings, write_key })
         }
         Body::Object { batch: None, write_key, .. } => {
-            // The whole object's slice is to be had only by asking for it: a second pass, over one small event.
-            let raw = serde_json::from_str(text).map_err(|_| Malformed::WrongShape)?;
-            let surroundings = Surroundings::default();
-            Ok(Request { shape: Shape::Single, items: vec![Item { raw }], surroundings, write_key })
+            let items = vec![Item { raw: Raw::trusted(text) }];
+            Ok(Request { shape: Shape::Single, items, surroundings: Surroundings::default(), write_key })
         }
     }
 }
@@ -194,7 +193,7 @@ fn not_utf8(body: &[u8], valid: usize) -> Malformed {
 
 /// The event in an array's item: Extensible Webhook wraps each as `{"json": event}` (segment.md 1.5). An object
 /// with any other member beside it is an event (or what the sender takes for one).
-fn unwrapped(raw: &RawValue) -> Item<'_> {
+fn unwrapped(raw: Raw<'_>) -> Item<'_> {
     // Producers write the key without white space or escapes inside; this look spares every other item a pass.
     let wrapped =
         raw.get().strip_prefix('{').is_some_and(|inside| inside.trim_start().starts_with(r#""json""#));
@@ -205,18 +204,18 @@ fn unwrapped(raw: &RawValue) -> Item<'_> {
     }
 }
 
-fn only_object(raw: &RawValue) -> Option<&RawValue> {
+fn only_object(raw: Raw<'_>) -> Option<Raw<'_>> {
     (JsonType::of(raw) == JsonType::Object).then_some(raw)
 }
 
 /// The items of an array: the first ones up to the limit, and how many there were.
 struct Items<'a> {
-    kept: Vec<&'a RawValue>,
+    kept: Vec<Raw<'a>>,
     found: usize,
 }
 
 impl<'a> Items<'a> {
-    fn within(self, limit: usize) -> Result<Vec<&'a RawValue>, Malformed> {
+    fn within(self, limit: usize) -> Result<Vec<Raw<'a>>, Malformed> {
         match self.found {
             0 => Err(Malformed::EmptyBatch),
             found if found > limit => Err(Malformed::TooManyEvents { found, limit }),
@@ -259,7 +258,7 @@ impl<'de> Visitor<'de> for BodySeed {
         let (mut batch, mut surroundings, mut write_key) = (None, Surroundings::default(), None);
         // Keys are taken raw: one that is no Unicode text must not hide the rest of the body.
         while let Some(key) = object.next_key::<&'de RawValue>()? {
-            let key = string_of(key).unwrap_or_default();
+            let key = string_of(key.into()).unwrap_or_default();
             if key == "batch" {
                 let items = object.next_value_seed(ItemsSeed { limit: self.limit })?;
                 if batch.replace(items).is_some() {
@@ -267,7 +266,7 @@ impl<'de> Visitor<'de> for BodySeed {
                 }
                 continue;
             }
-            let value = object.next_value::<&'de RawValue>()?;
+            let value = Raw::from(object.next_value::<&'de RawValue>()?);
             match key.as_ref() {
                 "context" => surroundings.context = only_object(value),
                 "integrations" => surroundings.integrations = only_object(value),
@@ -305,8 +304,8 @@ impl<'de> Visitor<'de> for ItemsSeed {
         let mut items = Items { kept: Vec::new(), found: 0 };
         loop {
             if items.found < self.limit {
-                let Some(item) = array.next_element()? else { return Ok(items) };
-                items.kept.push(item);
+                let Some(item) = array.next_element::<&'de RawValue>()? else { return Ok(items) };
+                items.kept.push(item.into());
             } else if array.next_element::<IgnoredAny>()?.is_none() {
                 return Ok(items);
             }
@@ -411,8 +410,8 @@ mod tests {
         assert_eq!(request.write_key.as_deref(), Some("wk_1"));
         assert_eq!(request.surroundings.kind, None);
         assert_eq!(request.surroundings.sent_at.as_deref(), Some("2026-01-02T03:04:06.000Z"));
-        assert_eq!(request.surroundings.context.map(RawValue::get), Some(r#"{"a" : 1.0}"#));
-        assert_eq!(request.surroundings.integrations.map(RawValue::get), Some(r#"{"All":true}"#));
+        assert_eq!(request.surroundings.context.map(Raw::get), Some(r#"{"a" : 1.0}"#));
+        assert_eq!(request.surroundings.integrations.map(Raw::get), Some(r#"{"All":true}"#));
 
         let odd = br#"{"writeKey":7,"sentAt":{},"context":[],"integrations":true,"batch":[{}]}"#;
         let request = decode(odd, 1).unwrap();
@@ -427,7 +426,7 @@ mod tests {
 
     #[test]
     fn surroundings_survive_being_stored() {
-        let raw = |text: &'static str| Some(serde_json::from_str(text).unwrap());
+        let raw = |text: &'static str| Some(Raw::parse(text).unwrap());
         let surroundings = Surroundings {
             kind: Some(Kind::Track),
             context: raw(r#"{"a" : 1.00,"a":"\ud800"}"#),

@@ -5,10 +5,8 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
 use super::value::bool_of;
-use super::{Moment, Object, Rejection, Route, Surroundings, Warning, read};
+use super::{Moment, Object, Raw, Rejection, Route, Surroundings, Warning, read};
 
 /// This destination's name in `integrations` and `context`, as its catalog entry has it.
 const DESTINATION: &str = "Wigzo";
@@ -126,11 +124,11 @@ pub struct Event<'a> {
 }
 
 impl<'a> Event<'a> {
-    /// Reads and validates the bytes of one event (segment.md 3.2 to 3.4).
+    /// Reads one event and judges it by the rules (segment.md 3.2 to 3.4).
     ///
     /// # Errors
     /// The first rule that the event breaks.
-    pub fn read(raw: &'a RawValue, surroundings: &Surroundings<'a>) -> Result<Self, Rejection> {
+    pub fn read(raw: Raw<'a>, surroundings: &Surroundings<'a>) -> Result<Self, Rejection> {
         read::read(raw, surroundings)
     }
 
@@ -198,7 +196,7 @@ impl<'a> Event<'a> {
     ///
     /// Each option is looked for in both places by itself: analytics.js writes some options to the one and some to
     /// the other.
-    pub fn option(&self, name: &str) -> Option<&'a RawValue> {
+    pub fn option(&self, name: &str) -> Option<Raw<'a>> {
         [&self.integrations, &self.context]
             .into_iter()
             .filter_map(|holder| holder.object(DESTINATION))
@@ -207,7 +205,7 @@ impl<'a> Event<'a> {
 }
 
 /// The message id of an event that may be invalid otherwise, for reports: at most 100 characters of it.
-pub fn message_id(raw: &RawValue) -> Option<String> {
+pub fn message_id(raw: Raw<'_>) -> Option<String> {
     let id = Object::parse(raw)?.text("messageId")?;
     Some(id.chars().take(100).collect())
 }
@@ -218,7 +216,7 @@ mod tests {
 
     fn with<R>(members: &str, check: impl FnOnce(Event<'_>) -> R) -> R {
         let text = format!(r#"{{"type":"track","event":"A","userId":"u1",{members}}}"#);
-        check(Event::read(serde_json::from_str(&text).unwrap(), &Surroundings::default()).unwrap())
+        check(Event::read(Raw::parse(&text).unwrap(), &Surroundings::default()).unwrap())
     }
 
     #[test]
@@ -280,7 +278,7 @@ mod tests {
         ];
         for (integrations, context, option) in table {
             with(&format!(r#""integrations":{integrations},"context":{context}"#), |event| {
-                let found = event.option("imageUrl").map(RawValue::get);
+                let found = event.option("imageUrl").map(Raw::get);
                 assert_eq!(found, option, "{integrations} and {context}");
             });
         }
@@ -360,7 +358,7 @@ mod tests {
             (r#"{"type":"alias","previousId":"p","userId":"u"}"#, "u", ""),
         ];
         for (text, person, title) in table {
-            let event = Event::read(serde_json::from_str(text).unwrap(), &Surroundings::default()).unwrap();
+            let event = Event::read(Raw::parse(text).unwrap(), &Surroundings::default()).unwrap();
             assert_eq!((event.person(), event.title()), (person, title), "{text}");
         }
     }

@@ -9,10 +9,10 @@
 use std::borrow::Cow;
 
 use serde_json::Value;
-use serde_json::value::RawValue;
 use url::form_urlencoded;
 
-use super::value::{members_of, string_of};
+use super::raw::Raw;
+use super::value::{items_of, members_of, string_of};
 
 /// The members whose value is an object, and is written as JSON text in a field.
 const OBJECTS: [&str; 4] = ["properties", "traits", "context", "integrations"];
@@ -54,9 +54,7 @@ fn member(name: &str, text: &str) -> Option<String> {
     match text {
         "null" | "undefined" => None,
         LOST if !matches!(name, "properties" | "traits") => None,
-        _ if object && text.starts_with('{') && serde_json::from_str::<&RawValue>(text).is_ok() => {
-            Some(text.to_owned())
-        }
+        _ if object && text.starts_with('{') && Raw::parse(text).is_ok() => Some(text.to_owned()),
         // Mappings fill in an empty text where the event has no such object.
         "" if object => None,
         _ => Some(Value::from(text).to_string()),
@@ -70,16 +68,16 @@ fn forms(text: &str) -> Option<String> {
     if !first.starts_with(r#""body""#) {
         return None;
     }
-    let items: Vec<&RawValue> = serde_json::from_str(text).ok()?;
+    let items = items_of(Raw::parse(text).ok()?)?;
     let events = items.into_iter().map(|item| form_in(item).map_or_else(|| item.get().into(), Cow::from));
     Some(format!("[{}]", events.collect::<Vec<Cow<'_, str>>>().join(",")))
 }
 
 /// The event in `{"body": form}`; `None` if the item is anything else.
-fn form_in(item: &RawValue) -> Option<String> {
+fn form_in(item: Raw<'_>) -> Option<String> {
     let members = members_of(item)?;
     let [only] = members.as_slice() else { return None };
-    (string_of(only.key)? == "body").then_some(())?;
+    (only.name()? == "body").then_some(())?;
     Some(form_event(&string_of(only.value)?))
 }
 

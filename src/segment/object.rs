@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use serde_json::value::RawValue;
+use super::raw::Raw;
+use super::value::{JsonType, present, text_of};
 
-use super::value::{members_of, present, string_of, text_of};
+/// As many members as an event or its properties usually have: room for them is made at once.
+const USUAL_MEMBERS: usize = 16;
 
 /// A JSON object whose values are raw slices of the request.
 ///
@@ -13,27 +15,31 @@ use super::value::{members_of, present, string_of, text_of};
 /// every JavaScript reader of the same bytes would.
 #[derive(Debug, Clone, Default)]
 pub struct Object<'a> {
-    members: Vec<(Cow<'a, str>, &'a RawValue)>,
-    whole: Option<&'a RawValue>,
+    members: Vec<(Cow<'a, str>, Raw<'a>)>,
+    whole: Option<Raw<'a>>,
 }
 
 impl<'a> Object<'a> {
     /// Reads a raw value as an object. `None` if it is not an object or a key is not a Unicode string.
-    pub fn parse(raw: &'a RawValue) -> Option<Self> {
-        let members = members_of(raw)?
-            .into_iter()
-            .map(|member| Some((string_of(member.key)?, member.value)))
-            .collect::<Option<_>>()?;
+    pub fn parse(raw: Raw<'a>) -> Option<Self> {
+        if JsonType::of(raw) != JsonType::Object {
+            return None;
+        }
+        let mut members = Vec::with_capacity(USUAL_MEMBERS);
+        raw.members(|member| {
+            members.push((member.name()?, member.value));
+            Some(())
+        })?;
         Some(Self { members, whole: Some(raw) })
     }
 
     /// An object of one member, which no text of the request is.
-    pub fn single(key: Cow<'a, str>, value: &'a RawValue) -> Self {
+    pub fn single(key: Cow<'a, str>, value: Raw<'a>) -> Self {
         Self { members: vec![(key, value)], whole: None }
     }
 
     /// The object's own text, if this object is exactly one object of the request (a merged one has no text).
-    pub fn whole(&self) -> Option<&'a RawValue> {
+    pub fn whole(&self) -> Option<Raw<'a>> {
         self.whole
     }
 
@@ -57,8 +63,8 @@ impl<'a> Object<'a> {
     }
 
     /// The value under exactly this key; JSON `null` counts as absent.
-    pub fn get(&self, key: &str) -> Option<&'a RawValue> {
-        self.members.iter().rev().find(|(name, _)| name == key).and_then(|(_, value)| present(value))
+    pub fn get(&self, key: &str) -> Option<Raw<'a>> {
+        self.members.iter().rev().find(|(name, _)| name == key).and_then(|(_, value)| present(*value))
     }
 
     /// The value whose key equals `key` when everything but letters, digits and dots is ignored and case is too
@@ -67,15 +73,15 @@ impl<'a> Object<'a> {
     ///
     /// Letters and digits of every script count. (Segment's own reader drops all but ASCII; a key in another script
     /// would then be "like" nearly any key.)
-    pub fn get_like(&self, key: &str) -> Option<&'a RawValue> {
-        self.get(key).or_else(|| self.find(|name| folded(name).eq(folded(key))))
+    pub fn get_like(&self, key: &str) -> Option<Raw<'a>> {
+        self.get(key).or_else(|| self.find(|name| alike(name, key)))
     }
 
     /// The value of the first key that satisfies `matches` with anything but `null`. If that spelling occurs twice,
     /// its last value, as with [`Object::get`]. Two passes at most, however many keys match.
-    pub(super) fn find(&self, matches: impl Fn(&str) -> bool) -> Option<&'a RawValue> {
+    pub(super) fn find(&self, matches: impl Fn(&str) -> bool) -> Option<Raw<'a>> {
         let (name, _) =
-            self.members.iter().find(|(name, value)| present(value).is_some() && matches(name))?;
+            self.members.iter().find(|(name, value)| present(*value).is_some() && matches(name))?;
         self.get(name)
     }
 
@@ -91,13 +97,30 @@ impl<'a> Object<'a> {
     }
 
     /// The members in their order, duplicates included, `null`s included.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Raw<'a>)> {
         self.members.iter().map(|(key, value)| (key.as_ref(), *value))
     }
 
     /// Whether there are no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
+    }
+}
+
+/// Whether two keys are one for [`Object::get_like`].
+pub fn alike(one: &str, other: &str) -> bool {
+    let (mut ones, mut others) = (one.bytes(), other.bytes());
+    let next = |bytes: &mut std::str::Bytes<'_>| {
+        bytes.find(|byte| byte.is_ascii_alphanumeric() || *byte == b'.' || !byte.is_ascii())
+    };
+    loop {
+        match (next(&mut ones), next(&mut others)) {
+            (None, None) => return true,
+            // Letters beyond ASCII are seldom, and have rules of their own.
+            (Some(byte), _) | (_, Some(byte)) if !byte.is_ascii() => return folded(one).eq(folded(other)),
+            (Some(byte), Some(against)) if byte.eq_ignore_ascii_case(&against) => {}
+            _ => return false,
+        }
     }
 }
 
@@ -111,7 +134,7 @@ mod tests {
     use super::*;
 
     fn object(text: &str) -> Object<'_> {
-        Object::parse(serde_json::from_str(text).unwrap()).unwrap()
+        Object::parse(Raw::parse(text).unwrap()).unwrap()
     }
 
     fn listed<'o>(object: &'o Object<'_>) -> Vec<(&'o str, &'o str)> {
@@ -123,13 +146,13 @@ mod tests {
         let text = r#"{"z": 1299.00, "a":"\u0041", "z" :null,"क":[ 1 ]}"#;
         let object = object(text);
         assert_eq!(listed(&object), [("z", "1299.00"), ("a", r#""\u0041""#), ("z", "null"), ("क", "[ 1 ]")]);
-        assert_eq!(object.whole().map(RawValue::get), Some(text));
+        assert_eq!(object.whole().map(Raw::get), Some(text));
     }
 
     #[test]
     fn only_an_object_with_unicode_keys_is_one() {
         for text in ["[]", "1", "null", r#""{}""#, r#"{"\ud800":1}"#] {
-            assert!(Object::parse(serde_json::from_str(text).unwrap()).is_none(), "{text}");
+            assert!(Object::parse(Raw::parse(text).unwrap()).is_none(), "{text}");
         }
     }
 
@@ -155,8 +178,8 @@ mod tests {
             ("{}", "a", None, None),
         ];
         for (text, key, exact, alike) in table {
-            assert_eq!(object(text).get(key).map(RawValue::get), exact, "{text} get {key}");
-            assert_eq!(object(text).get_like(key).map(RawValue::get), alike, "{text} get_like {key}");
+            assert_eq!(object(text).get(key).map(Raw::get), exact, "{text} get {key}");
+            assert_eq!(object(text).get_like(key).map(Raw::get), alike, "{text} get_like {key}");
         }
     }
 

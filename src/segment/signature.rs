@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use aws_lc_rs::hmac;
-use serde_json::value::RawValue;
 
+use super::raw::Member;
 use super::value::{members_of, string_of};
-use super::{Object, Request};
+use super::{Object, Raw, Request};
 
 /// Digits of a signature: 20 bytes in hex.
 const BYTES: usize = 20;
@@ -54,14 +54,14 @@ fn nibble(digit: u8) -> Option<u8> {
 /// `context.personas.audience_settings.extras` (an object printed into a string) behind the event's own afterwards.
 /// `None` where there are no such members. The producer prints without white space, so the remaining members joined
 /// by commas are its text again.
-fn without_extras(event: &RawValue) -> Option<String> {
+fn without_extras(event: Raw<'_>) -> Option<String> {
     let extras = extras_of(event)?;
     // A set, because nobody has vouched for these bytes yet, neither for their number.
     let extras: HashSet<Cow<'_, str>> =
-        members_of(serde_json::from_str(&extras).ok()?)?.iter().filter_map(|m| string_of(m.key)).collect();
+        members_of(Raw::parse(&extras).ok()?)?.iter().filter_map(Member::name).collect();
     let mut members = members_of(event)?;
     let all = members.len();
-    while members.last().and_then(|last| string_of(last.key)).is_some_and(|key| extras.contains(&key)) {
+    while members.last().and_then(Member::name).is_some_and(|key| extras.contains(&key)) {
         members.pop();
     }
     if members.len() == all {
@@ -73,7 +73,7 @@ fn without_extras(event: &RawValue) -> Option<String> {
 }
 
 /// The extras' own JSON text.
-fn extras_of(event: &RawValue) -> Option<Cow<'_, str>> {
+fn extras_of(event: Raw<'_>) -> Option<Cow<'_, str>> {
     let inside = |raw, key| Object::parse(raw)?.get(key);
     let settings = inside(inside(inside(event, "context")?, "personas")?, "audience_settings")?;
     string_of(inside(settings, "extras")?)
@@ -156,7 +156,7 @@ mod tests {
                 format!(r#""context":{{"personas":{{"audience_settings":{{"extras":{extras}}}}}}}"#);
             (format!(r#"{{"a":1.0,{context}{tail}}}"#), format!(r#"{{"a":1.0,{context}}}"#))
         };
-        let cut = |text: &str| without_extras(serde_json::from_str(text).unwrap());
+        let cut = |text: &str| without_extras(Raw::parse(text).unwrap());
         let (text, signed) = event(r#""{\"org\":\"x\",\"n\":1}""#, r#","org":"x","n":1"#);
         assert_eq!(cut(&text), Some(signed));
         let (text, _) = event(r#""{\"org\":\"x\"}""#, r#","org":"x","own":2"#);

@@ -3,20 +3,21 @@
 //! A number that is only carried keeps its digits. The one thing that is calculated, the total of an order whose
 //! sender gave none, is exact or is left out.
 
-use serde_json::value::RawValue;
-
 use super::field::{Found, ITEM, Part};
-use crate::segment::{Object, text_of};
+use crate::segment::{JsonType, Object, Raw, text_of};
 use crate::wigzo::Json;
 
 /// A number that Wigzo's order wants: a JSON number as it is; a text (`"25.00"`, `"$25.00"`) without spaces around
 /// it and dollar signs, as Segment's reader does. Nothing if that is no number.
-pub(super) fn number(raw: &RawValue) -> Option<Json> {
-    Json::number(text_of(raw)?.replace('$', "").trim())
+pub(super) fn number(raw: Raw<'_>) -> Option<Json<'_>> {
+    match JsonType::of(raw) {
+        JsonType::Number => Some(Json::raw(raw.get())),
+        _ => Json::number(text_of(raw)?.replace('$', "").trim()),
+    }
 }
 
 /// The number under the first of several keys that has one, see [`number`].
-pub(super) fn first(part: Part<'_, '_>, keys: &[&'static str]) -> Option<Found<Json>> {
+pub(super) fn first<'e>(part: Part<'_, 'e>, keys: &[&'static str]) -> Option<Found<Json<'e>>> {
     keys.iter().find_map(|key| {
         let found = part.raw(key)?;
         Some(Found { value: number(found.value)?, place: found.place })
@@ -24,13 +25,13 @@ pub(super) fn first(part: Part<'_, '_>, keys: &[&'static str]) -> Option<Found<J
 }
 
 /// A product's quantity; 1 if it has none.
-pub(super) fn quantity(product: &Object<'_>) -> Found<Json> {
+pub(super) fn quantity<'e>(product: &Object<'e>) -> Found<Json<'e>> {
     first(Part::new(ITEM, product), &["quantity"])
-        .unwrap_or_else(|| Found::new(Json::number("1").expect("BUG: 1 is a number"), "by default", ""))
+        .unwrap_or_else(|| Found::new(Json::raw("1"), "by default", ""))
 }
 
 /// Σ price · quantity. `None` if a product has no price: a total that lacks something is a wrong total.
-pub(super) fn total(products: &[Object<'_>]) -> Option<Found<Json>> {
+pub(super) fn total(products: &[Object<'_>]) -> Option<Found<Json<'static>>> {
     let parts = products.iter().map(|product| {
         let price = first(Part::new(ITEM, product), &["price"])?;
         Decimal::parse(price.value.as_str())?.times(Decimal::parse(quantity(product).value.as_str())?)
@@ -103,8 +104,8 @@ mod tests {
 
     use super::*;
 
-    fn raw(text: &str) -> Box<RawValue> {
-        RawValue::from_string(text.to_owned()).unwrap()
+    fn raw(text: &str) -> Raw<'_> {
+        Raw::parse(text).unwrap()
     }
 
     fn decimal(text: &str) -> Decimal {
@@ -128,7 +129,7 @@ mod tests {
             ("true", None),
             ("[1]", None),
         ] {
-            assert_eq!(number(&raw(sent)).map(Json::into_string).as_deref(), number_text, "{sent}");
+            assert_eq!(number(raw(sent)).map(Json::into_string).as_deref(), number_text, "{sent}");
         }
     }
 
@@ -151,8 +152,8 @@ mod tests {
             ),
             (&[], None),
         ] {
-            let raws: Vec<_> = products.iter().map(|product| raw(product)).collect();
-            let objects: Vec<_> = raws.iter().map(|raw| Object::parse(raw).unwrap()).collect();
+            let objects: Vec<_> =
+                products.iter().map(|product| Object::parse(raw(product)).unwrap()).collect();
             let total = total(&objects).map(|found| found.value.into_string());
             assert_eq!(total.as_deref(), sum, "{products:?}");
         }

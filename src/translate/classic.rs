@@ -5,15 +5,13 @@
 //! * What JavaScript takes for nothing (`""`, `0`, `false`, `null`) is nothing here too: that integration asked so.
 //! * No `USD undefined` for a missing price, no `null` for a product without an id: those were defects.
 
-use serde_json::value::RawValue;
-
 use super::field::{Found, ITEM, Place, Scene};
 use super::shape::{Lacking, VALUE};
-use crate::segment::{JsonType, Object, items_of, present, text_of};
+use crate::segment::{JsonType, Object, Raw, items_of, present, text_of};
 use crate::wigzo::{Json, JsonArray};
 
 /// `track('view', {canonicalUrl, title})`: the property `url` and the name of the call, and nothing in their stead.
-pub(super) fn page(scene: &Scene<'_>) -> Json {
+pub(super) fn page(scene: &Scene<'_>) -> Json<'static> {
     let name = scene.event.name.as_deref().map(|name| Found::new(name.into(), "", "name"));
     let mut out = scene.draft();
     out.raw("canonicalUrl", scene.properties().raw("url").as_ref());
@@ -22,7 +20,7 @@ pub(super) fn page(scene: &Scene<'_>) -> Json {
 }
 
 /// `index({…})`: the price is one text with its currency before it.
-pub(super) fn index(scene: &Scene<'_>) -> Result<Json, Lacking> {
+pub(super) fn index(scene: &Scene<'_>) -> Result<Json<'static>, Lacking> {
     const DEFAULT_CURRENCY: &str = "USD";
     let product = scene.properties();
     let id = id(product.object).ok_or("product_id")?;
@@ -48,39 +46,39 @@ pub(super) fn index(scene: &Scene<'_>) -> Result<Json, Lacking> {
 }
 
 /// A product's id as it came.
-pub(super) fn product_id(scene: &Scene<'_>) -> Result<Json, Lacking> {
+pub(super) fn product_id<'e>(scene: &Scene<'e>) -> Result<Json<'e>, Lacking> {
     let id = id(&scene.event.properties).ok_or("product_id")?;
     scene.recorder.took(VALUE, Place::new("properties", "product_id"));
-    Ok(Json::raw(id))
+    Ok(Json::raw(id.get()))
 }
 
 /// The ids of the listed products as they came; products without one are left out.
-pub(super) fn product_ids(scene: &Scene<'_>) -> Result<Json, Lacking> {
+pub(super) fn product_ids(scene: &Scene<'_>) -> Result<Json<'static>, Lacking> {
     let list = scene.event.properties.get_like("products").and_then(items_of).unwrap_or_default();
     let mut out = JsonArray::new();
     for product in list.into_iter().filter_map(Object::parse) {
         if let Some(id) = id(&product) {
             scene.recorder.took(VALUE, Place::new(ITEM, "product_id"));
-            out.item(&Json::raw(id));
+            out.item(&Json::raw(id.get()));
         }
     }
     if out.is_empty() { Err("products") } else { Ok(out.finish()) }
 }
 
 /// The query as it came.
-pub(super) fn query(scene: &Scene<'_>) -> Result<Json, Lacking> {
+pub(super) fn query<'e>(scene: &Scene<'e>) -> Result<Json<'e>, Lacking> {
     let query = scene.event.properties.get_like("query").and_then(truthy).ok_or("query")?;
     scene.recorder.took(VALUE, Place::new("properties", "query"));
-    Ok(Json::raw(query))
+    Ok(Json::raw(query.get()))
 }
 
 /// `product_id` in any spelling. The first version of the spec called it `id`, which that integration did not read.
-fn id<'e>(product: &Object<'e>) -> Option<&'e RawValue> {
+fn id<'e>(product: &Object<'e>) -> Option<Raw<'e>> {
     truthy(product.get_like("product_id")?)
 }
 
 /// The value, unless JavaScript takes it for nothing.
-fn truthy(value: &RawValue) -> Option<&RawValue> {
+fn truthy(value: Raw<'_>) -> Option<Raw<'_>> {
     let value = present(value)?;
     let text = value.get();
     let nothing = match JsonType::of(value) {

@@ -12,7 +12,7 @@ use crate::segment::Object;
 use crate::wigzo::Json;
 
 /// The product object of the product index.
-pub(super) fn product(scene: &Scene<'_>) -> Json {
+pub(super) fn product(scene: &Scene<'_>) -> Json<'static> {
     let product = scene.properties();
     let id = product_id(product);
     let title = product.text("name");
@@ -46,7 +46,7 @@ pub(super) fn product(scene: &Scene<'_>) -> Json {
 
 /// The checkout object: amounts are text. It carries no `completed_at` and `closed_at`: a checkout that has only
 /// started has neither.
-pub(super) fn checkout(scene: &Scene<'_>) -> Json {
+pub(super) fn checkout(scene: &Scene<'_>) -> Json<'static> {
     let checkout = scene.properties();
     let mut out = scene.draft();
     out.text("currency", checkout.text("currency").as_ref());
@@ -78,7 +78,7 @@ pub(super) fn checkout(scene: &Scene<'_>) -> Json {
 }
 
 /// The checkout as Wigzo's newest tag tells it: the amount is text.
-pub(super) fn checkout_summary(scene: &Scene<'_>) -> Json {
+pub(super) fn checkout_summary(scene: &Scene<'_>) -> Json<'static> {
     let mut out = scene.draft();
     out.text("pageUrl", scene.page().text("url").as_ref());
     out.text("totalOrderValue", scene.properties().first(&["value", "total", "revenue"]).as_ref());
@@ -97,7 +97,7 @@ pub(super) fn checkout_summary(scene: &Scene<'_>) -> Json {
 }
 
 /// A product list as the guide for templates tells it.
-pub(super) fn list_summary(scene: &Scene<'_>) -> Json {
+pub(super) fn list_summary(scene: &Scene<'_>) -> Json<'static> {
     let list = scene.properties();
     let url = scene.url();
     let mut out = scene.draft();
@@ -109,7 +109,7 @@ pub(super) fn list_summary(scene: &Scene<'_>) -> Json {
 }
 
 /// The order object: amounts are numbers.
-pub(super) fn order(scene: &Scene<'_>) -> Json {
+pub(super) fn order(scene: &Scene<'_>) -> Json<'static> {
     let order = scene.properties();
     let products = scene.products();
 
@@ -159,7 +159,7 @@ fn buyer(out: &mut Draft<'_>, scene: &Scene<'_>) {
 }
 
 /// One line of an order; none for a product without an id, which Wigzo could not file.
-fn line_item(scene: &Scene<'_>, index: usize, product: &Object<'_>) -> Option<Json> {
+fn line_item(scene: &Scene<'_>, index: usize, product: &Object<'_>) -> Option<Json<'static>> {
     let part = Part::new(ITEM, product);
     let id = product_id(part)?;
     let line = part
@@ -184,7 +184,7 @@ fn variant_id<'e>(product: Part<'_, 'e>) -> Option<Text<'e>> {
 // === the calls that are no events ===
 
 /// The body of a product feed call (wigzo.md 3.1).
-pub(super) fn feed(scene: &Scene<'_>) -> Json {
+pub(super) fn feed(scene: &Scene<'_>) -> Json<'static> {
     let product = scene.properties();
     let mut out = scene.draft();
     out.text("productId", product_id(product).as_ref());
@@ -199,7 +199,7 @@ pub(super) fn feed(scene: &Scene<'_>) -> Json {
 }
 
 /// The body of a shipment call (wigzo.md 2.4). The ids of the status are constants in every integration.
-pub(super) fn shipment(scene: &Scene<'_>, status: &Text<'_>) -> Json {
+pub(super) fn shipment(scene: &Scene<'_>, status: &Text<'_>) -> Json<'static> {
     const STATUS_ID: &str = "1";
     let traits = scene.traits();
     let buyer = Traits::new(traits, scene.event.user_id.as_deref());

@@ -5,9 +5,7 @@
 //! * The value is the very JSON that was sent: a boolean stays one, a journey's text `"true"` stays a text.
 //! * An event without a value to tell is an ordinary event, whatever `engage_track` says: nothing is lost by it.
 
-use crate::segment::{Event, Object};
-
-use serde_json::value::RawValue;
+use crate::segment::{Event, Object, Raw};
 
 /// What a track event becomes that tells one of Engage's computed traits, audiences or journey steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
@@ -32,7 +30,7 @@ pub(super) fn computed<'a>(event: &Event<'a>) -> Option<Object<'a>> {
         "journey_step" => match event.properties.get(&key) {
             Some(value) => value,
             // The first journeys send none: who gets here has entered, and nobody leaves.
-            None if !is_journeys_own(event) => RawValue::TRUE,
+            None if !is_journeys_own(event) => Raw::TRUE,
             None => return None,
         },
         _ => return None,
@@ -41,7 +39,7 @@ pub(super) fn computed<'a>(event: &Event<'a>) -> Option<Object<'a>> {
 }
 
 /// The property of exactly this name, the last one as [`Object::get`] has it; a `null` too, which clears a trait.
-fn sent<'a>(event: &Event<'a>, key: &str) -> Option<&'a RawValue> {
+fn sent<'a>(event: &Event<'a>, key: &str) -> Option<Raw<'a>> {
     event.properties.iter().filter(|(name, _)| *name == key).last().map(|(_, value)| value)
 }
 

@@ -17,7 +17,7 @@ use super::identify::TRAITS_EVENT;
 use super::row::Row;
 use super::{Cause, Filtered, Made, Options, Profile, Recorder, Skip, Skipped, Translation};
 use super::{identity, translate_with};
-use crate::segment::{Arrival, Event, Kind, Rejection, Route, Surroundings};
+use crate::segment::{Arrival, Event, Kind, Raw, Rejection, Route, Surroundings};
 use crate::wigzo::{Address, Call};
 
 /// What an event is explained against.
@@ -172,7 +172,7 @@ pub struct FieldTaken {
 }
 
 /// Explains one item of a body.
-pub fn explain(raw: &RawValue, surroundings: &Surroundings<'_>, ground: &Ground<'_>) -> Explanation {
+pub fn explain(raw: Raw<'_>, surroundings: &Surroundings<'_>, ground: &Ground<'_>) -> Explanation {
     match Event::read(raw, surroundings) {
         Err(Rejection { code, pointer, message }) => Explanation::refused(code.as_str(), message, pointer),
         Ok(event) => explain_event(&event, ground),

@@ -10,13 +10,11 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt;
 
-use serde_json::value::RawValue;
-
 use super::Cause;
 use super::mapping::SourceRule;
 use super::phone::PhoneCountry;
-use crate::segment::{Arrival, Event, JsonType, Object, items_of, present, text_of};
-use crate::wigzo::{Json, JsonArray, JsonObject, LearnerId, Source};
+use crate::segment::{Arrival, Event, JsonType, Object, Raw, items_of, present, text_of};
+use crate::wigzo::{Json, JsonObject, LearnerId, Source};
 
 /// One event with all that a value may be made from.
 pub(super) struct Scene<'e> {
@@ -118,7 +116,7 @@ impl<'o, 'e> Part<'o, 'e> {
     }
 
     /// The value under a key as it stands in the event.
-    pub(super) fn raw(self, key: &'static str) -> Option<Found<&'e RawValue>> {
+    pub(super) fn raw(self, key: &'static str) -> Option<Found<Raw<'e>>> {
         Some(Found::new(self.object.get_like(key)?, self.name, key))
     }
 
@@ -196,9 +194,10 @@ impl<'e> Scene<'e> {
     /// The language of the content: the part of `context.locale` before the region (`en` of `en-IN`).
     pub(super) fn language(&self) -> Option<Text<'e>> {
         let locale = Part::new("context", &self.event.context).text("locale")?;
-        let language = locale.value.split(['-', '_']).next().filter(|language| !language.is_empty())?;
-        let language = Cow::Owned(language.to_owned());
-        Some(locale.map(|_| language))
+        let language = cut(locale.value, |locale| {
+            locale.split(['-', '_']).next().filter(|language| !language.is_empty())
+        });
+        Some(Found { value: language?, place: locale.place })
     }
 
     /// When the event happened, as text to pass on.
@@ -208,6 +207,14 @@ impl<'e> Scene<'e> {
 
     pub(super) fn draft(&self) -> Draft<'e> {
         Draft::new(self.recorder)
+    }
+}
+
+/// A part of a text, borrowed if the text is.
+pub(super) fn cut(text: Cow<'_, str>, part: impl Fn(&str) -> Option<&str>) -> Option<Cow<'_, str>> {
+    match text {
+        Cow::Borrowed(text) => part(text).map(Cow::Borrowed),
+        Cow::Owned(text) => part(&text).map(|part| Cow::Owned(part.to_owned())),
     }
 }
 
@@ -333,7 +340,7 @@ impl Field {
 }
 
 /// The value at a path of the event; `null` is absent.
-fn at<'e>(event: &Event<'e>, root: Root, steps: &[String]) -> Option<&'e RawValue> {
+fn at<'e>(event: &Event<'e>, root: Root, steps: &[String]) -> Option<Raw<'e>> {
     let mut object = match root {
         Root::Properties => Cow::Borrowed(&event.properties),
         Root::Traits => Cow::Borrowed(&event.traits),
@@ -399,7 +406,7 @@ impl<'e> Draft<'e> {
     }
 
     /// A value that was made of what was found.
-    pub(super) fn json(&mut self, field: &str, found: Option<&Found<Json>>) -> &mut Self {
+    pub(super) fn json(&mut self, field: &str, found: Option<&Found<Json<'_>>>) -> &mut Self {
         if let Some(found) = found {
             self.recorder.took(field, found.place);
             self.out.json(field, &found.value);
@@ -408,25 +415,21 @@ impl<'e> Draft<'e> {
     }
 
     /// A value as it stands in the event.
-    pub(super) fn raw(&mut self, field: &str, found: Option<&Found<&RawValue>>) -> &mut Self {
+    pub(super) fn raw(&mut self, field: &str, found: Option<&Found<Raw<'_>>>) -> &mut Self {
         if let Some(found) = found {
             self.recorder.took(field, found.place);
-            self.out.raw(field, found.value);
+            self.out.raw(field, found.value.get());
         }
         self
     }
 
     /// A list, also if nothing is in it.
-    pub(super) fn list(&mut self, field: &str, items: impl IntoIterator<Item = Json>) -> &mut Self {
-        let mut array = JsonArray::new();
-        for item in items {
-            array.item(&item);
-        }
-        self.out.json(field, &array.finish());
+    pub(super) fn list<'i>(&mut self, field: &str, items: impl IntoIterator<Item = Json<'i>>) -> &mut Self {
+        self.out.list(field, items);
         self
     }
 
-    pub(super) fn finish(self) -> Json {
+    pub(super) fn finish(self) -> Json<'static> {
         self.out.finish()
     }
 }

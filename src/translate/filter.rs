@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::segment::Object;
+use crate::segment::{Object, Raw, alike};
 use crate::wigzo::{Json, JsonObject};
 
 /// Members that go, stay and come. Names are meant in any spelling, as everywhere in an event.
@@ -10,7 +10,7 @@ use crate::wigzo::{Json, JsonObject};
 pub(super) struct Filter {
     pub(super) drop: Option<Vec<String>>,
     pub(super) keep: Option<Vec<String>>,
-    pub(super) set: Option<BTreeMap<String, Json>>,
+    pub(super) set: Option<BTreeMap<String, Json<'static>>>,
 }
 
 impl Filter {
@@ -38,17 +38,17 @@ impl Filter {
     }
 
     /// The value as the row wants it; a value that is no object stays as it is.
-    pub(super) fn apply(&self, value: Json) -> Json {
+    pub(super) fn apply<'j>(&self, value: Json<'j>) -> Json<'j> {
         if self.is_empty() {
             return value;
         }
-        let Some(object) = Object::parse(value.as_raw()) else { return value };
+        let Some(object) = Object::parse(Raw::trusted(value.as_str())) else { return value };
         let set = || self.set.iter().flatten();
         let mut out = JsonObject::new();
         for (name, value) in object.iter() {
             let replaced = set().any(|(constant, _)| alike(constant, name));
             if !replaced && self.takes(name).is_none() {
-                out.raw(name, value);
+                out.raw(name, value.get());
             }
         }
         for (name, constant) in set() {
@@ -56,13 +56,4 @@ impl Filter {
         }
         out.finish()
     }
-}
-
-/// Whether two names are one in Segment's reading (segment.md 3.6).
-fn alike(one: &str, other: &str) -> bool {
-    folded(one).eq(folded(other))
-}
-
-fn folded(name: &str) -> impl Iterator<Item = char> {
-    name.chars().filter(|c| c.is_alphanumeric() || *c == '.').flat_map(char::to_lowercase)
 }

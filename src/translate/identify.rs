@@ -11,14 +11,12 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use serde_json::value::RawValue;
-
 use super::field::{Found, Part, Place, Scene, Text, source};
 use super::mapping::{ExtraTraits, IdentifyValues, NestedTraits};
 use super::person::Traits;
 use super::profile::{Profile, Switches};
 use super::{Cause, Contactless, Made, Options, Skip, identity};
-use crate::segment::{JsonType, Object, text_of};
+use crate::segment::{JsonType, Object, Raw, alike, text_of};
 use crate::wigzo::{Call, Json, JsonObject, LearnerId, Person, PersonField};
 
 /// The event that carries the other traits, if they do not stand in the identify.
@@ -52,7 +50,7 @@ pub(super) fn computed_calls<'p>(
 /// The calls that tell Wigzo who `person` is.
 fn told<'p>(
     scene: &Scene<'_>,
-    person: &Told,
+    person: &Told<'_>,
     cause: Cause<'p>,
     profile: &'p Profile,
     options: &Options,
@@ -81,13 +79,18 @@ fn told<'p>(
 }
 
 /// Who somebody is, and the traits that are told apart from it.
-struct Told {
-    known: Person,
-    apart: Option<Json>,
+struct Told<'o> {
+    known: Person<'o>,
+    apart: Option<Json<'static>>,
 }
 
 /// Who the event is about: e-mail and phone from `contact`, everything else from `all`.
-fn person(scene: &Scene<'_>, contact: Part<'_, '_>, all: Part<'_, '_>, switches: &Switches) -> Told {
+fn person<'o>(
+    scene: &'o Scene<'_>,
+    contact: Part<'o, 'o>,
+    all: Part<'o, 'o>,
+    switches: &Switches,
+) -> Told<'o> {
     let mut known = Person::default();
     let of_contact = Traits::new(contact, scene.event.user_id.as_deref());
     let of_all = Traits::new(all, None);
@@ -150,25 +153,25 @@ fn read<'e>(
 }
 
 /// The very value that a text was read from, if nothing was done to it on the way.
-fn as_sent(part: Part<'_, '_>, found: &Text<'_>) -> Option<Json> {
+fn as_sent<'e>(part: Part<'_, 'e>, found: &Text<'_>) -> Option<Json<'e>> {
     let sent = part.raw(found.place.key).filter(|_| found.place.part == part.name)?;
-    (text_of(sent.value)? == found.value).then(|| Json::raw(sent.value))
+    (text_of(sent.value)? == found.value).then(|| Json::raw(sent.value.get()))
 }
 
 /// The traits as they may stand beside Wigzo's fields. Those that have one of their names get another, which no trait has;
 /// but one that has nothing to say is left out.
-fn beside(traits: Vec<(String, Json)>) -> Vec<(String, Json)> {
+fn beside<'o>(traits: Vec<Trait<'o>>) -> Vec<Trait<'o>> {
     if !traits.iter().any(|(name, _)| Person::reserves(name)) {
         return traits;
     }
-    let taken: HashSet<String> = traits.iter().map(|(name, _)| name.clone()).collect();
-    let rename = |(mut name, value): (String, Json)| {
+    let taken: HashSet<Cow<'_, str>> = traits.iter().map(|(name, _)| name.clone()).collect();
+    let rename = |(mut name, value): Trait<'o>| {
         if Person::reserves(&name) {
             if matches!(value.as_str(), "null" | "\"\"") {
                 return None;
             }
             while taken.contains(&name) {
-                name.insert_str(0, RESERVED_PREFIX);
+                name.to_mut().insert_str(0, RESERVED_PREFIX);
             }
         }
         Some((name, value))
@@ -178,77 +181,74 @@ fn beside(traits: Vec<(String, Json)>) -> Vec<(String, Json)> {
 
 /// The traits that no field of Wigzo's is filled from, in their order. Of two that might have filled one, the other one
 /// is among them.
-fn others(all: Part<'_, '_>, used: &[Place], switches: &Switches) -> Vec<(String, Json)> {
-    let address = format!("{}.address", all.name);
-    let used_in = |part: &str| -> HashSet<String> {
-        used.iter().filter(|place| place.part == part).map(|place| folded(place.key)).collect()
+fn others<'o>(all: Part<'o, 'o>, used: &[Place], switches: &Switches) -> Vec<Trait<'o>> {
+    let is_used = |is_there: fn(&str, &str) -> bool, key: &str, value| {
+        // A list that a text was taken from holds more than it.
+        used.iter().any(|place| is_there(place.part, all.name) && alike(place.key, key))
+            && text_of(value).is_some()
     };
-    let (of_traits, of_address) = (used_in(all.name), used_in(&address));
+    let is_address = |part: &str, of: &str| part.strip_prefix(of) == Some(".address");
     let traits = all.object;
     let mut others = Others { flatten: switches.nested_traits == NestedTraits::Flatten, ..Others::default() };
     if others.flatten {
         others.taken = traits.iter().map(|(key, _)| key.to_owned()).collect();
     }
     for (key, value) in traits.iter() {
-        let name = folded(key);
-        // A list that a text was taken from holds more than it.
-        if of_traits.contains(&name) && text_of(value).is_some() {
+        if is_used(|part, of| part == of, key, value) {
             continue;
         }
-        match Object::parse(value).filter(|_| name == "address") {
+        let address = if alike(key, "address") { Object::parse(value) } else { None };
+        match address {
             // An address without the parts that Wigzo has fields for.
             Some(address) => {
                 let mut rest = JsonObject::new();
                 for (key, value) in address.iter() {
-                    if !(of_address.contains(&folded(key)) && text_of(value).is_some()) {
-                        rest.raw(key, value);
+                    if !is_used(is_address, key, value) {
+                        rest.raw(key, value.get());
                     }
                 }
                 if !rest.is_empty() {
-                    let rest = rest.finish();
-                    others.add(key, rest.as_raw());
+                    others.add(key, rest.finish());
                 }
             }
-            None => others.add(key, value),
+            None => others.add(key, Json::raw(value.get())),
         }
     }
     others.traits
 }
 
+/// One of the other traits.
+type Trait<'o> = (Cow<'o, str>, Json<'o>);
+
 /// The other traits so far.
 #[derive(Default)]
-struct Others {
+struct Others<'o> {
     flatten: bool,
-    traits: Vec<(String, Json)>,
+    traits: Vec<Trait<'o>>,
     /// The names that are not to be had any more, if objects are flattened.
     taken: HashSet<String>,
 }
 
-impl Others {
+impl<'o> Others<'o> {
     /// Adds a trait, or the members of an object that is to be flattened.
-    fn add(&mut self, name: &str, value: &RawValue) {
-        if self.flatten && JsonType::of(value) == JsonType::Object && value.get() != "{}" {
-            self.add_members(name, value);
+    fn add(&mut self, name: &'o str, value: Json<'o>) {
+        if self.flatten && value.as_str().starts_with('{') && value.as_str() != "{}" {
+            self.add_members(name, Raw::trusted(value.as_str()));
         } else {
-            self.traits.push((name.to_owned(), Json::raw(value)));
+            self.traits.push((name.into(), value));
         }
     }
 
     /// Adds the members of an object, and theirs in turn; a valid event is nested 128 levels deep at most.
-    fn add_members(&mut self, name: &str, value: &RawValue) {
+    fn add_members(&mut self, name: &str, value: Raw<'_>) {
         let Some(object) = Object::parse(value) else { return };
         for (key, value) in object.iter() {
             let name = format!("{name}_{key}");
             if JsonType::of(value) == JsonType::Object && value.get() != "{}" {
                 self.add_members(&name, value);
             } else if self.taken.insert(name.clone()) {
-                self.traits.push((name, Json::raw(value)));
+                self.traits.push((name.into(), Json::raw(value.get()).into_owned()));
             }
         }
     }
-}
-
-/// A key as Segment's reader compares it: letters, digits and dots, in lower case (segment.md 3.6).
-fn folded(key: &str) -> String {
-    key.chars().filter(|c| c.is_alphanumeric() || *c == '.').flat_map(char::to_lowercase).collect()
 }

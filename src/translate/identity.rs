@@ -76,10 +76,9 @@ fn from_id(id: &str, options: &Options) -> LearnerId {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
 
     use super::*;
-    use crate::segment::Surroundings;
+    use crate::segment::{Raw, Surroundings};
 
     /// The two ids and the option | the learner with each way of choosing; the table above is the same
     #[test]
@@ -98,8 +97,7 @@ mod tests {
             let json = format!(
                 r#"{{"type":"track","event":"e","userId":"{user}","anonymousId":"{anonymous}","context":{{"Wigzo":{{"learnerId":"{explicit}"}}}}}}"#
             );
-            let raw: &RawValue = serde_json::from_str(&json).unwrap();
-            let event = Event::read(raw, &Surroundings::default()).unwrap();
+            let event = Event::read(Raw::parse(&json).unwrap(), &Surroundings::default()).unwrap();
             for (identity, expected) in
                 [Identity::UserFirst, Identity::AnonymousFirst, Identity::Raw].into_iter().zip(learners)
             {

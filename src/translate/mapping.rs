@@ -264,7 +264,7 @@ pub enum Step {
 
 impl Constant {
     /// The constant as JSON.
-    pub(super) fn to_json(&self) -> Json {
+    pub(super) fn to_json(&self) -> Json<'static> {
         match self {
             Self::Boolean(yes) => Json::boolean(*yes),
             // TOML's infinite numbers are none in JSON.

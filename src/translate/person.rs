@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::field::{Found, Part, Text};
+use super::field::{Found, Part, Text, cut};
 use crate::segment::{Object, items_of, text_of};
 
 /// A view of somebody's traits.
@@ -51,8 +51,7 @@ impl<'o, 'e> Traits<'o, 'e> {
     pub(super) fn first_name(&self) -> Option<Text<'e>> {
         self.text("firstName").or_else(|| {
             let name = self.name()?;
-            let first = name.value.split(' ').next()?.to_owned();
-            Some(name.map(|_| Cow::Owned(first)))
+            Some(Found { value: cut(name.value, |name| name.split(' ').next())?, place: name.place })
         })
     }
 
@@ -60,8 +59,8 @@ impl<'o, 'e> Traits<'o, 'e> {
     pub(super) fn last_name(&self) -> Option<Text<'e>> {
         self.text("lastName").or_else(|| {
             let name = self.name()?;
-            let rest = name.value.split_once(' ')?.1.trim().to_owned();
-            Some(name.map(|_| Cow::Owned(rest)))
+            let rest = cut(name.value, |name| Some(name.split_once(' ')?.1.trim()));
+            Some(Found { value: rest?, place: name.place })
         })
     }
 
@@ -92,8 +91,8 @@ impl<'o, 'e> Traits<'o, 'e> {
 
     fn name(&self) -> Option<Text<'e>> {
         let name = self.text("name")?;
-        let trimmed = name.value.trim().to_owned();
-        if trimmed.is_empty() { None } else { Some(name.map(|_| Cow::Owned(trimmed))) }
+        let trimmed = cut(name.value, |name| Some(name.trim()).filter(|name| !name.is_empty()));
+        Some(Found { value: trimmed?, place: name.place })
     }
 }
 

@@ -151,7 +151,7 @@ impl Row {
     }
 
     /// Members that the values get.
-    pub fn constants(&self) -> Option<&BTreeMap<String, Json>> {
+    pub fn constants(&self) -> Option<&BTreeMap<String, Json<'static>>> {
         self.filter.set.as_ref()
     }
 

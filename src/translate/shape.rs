@@ -5,11 +5,9 @@
 //! that describe goods and orders are in [`commerce`](super::commerce), the values that Segment's own integration made
 //! in [`classic`](super::classic).
 
-use serde_json::value::RawValue;
-
 use super::field::{Found, Part, Scene, product_id};
 use super::{classic, commerce};
-use crate::segment::{JsonType, text_of};
+use crate::segment::{JsonType, Raw, text_of};
 use crate::wigzo::{Json, JsonArray, JsonObject};
 
 /// Declares the shapes: the name in a table, and what the value is.
@@ -67,7 +65,7 @@ pub(super) type Lacking = &'static str;
 
 impl Shape {
     /// The value, or the field that the event lacks.
-    pub(super) fn make(self, scene: &Scene<'_>) -> Result<Json, Lacking> {
+    pub(super) fn make<'e>(self, scene: &Scene<'e>) -> Result<Json<'e>, Lacking> {
         let text = |found: Option<Found<std::borrow::Cow<'_, str>>>, lacking| {
             let found = found.ok_or(lacking)?;
             scene.recorder.took(VALUE, found.place);
@@ -146,15 +144,15 @@ impl Shape {
 /// What a value that is no object is called for a recorder.
 pub(super) const VALUE: &str = "eventval";
 
-fn properties(scene: &Scene<'_>) -> Json {
+fn properties<'e>(scene: &Scene<'e>) -> Json<'e> {
     scene.recorder.took(VALUE, super::field::Place::new("properties", ""));
     let properties = &scene.event.properties;
     if let Some(whole) = properties.whole() {
-        return Json::raw(whole);
+        return Json::raw(whole.get());
     }
     let mut out = JsonObject::new();
     for (key, value) in properties.iter() {
-        out.raw(key, value);
+        out.raw(key, value.get());
     }
     out.finish()
 }
@@ -168,7 +166,7 @@ fn page_title<'e>(scene: &Scene<'e>) -> Option<Found<std::borrow::Cow<'e, str>>>
 /// Every property in its place, with three fields of ours: `title` is the call's name, `canonicalUrl` the page's
 /// URL, `category` the call's category where the properties have none. A property of one of the first two names is
 /// replaced where it stands; it is never there twice.
-fn page(scene: &Scene<'_>) -> Json {
+fn page(scene: &Scene<'_>) -> Json<'static> {
     let event = scene.event;
     scene.recorder.took(VALUE, super::field::Place::new("properties", ""));
     let ours = [("title", page_title(scene)), ("canonicalUrl", scene.url())];
@@ -188,7 +186,7 @@ fn page(scene: &Scene<'_>) -> Json {
             // A second member of this name.
             Some((_, Some(_))) => {}
             Some((_, None)) | None => {
-                out.raw(key, value);
+                out.raw(key, value.get());
             }
         }
     }
@@ -203,14 +201,14 @@ fn page(scene: &Scene<'_>) -> Json {
     out.finish()
 }
 
-fn page_summary(scene: &Scene<'_>) -> Json {
+fn page_summary(scene: &Scene<'_>) -> Json<'static> {
     let mut out = scene.draft();
     out.text("canonicalUrl", scene.url().as_ref());
     out.text("title", page_title(scene).as_ref());
     out.finish()
 }
 
-fn product_ids(scene: &Scene<'_>) -> Result<Json, Lacking> {
+fn product_ids(scene: &Scene<'_>) -> Result<Json<'static>, Lacking> {
     let mut out = JsonArray::new();
     for product in &scene.products() {
         if let Some(id) = product_id(Part::new(super::field::ITEM, product)) {
@@ -221,7 +219,7 @@ fn product_ids(scene: &Scene<'_>) -> Result<Json, Lacking> {
     if out.is_empty() { Err("products") } else { Ok(out.finish()) }
 }
 
-fn query_object(scene: &Scene<'_>) -> Result<Json, Lacking> {
+fn query_object(scene: &Scene<'_>) -> Result<Json<'static>, Lacking> {
     let found = scene.properties().raw("query").ok_or("query")?;
     let mut out = scene.draft();
     out.raw("query", Some(&found));
@@ -229,13 +227,13 @@ fn query_object(scene: &Scene<'_>) -> Result<Json, Lacking> {
 }
 
 /// The spec allows a text and an object (segment.md 3.7).
-fn query(scene: &Scene<'_>) -> Result<Json, Lacking> {
+fn query<'e>(scene: &Scene<'e>) -> Result<Json<'e>, Lacking> {
     const LACKING: Lacking = "query";
     let found = scene.properties().raw("query").ok_or(LACKING)?;
     scene.recorder.took(VALUE, found.place);
-    let raw: &RawValue = found.value;
+    let raw: Raw<'_> = found.value;
     match JsonType::of(raw) {
-        JsonType::Object => Ok(Json::raw(raw)),
+        JsonType::Object => Ok(Json::raw(raw.get())),
         JsonType::String | JsonType::Number => Ok(Json::text(&text_of(raw).ok_or(LACKING)?)),
         JsonType::Null | JsonType::Boolean | JsonType::Array => Err(LACKING),
     }

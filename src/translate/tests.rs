@@ -8,7 +8,6 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use serde_json::value::RawValue;
 
 mod changes;
 mod classic;
@@ -22,7 +21,7 @@ use super::{
     Contactless, EngageTrack, ExtraTraits, Filtered, Identity, Layer, Mapping, NameStyle, NestedTraits,
     Options, Profile, translate,
 };
-use crate::segment::{Arrival, Event, Moment, Object, Route, Surroundings, decode, items_of};
+use crate::segment::{Arrival, Event, Moment, Object, Raw, Route, Surroundings, decode, items_of};
 use crate::wigzo::{Call, Endpoint};
 
 fn golden(file: &str) -> PathBuf {
@@ -82,8 +81,8 @@ pub(super) fn translated(json: &str, setup: &Setup) -> Result<Vec<Call>, Filtere
 }
 
 fn arrived(route: Route, json: &str, setup: &Setup) -> Result<Vec<Call>, Filtered> {
-    let raw: &RawValue = serde_json::from_str(json).unwrap();
-    let event = Event::read(raw, &Surroundings::default()).unwrap_or_else(|why| panic!("{json}: {why:?}"));
+    let event = Event::read(Raw::parse(json).unwrap(), &Surroundings::default())
+        .unwrap_or_else(|why| panic!("{json}: {why:?}"));
     translate(&event, arrival(route), &setup.profile, &setup.options).into_calls()
 }
 
@@ -92,7 +91,7 @@ fn written(translated: &Result<Vec<Call>, Filtered>) -> String {
         Ok(calls) => calls.iter().fold(String::new(), |mut out, call| {
             let endpoint = format!("{:?}", call.endpoint).to_lowercase();
             assert_eq!(call.name.is_some(), call.endpoint == Endpoint::Event);
-            serde_json::from_str::<&RawValue>(&call.body).expect("a body is JSON");
+            Raw::parse(&call.body).expect("a body is JSON");
             writeln!(out, "> {endpoint} {}", call.body).unwrap();
             out
         }),
@@ -171,7 +170,7 @@ fn captured_requests_become_the_expected_calls() {
 
 #[test]
 fn nobody_to_send_it_for() {
-    let raw: &RawValue = serde_json::from_str(r#"{"type":"track","event":"e","userId":"user-42"}"#).unwrap();
+    let raw = Raw::parse(r#"{"type":"track","event":"e","userId":"user-42"}"#).unwrap();
     let mut event = Event::read(raw, &Surroundings::default()).unwrap();
     event.user_id = None;
     let Setup { profile, options } = standard();
@@ -322,7 +321,7 @@ impl std::fmt::Debug for Setup {
 
 /// What Wigzo calls mandatory (wigzo.md 6.2), by the event's name in the profile `guide`.
 fn assert_complete(call: &Call) {
-    let body = Object::parse(serde_json::from_str(&call.body).unwrap()).unwrap();
+    let body = Object::parse(Raw::parse(&call.body).unwrap()).unwrap();
     let (fields, items): (&[&str], _) = match call.name.as_deref() {
         Some("product_view") => (
             &["productId", "canonicalUrl"],

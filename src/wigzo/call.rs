@@ -3,6 +3,8 @@
 //! The two REST calls and the order of their fields (wigzo.md 2.1, 2.2). A body is finished text here and is never
 //! parsed again. What a field's value is made from is not this module's business.
 
+use std::borrow::Cow;
+
 use super::{Json, JsonObject, LearnerId};
 
 /// The endpoints of wigzo.md 2 and 3.1.
@@ -28,6 +30,9 @@ pub struct Call {
     /// The JSON body, as it is sent.
     pub body: String,
 }
+
+/// More bytes than stand in a call's body around what is told in it.
+const FRAME: usize = 160;
 
 /// Where somebody acted: the field `source`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -66,11 +71,11 @@ pub enum PersonField {
 
 /// What an identify call says about a person.
 #[derive(Debug, Clone, Default)]
-pub struct Person {
+pub struct Person<'a> {
     /// Wigzo's fields with their values. They are written in the order of [`PersonField::ALL`], whatever their order here.
-    pub fields: Vec<(PersonField, Json)>,
+    pub fields: Vec<(PersonField, Json<'a>)>,
     /// Fields of the sender's own, written after Wigzo's. Those named like one of Wigzo's are left out.
-    pub others: Vec<(String, Json)>,
+    pub others: Vec<(Cow<'a, str>, Json<'a>)>,
 }
 
 // === impl Endpoint ===
@@ -143,11 +148,19 @@ impl PersonField {
 
 // === impl Person ===
 
-impl Person {
+impl Person<'_> {
     /// Whether the name is a field of Wigzo's in an identify call. A sender's own field never takes one's place.
     pub fn reserves(name: &str) -> bool {
         matches!(name, "userId" | "is_active" | "source")
             || PersonField::ALL.iter().any(|field| field.as_str() == name)
+    }
+
+    /// About as many bytes as an identify call about this person has.
+    fn length(&self) -> usize {
+        let fields = self.fields.iter().map(|(field, value)| (field.as_str(), value));
+        let others = self.others.iter().map(|(name, value)| (name.as_ref(), value));
+        // A member has quotes around its key, a colon and a comma.
+        fields.chain(others).map(|(key, value)| key.len() + value.as_str().len() + 4).sum::<usize>() + FRAME
     }
 
     /// Whether Wigzo can join this person with another learner: by e-mail or phone (wigzo.md 5.2).
@@ -160,8 +173,8 @@ impl Person {
 
 impl Call {
     /// Tells Wigzo who `learner` is.
-    pub fn identify(learner: &LearnerId, person: &Person, source: Source) -> Self {
-        let mut body = JsonObject::new();
+    pub fn identify(learner: &LearnerId, person: &Person<'_>, source: Source) -> Self {
+        let mut body = JsonObject::with_room(person.length());
         body.text("userId", learner.as_str());
         for field in PersonField::ALL {
             if let Some((_, value)) = person.fields.iter().find(|(filled, _)| *filled == field) {
@@ -178,8 +191,8 @@ impl Call {
     }
 
     /// Tells Wigzo what `learner` did: the event `name` with its value.
-    pub fn event(learner: &LearnerId, name: &str, value: &Json, source: Source) -> Self {
-        let mut body = JsonObject::new();
+    pub fn event(learner: &LearnerId, name: &str, value: &Json<'_>, source: Source) -> Self {
+        let mut body = JsonObject::with_room(value.as_str().len() + name.len() + FRAME);
         body.text("eventName", name)
             .json("eventval", value)
             // No other category occurs anywhere (wigzo.md 6.3).
@@ -191,12 +204,12 @@ impl Call {
     }
 
     /// Tells Wigzo of a product of the catalogue (wigzo.md 3.1).
-    pub fn product(body: Json) -> Self {
+    pub fn product(body: Json<'_>) -> Self {
         Self { endpoint: Endpoint::Product, name: None, body: body.into_string() }
     }
 
     /// Tells Wigzo where an order's shipment is (wigzo.md 2.4).
-    pub fn shipment(body: Json) -> Self {
+    pub fn shipment(body: Json<'_>) -> Self {
         Self { endpoint: Endpoint::Shipment, name: None, body: body.into_string() }
     }
 }
@@ -238,8 +251,8 @@ mod tests {
     fn a_senders_own_field_never_takes_the_place_of_one_of_wigzos() {
         let known = PersonField::ALL.map(PersonField::as_str);
         let reserved = known.into_iter().chain(["userId", "is_active", "source"]);
-        let mut others: Vec<_> = reserved.map(|field| (field.to_owned(), Json::text("mine"))).collect();
-        others.push(("vip".to_owned(), Json::number("1.0").unwrap()));
+        let mut others: Vec<_> = reserved.map(|field| (field.into(), Json::text("mine"))).collect();
+        others.push(("vip".into(), Json::number("1.0").unwrap()));
         let fields = vec![(PersonField::Email, Json::text("buyer@shop.example"))];
         let person = Person { fields, others };
         assert_eq!(

@@ -6,11 +6,16 @@
 //!
 //! It knows nothing of calls, events or fields.
 
-use serde_json::value::RawValue;
+use std::borrow::Cow;
 
-/// One JSON value as text.
+use serde::de::IgnoredAny;
+
+/// One JSON value as text: written here, or borrowed from where it is only carried from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Json(String);
+pub struct Json<'a>(Cow<'a, str>);
+
+/// Bytes that most objects of ours fit in, so that they are not moved while they are written.
+const USUAL_LENGTH: usize = 256;
 
 /// Writes an object, member by member.
 #[derive(Debug)]
@@ -29,39 +34,46 @@ struct Members {
 
 // === impl Json ===
 
-impl Json {
+impl Json<'static> {
     /// A string.
     pub fn text(text: &str) -> Self {
         let mut out = String::with_capacity(text.len() + 2);
         write_text(&mut out, text);
-        Self(out)
+        Self(out.into())
     }
 
     /// `true` or `false`.
     pub fn boolean(yes: bool) -> Self {
-        Self(yes.to_string())
-    }
-
-    /// A carried value, byte for byte.
-    pub fn raw(raw: &RawValue) -> Self {
-        Self(raw.get().to_owned())
+        Self(if yes { "true" } else { "false" }.into())
     }
 
     /// A number from its text, as JSON writes numbers (RFC 8259, section 6). `None` if it is not one.
     pub fn number(text: &str) -> Option<Self> {
         let starts_a_number = text.starts_with(|first: char| first == '-' || first.is_ascii_digit());
         let ends_a_number = text.ends_with(|last: char| last.is_ascii_digit());
-        (starts_a_number && ends_a_number && serde_json::from_str::<&RawValue>(text).is_ok())
-            .then(|| Self(text.to_owned()))
+        (starts_a_number && ends_a_number && serde_json::from_str::<IgnoredAny>(text).is_ok())
+            .then(|| Self(text.to_owned().into()))
     }
 
     /// An array of values that were written before.
-    pub fn list(items: impl IntoIterator<Item = Self>) -> Self {
+    pub fn list<'i>(items: impl IntoIterator<Item = Json<'i>>) -> Self {
         let mut out = JsonArray::new();
         for item in items {
             out.item(&item);
         }
         out.finish()
+    }
+}
+
+impl<'a> Json<'a> {
+    /// A carried value, byte for byte: `raw` is one JSON value that a parser has accepted before.
+    pub fn raw(raw: &'a str) -> Self {
+        Self(raw.into())
+    }
+
+    /// The same value, borrowed from nowhere.
+    pub fn into_owned(self) -> Json<'static> {
+        Json(self.0.into_owned().into())
     }
 
     /// The text.
@@ -69,14 +81,9 @@ impl Json {
         &self.0
     }
 
-    /// The value as a reader takes it.
-    pub fn as_raw(&self) -> &RawValue {
-        serde_json::from_str(&self.0).expect("BUG: only well-formed JSON is written")
-    }
-
     /// The text, given away.
     pub fn into_string(self) -> String {
-        self.0
+        self.0.into_owned()
     }
 }
 
@@ -85,7 +92,12 @@ impl Json {
 impl JsonObject {
     /// An object without members.
     pub fn new() -> Self {
-        Self(Members::open('{'))
+        Self::with_room(USUAL_LENGTH)
+    }
+
+    /// An object without members, and with room for so many bytes.
+    pub fn with_room(bytes: usize) -> Self {
+        Self(Members::open('{', bytes))
     }
 
     /// Adds a string member.
@@ -100,15 +112,29 @@ impl JsonObject {
         self
     }
 
-    /// Adds a carried value, byte for byte.
-    pub fn raw(&mut self, key: &str, raw: &RawValue) -> &mut Self {
-        self.member(key).push_str(raw.get());
+    /// Adds a carried value, as [`Json::raw`] takes it.
+    pub fn raw(&mut self, key: &str, raw: &str) -> &mut Self {
+        self.member(key).push_str(raw);
         self
     }
 
     /// Adds a value that was written before.
-    pub fn json(&mut self, key: &str, value: &Json) -> &mut Self {
+    pub fn json(&mut self, key: &str, value: &Json<'_>) -> &mut Self {
         self.member(key).push_str(value.as_str());
+        self
+    }
+
+    /// Adds an array of values that were written before.
+    pub fn list<'i>(&mut self, key: &str, items: impl IntoIterator<Item = Json<'i>>) -> &mut Self {
+        let out = self.member(key);
+        out.push('[');
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                out.push(',');
+            }
+            out.push_str(item.as_str());
+        }
+        out.push(']');
         self
     }
 
@@ -118,7 +144,7 @@ impl JsonObject {
     }
 
     /// The finished object.
-    pub fn finish(self) -> Json {
+    pub fn finish(self) -> Json<'static> {
         self.0.close('}')
     }
 
@@ -141,11 +167,11 @@ impl Default for JsonObject {
 impl JsonArray {
     /// An array without items.
     pub fn new() -> Self {
-        Self(Members::open('['))
+        Self(Members::open('[', USUAL_LENGTH))
     }
 
     /// Adds an item.
-    pub fn item(&mut self, value: &Json) -> &mut Self {
+    pub fn item(&mut self, value: &Json<'_>) -> &mut Self {
         self.0.next().push_str(value.as_str());
         self
     }
@@ -156,7 +182,7 @@ impl JsonArray {
     }
 
     /// The finished array.
-    pub fn finish(self) -> Json {
+    pub fn finish(self) -> Json<'static> {
         self.0.close(']')
     }
 }
@@ -170,8 +196,10 @@ impl Default for JsonArray {
 // === impl Members ===
 
 impl Members {
-    fn open(bracket: char) -> Self {
-        Self { text: String::from(bracket), empty: true }
+    fn open(bracket: char, room: usize) -> Self {
+        let mut text = String::with_capacity(room);
+        text.push(bracket);
+        Self { text, empty: true }
     }
 
     /// The text, ready for the next part.
@@ -183,15 +211,24 @@ impl Members {
         &mut self.text
     }
 
-    fn close(mut self, bracket: char) -> Json {
+    fn close(mut self, bracket: char) -> Json<'static> {
         self.text.push(bracket);
-        Json(self.text)
+        Json(self.text.into())
     }
 }
 
 /// Appends a string with its quotes and escapes.
 fn write_text(out: &mut String, text: &str) {
-    out.push_str(&serde_json::to_string(text).expect("BUG: a &str always has a JSON form"));
+    // All bytes are looked at, since that goes many at a time; hardly any text has one to escape.
+    let escaped = text.bytes().fold(false, |found, byte| found | matches!(byte, b'"' | b'\\' | 0..b' '));
+    if escaped {
+        out.push_str(&serde_json::to_string(text).expect("BUG: a &str always has a JSON form"));
+        return;
+    }
+    out.reserve(text.len() + 2);
+    out.push('"');
+    out.push_str(text);
+    out.push('"');
 }
 
 #[cfg(test)]
@@ -199,10 +236,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn raw(text: &str) -> Box<RawValue> {
-        RawValue::from_string(text.to_owned()).unwrap()
-    }
 
     #[test]
     fn writes_members_in_order_with_their_exact_text() {
@@ -212,12 +245,14 @@ mod tests {
         object
             .text("quote\"", "line\nend")
             .boolean("yes", true)
-            .raw("big", &raw("1e400"))
-            .raw("twice", &raw(r#"{"k":1,"k":2}"#))
-            .json("items", &items.finish());
+            .raw("big", "1e400")
+            .raw("twice", r#"{"k":1,"k":2}"#)
+            .json("items", &items.finish())
+            .list("list", [Json::raw("1.0"), Json::boolean(false)])
+            .list("empty", []);
         assert_eq!(
             object.finish().as_str(),
-            r#"{"quote\"":"line\nend","yes":true,"big":1e400,"twice":{"k":1,"k":2},"items":["a",1299.00]}"#
+            r#"{"quote\"":"line\nend","yes":true,"big":1e400,"twice":{"k":1,"k":2},"items":["a",1299.00],"list":[1.0,false],"empty":[]}"#
         );
         assert_eq!(JsonObject::new().finish().as_str(), "{}");
         assert_eq!(JsonArray::new().finish().as_str(), "[]");

@@ -44,11 +44,8 @@ impl LearnerId {
         if id.len() == HYPHENATED_LENGTH && Uuid::try_parse(id).is_ok() {
             return Self::raw(id);
         }
-        let mut hash = digest::Context::new(&digest::SHA256);
-        for part in [DOMAIN, b"\0", namespace.as_bytes(), b"\0", id.as_bytes()] {
-            hash.update(part);
-        }
-        let hash = hash.finish();
+        let text = [DOMAIN, b"\0", namespace.as_bytes(), b"\0", id.as_bytes()].concat();
+        let hash = digest::digest(&digest::SHA256, &text);
         let head = hash.as_ref().first_chunk().expect("BUG: SHA-256 has 32 bytes");
         Self(uuid::Builder::from_random_bytes(*head).into_uuid().hyphenated().to_string())
     }

@@ -182,7 +182,7 @@ fn capital(kind: Kind) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::segment::{Event, Surroundings};
+    use crate::segment::{Event, Raw, Surroundings};
 
     /// An event that has what its type needs, but not the field `without`.
     fn minimal(kind: Kind, without: Option<&str>) -> Value {
@@ -201,7 +201,7 @@ mod tests {
 
     fn accepted(event: &Value) -> bool {
         let text = event.to_string();
-        Event::read(serde_json::from_str(&text).unwrap(), &Surroundings::default()).is_ok()
+        Event::read(Raw::parse(&text).unwrap(), &Surroundings::default()).is_ok()
     }
 
     #[test]

@@ -10,7 +10,7 @@ fn calls(changes: &str, json: &str) -> Vec<String> {
         Ok(calls) => calls
             .iter()
             .map(|call| {
-                let body: std::collections::BTreeMap<String, Box<RawValue>> =
+                let body: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
                     serde_json::from_str(&call.body).unwrap();
                 match &call.name {
                     Some(name) => format!("{name} {}", body["eventval"]),
@@ -140,7 +140,7 @@ fn a_row_of_ones_own_replaces_what_it_states() {
 fn a_call_that_is_not_made_says_what_it_lacks() {
     let setup = with_changes("guide", &Mapping::default());
     let json = track("Order Completed", r#"{"order_id":"o","products":[{"sku":"s"}]}"#);
-    let raw: &RawValue = serde_json::from_str(&json).unwrap();
+    let raw = Raw::parse(&json).unwrap();
     let event = Event::read(raw, &Surroundings::default()).unwrap();
     let translation = translate(&event, arrival(Route::Webhook), &setup.profile, &setup.options);
     assert_eq!(translation.filtered(), Some(Filtered::RequiredFieldMissing));
@@ -163,7 +163,7 @@ impl super::super::Recorder for Notes {
 fn a_recorder_is_told_where_fields_came_from() {
     let setup = with_changes("guide", &Mapping::default());
     let json = r#"{"type":"track","event":"Order Completed","userId":"u","timestamp":"2026-01-02T03:04:05Z","properties":{"id":"o","products":[{"productId":7,"price":2}]},"context":{"traits":{"address":{"city":"Pune"}}}}"#;
-    let raw: &RawValue = serde_json::from_str(json).unwrap();
+    let raw = Raw::parse(json).unwrap();
     let event = Event::read(raw, &Surroundings::default()).unwrap();
     let notes = Notes::default();
     let at = arrival(Route::Webhook);

@@ -10,7 +10,7 @@ fn calls(json: &str) -> Vec<String> {
         .unwrap_or_default()
         .into_iter()
         .map(|call| {
-            let body: std::collections::BTreeMap<String, Box<RawValue>> =
+            let body: std::collections::BTreeMap<String, Box<serde_json::value::RawValue>> =
                 serde_json::from_str(&call.body).unwrap();
             if let Some(name) = call.name {
                 return format!("{name} {}", body["eventval"]);

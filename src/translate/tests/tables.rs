@@ -24,19 +24,19 @@ fn explained(json: &str, route: Route, profile: &Profile) -> Explanation {
     let (options, address) = (options(), address());
     let ground =
         Ground { profile, options: &options, address: &address, arrival: arrival(route), obeyed: None };
-    explain(serde_json::from_str(json).unwrap(), &Surroundings::default(), &ground)
+    explain(Raw::parse(json).unwrap(), &Surroundings::default(), &ground)
 }
 
 /// What a call says, without what every call says.
 fn short(call: &CallMade) -> String {
-    let body = Object::parse(&call.body).unwrap();
+    let body = Object::parse(Raw::from(&*call.body)).unwrap();
     let text = |key: &str| body.text(key).unwrap_or_default();
     let app = if text("source") == "app" { " (app)" } else { "" };
     if call.endpoint == "event" {
         let learner = text("userId");
         let other = learner != LearnerId::derived("org-token-42", "user-42").as_str();
         let about = if other { format!(" @{learner}") } else { String::new() };
-        return format!("{} {}{about}{app}", text("eventName"), body.get("eventval").unwrap());
+        return format!("{} {}{about}{app}", text("eventName"), body.get("eventval").unwrap().get());
     }
     let fields = body.iter().filter(|(key, _)| !matches!(*key, "is_active" | "source"));
     let fields: Vec<_> = fields
