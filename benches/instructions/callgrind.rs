@@ -15,8 +15,8 @@ pub(crate) struct Callgrind {
     profiles: PathBuf,
 }
 
-/// What a whole run took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a whole run took. It is compared by its instructions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Total {
     /// Instructions of all threads, without the kernel's.
     instructions: u64,
@@ -129,15 +129,15 @@ impl Total {
     /// Reads a profile in callgrind's format ("Callgrind Format Specification" in valgrind's manual).
     fn of(profile: &str) -> Option<Self> {
         let mut names = HashMap::new();
-        let (mut caller, mut callee) = ("", "");
+        let (mut caller, mut called) = ("", "");
         let (mut instructions, mut allocations) = (None, 0);
         for line in profile.lines() {
             if let Some(name) = line.strip_prefix("fn=") {
                 caller = spelled(name, &mut names);
             } else if let Some(name) = line.strip_prefix("cfn=") {
-                callee = spelled(name, &mut names);
+                called = spelled(name, &mut names);
             } else if let Some(calls) = line.strip_prefix("calls=") {
-                if allocates(callee) && !is_allocator(caller) {
+                if allocates(called) && !is_allocator(caller) {
                     allocations += calls.split(' ').next()?.parse::<u64>().ok()?;
                 }
             } else if let Some(total) = line.strip_prefix("totals: ") {

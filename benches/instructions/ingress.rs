@@ -19,15 +19,15 @@ use super::work;
 
 /// One event a request.
 pub(crate) fn single(rounds: usize) {
-    serve("/v1/track", work::PRODUCT_VIEWED.into(), rounds);
+    serve("/v1/track", &work::PRODUCT_VIEWED.into(), rounds);
 }
 
 /// A library's batch a request.
 pub(crate) fn batch(rounds: usize) {
-    serve("/v1/batch", work::batch().into(), rounds);
+    serve("/v1/batch", &work::batch().into(), rounds);
 }
 
-fn serve(path: &str, body: Bytes, rounds: usize) {
+fn serve(path: &str, body: &Bytes, rounds: usize) {
     // The line that each request gets is part of its price. Here nobody reads it.
     let log = telemetry::Config { log_format: LogFormat::Json, ..telemetry::Config::default() };
     telemetry::start_logging(&log).expect("the default filter");

@@ -19,6 +19,8 @@ pub(crate) struct Work {
     pub(crate) warm_up: usize,
     /// Rounds that are.
     pub(crate) rounds: usize,
+    /// How often it is run; the least counts. More than once where a thread does something of its own now and then.
+    pub(crate) runs: usize,
     /// Prepares what it needs and does so many rounds.
     pub(crate) run: fn(usize),
 }
@@ -30,7 +32,13 @@ pub(crate) const ALL: &[Work] = &[
     pure("authenticate-source-key", source_key),
     pure("verify-signature", signature),
     Work { events: BATCH, ..pure("decode-batch-of-50", decoding) },
-    Work { events: queue::RECORDS, warm_up: 1, rounds: 2, ..pure("queue-append-and-settle", queue::cycle) },
+    Work {
+        events: queue::RECORDS,
+        warm_up: 1,
+        rounds: 2,
+        runs: 4,
+        ..pure("queue-append-and-settle", queue::cycle)
+    },
     pure("scheduler-1-organization", scheduler::one),
     Work { events: scheduler::MANY, ..pure("scheduler-1000-organizations", scheduler::many) },
     pure("translate-product-viewed", product_viewed),
@@ -40,7 +48,7 @@ pub(crate) const ALL: &[Work] = &[
 
 /// A work of one event a round, short enough for many of them.
 const fn pure(name: &'static str, run: fn(usize)) -> Work {
-    Work { name, events: 1, warm_up: 20, rounds: 200, run }
+    Work { name, events: 1, warm_up: 20, rounds: 200, runs: 1, run }
 }
 
 /// Events of a batch.
