@@ -19,6 +19,7 @@ WORKDIR /build
 # does the same as these lines and would have to be compiled first.
 # aws-lc, SQLite, mimalloc and zstd are compiled from source by the C compiler that is in this image; nothing else is
 # needed.
+COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src benches \
     && echo '//! Stands in for the crate while its dependencies are built.' | tee src/lib.rs > src/main.rs \

@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench isolation` runs the service in this process, on loopback, over a temporary directory, once for
 //! each kind of neighbour. The healthy organization sends at a steady pace whatever comes back, so that a stall is
-//! measured and not waited for. Everything shares the machine: the senders, the service, and the stand-ins for Wigzo.
+//! measured and not waited for. Everything shares the machine; the senders and the stand-ins for Wigzo have threads of
+//! their own, as they have machines of their own in life.
 //! `-- --seconds 30` measures each kind for longer than the ten seconds that are the default.
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
@@ -19,6 +20,7 @@ use axum::Router;
 use axum::extract::State;
 use http::StatusCode;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use wigzo_destination::app::{App, Haste};
@@ -93,14 +95,15 @@ async fn answer(State(wigzo): State<Arc<Wigzo>>, body: String) -> (StatusCode, &
 }
 
 /// Starts a stand-in: its address, and what it sees.
-async fn stand_in(mood: Neighbour) -> (String, Arc<Wigzo>) {
+async fn stand_in(mood: Neighbour, outside: &Handle) -> (String, Arc<Wigzo>) {
     let wigzo = Arc::new(Wigzo { mood, arrived: Mutex::default() });
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let listener =
+        outside.spawn(TcpListener::bind("127.0.0.1:0")).await.expect("no panic").expect("a free port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
     // A dead one is a port on which nobody listens any more.
     if mood != Neighbour::Dead {
         let router = Router::new().fallback(answer).with_state(Arc::clone(&wigzo));
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        outside.spawn(async move { axum::serve(listener, router).await });
     }
     (address, wigzo)
 }
@@ -137,10 +140,10 @@ async fn send(public: String, key: &'static str, load: (u32, usize), until: Inst
 }
 
 /// Latencies of the healthy organization's events beside a neighbour, sorted; and how many never arrived.
-async fn measure(neighbour: Neighbour, time: Duration) -> (Vec<Duration>, usize) {
+async fn measure(neighbour: Neighbour, time: Duration, outside: &Handle) -> (Vec<Duration>, usize) {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (healthy_address, healthy) = stand_in(Neighbour::Healthy).await;
-    let (neighbour_address, _) = stand_in(neighbour).await;
+    let (healthy_address, healthy) = stand_in(Neighbour::Healthy, outside).await;
+    let (neighbour_address, _) = stand_in(neighbour, outside).await;
     let config = directory.path().join("config.toml");
     let text = format!(
         r#"
@@ -174,8 +177,8 @@ base_url = "{neighbour_address}"
     }));
 
     let until = Instant::now() + WARM_UP + time;
-    let other = neighbour.load().map(|load| tokio::spawn(send(public.clone(), "neighbour", load, until)));
-    let sent = send(public, "healthy", (PACE, 1), until).await;
+    let other = neighbour.load().map(|load| outside.spawn(send(public.clone(), "neighbour", load, until)));
+    let sent = outside.spawn(send(public, "healthy", (PACE, 1), until)).await.expect("a sender");
     if let Some(other) = other {
         other.await.expect("a sender");
     }
@@ -217,7 +220,8 @@ fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let seconds = arguments.iter().skip_while(|it| *it != "--seconds").nth(1);
     let seconds = seconds.map_or(10, |text| text.parse().expect("--seconds takes a number"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let (runtime, outside) = (runtime(), runtime());
     println!("{}", machine());
     println!(
         "{PACE} events/s of the healthy organization for {seconds} s; milliseconds from request to call\n"
@@ -226,7 +230,8 @@ fn main() {
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
     let mut alone = f64::NAN;
     for (name, neighbour) in Neighbour::ROWS {
-        let (latencies, missing) = runtime.block_on(measure(neighbour, Duration::from_secs(seconds)));
+        let (latencies, missing) =
+            runtime.block_on(measure(neighbour, Duration::from_secs(seconds), outside.handle()));
         let [p50, p99, longest] = [500, 990, 1_000].map(|thousandths| quantile(&latencies, thousandths));
         if alone.is_nan() {
             alone = p99;

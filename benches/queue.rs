@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use wigzo_destination::clock::{Clock, UnixMillis};
 use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::queue::sqlite::Sqlite;
-use wigzo_destination::queue::{Config, DedupKey, Engine, NewEnvelope, Settlement};
+use wigzo_destination::queue::{Account, Config, DedupKey, Engine, NewEnvelope, Settlement, SourceRoute};
 
 const RECORDS: usize = 60_000;
 
@@ -23,7 +23,7 @@ fn envelope(organization: &Arc<str>, n: usize, payload: &str) -> NewEnvelope {
     NewEnvelope {
         organization: Arc::clone(organization),
         route: "v1".into(),
-        key: DedupKey::new(organization, "/v1", &id),
+        key: DedupKey::new(organization, SourceRoute::new("/v1"), &id),
         message_id: id.into(),
         lane: format!("user-{}", n % 5_000).into(),
         kind: "track".into(),
@@ -77,19 +77,18 @@ async fn queue(senders: usize, per_request: usize) {
         let queue = Arc::clone(&queue);
         async move {
             let mut settled = 0;
-            let mut settling = JoinSet::new();
             let total = RECORDS / senders / per_request * per_request * senders;
             while settled < total {
-                tokio::select! {
-                    () = queue.fresh().arrived() => {
-                        for envelope in queue.fresh().take().envelopes {
-                            let queue = Arc::clone(&queue);
-                            let settlement = Settlement::ended(&envelope, Outcome::Delivered, Reason::Delivered);
-                            settling.spawn(async move { queue.settle(settlement).await });
-                        }
-                    }
-                    Some(_) = settling.join_next() => settled += 1,
-                }
+                queue.fresh().arrived().await;
+                let arrivals = queue.fresh().take();
+                settled += arrivals.settled.len();
+                let delivered = arrivals.envelopes.iter().map(|envelope| {
+                    let in_full = queue.records_in_full(&envelope.content.organization);
+                    let account = if in_full { Account::InFull(Vec::new()) } else { Account::InALine };
+                    let settlement = Settlement::ended(envelope, Outcome::Delivered, Reason::Delivered);
+                    Settlement { account, ..settlement }
+                });
+                queue.settle_all(delivered.collect());
             }
         }
     };

@@ -1,9 +1,9 @@
 //! Delivery: from the queue to Wigzo, one person's events in order, until each has its outcome.
 //!
-//! One task owns the [`scheduler`] and starts the work on envelopes; each envelope is worked by a task of its own,
-//! which reads and translates it, makes its calls through the [`client`] stack, and settles it in the queue before it
-//! reports back. A lane's next event starts only when the previous one's result is on disk, so that a crash repeats
-//! at most the calls that were in flight, and reorders nothing.
+//! One task owns the [`scheduler`] and starts the work on envelopes; each envelope is worked by a task of its own, which
+//! reads and translates it and makes its calls through the [`client`] stack. The results of all that have ended go to the
+//! queue together. A lane's next event starts only when the previous one's result is on disk, and at most
+//! `delivery.max_in_flight` envelopes are started without that: so many calls a crash may repeat, and it reorders nothing.
 //!
 //! It must not know HTTP server types, nor who posted an event.
 
@@ -13,6 +13,7 @@ mod config;
 mod handle;
 pub mod schedule;
 pub mod scheduler;
+mod settling;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -24,16 +25,15 @@ use tokio::time::Instant;
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::{Organizations, Partner};
 use crate::outcome::Owed;
-use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError};
+use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError, Seq, Settlement};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, OrganizationState};
 pub use attempt::obeyed;
-use attempt::{End, Round, Workshop};
+use attempt::{Round, Workshop};
 use client::Client;
 use handle::{Command, Desk};
-use scheduler::{
-    Finish, Finished, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which,
-};
+use scheduler::{Finish, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which};
+use settling::Settling;
 
 pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
 pub use handle::{BreakerState, Handle, Overview, State};
@@ -46,6 +46,10 @@ const REMEMBERED: usize = 256;
 
 /// At so many partners the scheduler is told to let go of all of them; those that bring something again stay.
 const MANY_PARTNERS: usize = 1_024;
+
+/// Envelopes that are started in one go. Whatever an organization has ready, the next one's turn comes soon: the work of
+/// more of them would stand before it in the runtime's queue.
+const AT_ONCE: usize = 8;
 
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -65,6 +69,9 @@ pub struct Delivery {
     scheduler: Scheduler<Envelope>,
     workers: JoinSet<Round>,
     tickets: HashMap<Id, Ticket>,
+    /// Results that the queue has not been given yet, and what waits until they are on disk.
+    results: Vec<Settlement>,
+    settling: HashMap<Seq, Settling>,
     desk: Desk,
     /// Organizations that do not go on as they should, as they were last told.
     told: HashMap<Arc<str>, Overview>,
@@ -130,6 +137,8 @@ impl Delivery {
             scheduler,
             workers: JoinSet::new(),
             tickets: HashMap::new(),
+            results: Vec::new(),
+            settling: HashMap::new(),
             desk,
             told: HashMap::new(),
             shown_until: Instant::now(),
@@ -148,8 +157,15 @@ impl Delivery {
     pub async fn run(mut self) {
         while !self.shutdown.drain.is_cancelled() {
             self.arrivals();
-            self.start_work();
+            self.hand_in();
+            let is_all = self.start_work();
             self.start_reads();
+            if !is_all {
+                // What was started goes first, and with it whatever else is ready to run.
+                tokio::task::yield_now().await;
+                self.ended_too();
+                continue;
+            }
             let sleep = self.show().min(self.until_next_tick());
             tokio::select! {
                 Some(command) = self.desk.commands.recv() => self.obey(command),
@@ -161,24 +177,34 @@ impl Delivery {
                 () = tokio::time::sleep(sleep) => {}
                 () = self.shutdown.drain.cancelled() => {}
             }
-            // One wake-up takes everything that is ready.
-            while let Some(ended) = self.workers.try_join_next_with_id() {
-                self.ended(ended);
-            }
+            self.ended_too();
         }
-        let waiting = self.workers.len();
         tracing::info!(
-            in_flight = waiting,
+            in_flight = self.scheduler.in_flight(),
             "delivery drains: what is in flight may end, the rest stays in the queue"
         );
-        while let Some(ended) = self.workers.join_next_with_id().await {
+        while !self.workers.is_empty() || !self.settling.is_empty() {
+            tokio::select! {
+                () = self.queue.fresh().arrived() => {}
+                Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
+            }
+            self.ended_too();
+            self.arrivals();
+            self.hand_in();
+        }
+    }
+
+    /// One wake-up takes everything that has ended.
+    fn ended_too(&mut self) {
+        while let Some(ended) = self.workers.try_join_next_with_id() {
             self.ended(ended);
         }
     }
 
     fn arrivals(&mut self) {
-        let Arrivals { envelopes, forgotten, unread, .. } = self.queue.fresh().take();
+        let Arrivals { envelopes, forgotten, settled, unread, .. } = self.queue.fresh().take();
         let now = self.clock.now();
+        self.settled(&settled);
         for envelope in envelopes {
             let organization = Arc::clone(&envelope.content.organization);
             self.serve_partner(&organization);
@@ -235,12 +261,17 @@ impl Delivery {
         self.scheduler.serve(name, share, self.clock.now());
     }
 
-    fn start_work(&mut self) {
+    /// Starts what may start now, at most [`AT_ONCE`]; whether that was all.
+    fn start_work(&mut self) -> bool {
         let now = self.clock.now();
         // A pause may end without anything being there to start.
         self.is_changed |= self.scheduler.next_tick().is_some_and(|due| due <= now);
         self.scheduler.tick(now);
-        while let Some((ticket, item)) = self.scheduler.start(now) {
+        for _ in 0..AT_ONCE {
+            let Some((ticket, item)) = self.scheduler.start(now) else {
+                self.count_in_flight();
+                return true;
+            };
             self.is_changed = true;
             let envelope = item.load;
             let name = &envelope.content.organization;
@@ -255,6 +286,11 @@ impl Delivery {
             let worker = self.workers.spawn(async move { workshop.work(claim, configured).await });
             self.tickets.insert(worker.id(), ticket);
         }
+        self.count_in_flight();
+        false
+    }
+
+    fn count_in_flight(&self) {
         self.metrics.in_flight.set(i64::try_from(self.scheduler.in_flight()).unwrap_or(i64::MAX));
     }
 
@@ -280,36 +316,29 @@ impl Delivery {
         }
     }
 
+    /// The calls for an envelope are over.
     fn ended(&mut self, ended: Result<(Id, Round), tokio::task::JoinError>) {
         let (id, round) = match ended {
-            Ok((id, round)) => (id, round),
+            Ok((id, round)) => (id, Some(round)),
             // The envelope's wrapper has made it a dead letter while the panic passed through.
-            Err(error) => (error.id(), Round { end: End::Ended, news: News::default() }),
+            Err(error) => (error.id(), None),
         };
-        let Some(ticket) = self.tickets.remove(&id) else { return };
+        let Some(mut ticket) = self.tickets.remove(&id) else { return };
         self.is_changed = true;
-        let (finish, reason) = match round.end {
-            End::Ended => (Finish::Ended, None),
-            End::Parked(due) => (Finish::Parked(due), None),
-            // The person was forgotten while it was in flight; the queue has ended it.
-            End::Again(envelope, ..) if self.forgotten.iter().any(|it| it.covers(&envelope)) => {
-                (Finish::Ended, None)
-            }
-            End::Again(envelope, due, reason) => {
-                (Finish::Again(Item { due: Some(due), ..item(*envelope) }), Some(reason))
-            }
+        let now = self.clock.now();
+        let Some(Round { claim, settlement, news, began }) = round else {
+            drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
+            return;
         };
-        if round.news.answer == scheduler::Answer::Refused {
+        if news.answer == scheduler::Answer::Refused {
             // Somebody has to act: that is said at once.
             self.shown_until = Instant::now();
         }
-        let finished = self.scheduler.finish(ticket, finish, round.news, self.clock.now());
-        if let (Finished::Park(ticket, item), Some(reason)) = (finished, reason) {
-            let workshop = Arc::clone(&self.workshop);
-            let due = item.due.unwrap_or_default();
-            let worker = self.workers.spawn(async move { workshop.park(&item.load, due, reason).await });
-            self.tickets.insert(worker.id(), ticket);
-        }
+        self.scheduler.called(&mut ticket, &news, now);
+        let mut envelope = claim.resolve().envelope;
+        envelope.progress.clone_from(&settlement.progress);
+        let resolution = settlement.resolution;
+        self.settle(settlement, Settling { ticket, envelope, began, resolution });
     }
 
     /// Shows how the organizations stand, if that may have changed and it is time; returns when it is time again.

@@ -14,6 +14,7 @@ mod authenticate;
 mod body;
 mod cors;
 mod failures;
+mod front;
 mod hear_out;
 mod openapi;
 mod partner;
@@ -28,7 +29,6 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::middleware;
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bytes::Bytes;
@@ -37,9 +37,6 @@ use http::Method;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tower::util::MapRequestLayer;
-use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::clock::{Clock, Span};
 use crate::organization::Organizations;
@@ -49,6 +46,7 @@ use crate::telemetry::Metrics;
 
 use address::Purpose;
 use failures::Failures;
+pub use front::Front;
 pub use probe::{Phase, Readiness};
 use receive::Entry;
 pub use reply::Finding;
@@ -198,27 +196,18 @@ impl Way {
     }
 }
 
-/// The whole public side: every route and the stack around them, outermost first.
-pub fn router(ingress: Arc<Ingress>) -> Router {
+/// The whole public side: every route, and what stands around them.
+pub fn router(ingress: Arc<Ingress>) -> Front {
     let document = Bytes::from(openapi::document(&ingress.config).to_string());
     let mut router = Router::new();
     for address in address::all() {
         router = router.route(&address.path, serve(address.purpose, document.clone()));
     }
-    router
+    let routes = router
         .fallback(async || reply::refuse(&Refusal::UnknownPath))
         .method_not_allowed_fallback(async || reply::refuse(&Refusal::Method))
-        // The last layer added is the outermost.
-        // Bodies are unpacked lazily; `body` counts the unpacked bytes against the limit.
-        .layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
-        .layer(MapRequestLayer::new(body::spell_encoding))
-        // A bug in a handler is a 500 for one request, not the end of a connection.
-        .layer(CatchPanicLayer::custom(reply::panicked))
-        // A refusal must reach a sender that is still sending.
-        .layer(middleware::from_fn_with_state(Arc::clone(&ingress), hear_out::hear_out))
-        // A page may read every reply, those of the layers below too.
-        .layer(middleware::from_fn(cors::let_read))
-        .with_state(ingress)
+        .with_state(Arc::clone(&ingress));
+    Front::new(ingress, routes)
 }
 
 /// What happens at an address.

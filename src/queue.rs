@@ -33,7 +33,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Span, UnixMillis};
 use crate::outcome::Ledger;
 
-pub use envelope::{Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement};
+pub use envelope::{
+    Account, Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement,
+    SourceRoute,
+};
 pub use fresh::{Arrivals, Forgotten, Fresh};
 pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};
 pub use refusals::{Refusal, Refusals};
@@ -132,6 +135,13 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// Records how one round of work on an envelope ended; returns when that is on disk. It waits as long as the
     /// disk refuses, because an outcome that is known must not get lost.
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()>;
+
+    /// The same of many, without waiting: when they are on disk, their numbers are handed over with [`Arrivals::settled`].
+    fn settle_all(&self, settlements: Vec<Settlement>);
+
+    /// Whether one more delivered event of an organization is recorded in full ([`Account`]): spends of the budget
+    /// `queue.history_full_per_second`.
+    fn records_in_full(&self, organization: &Arc<str>) -> bool;
 
     /// Notes the calls of an envelope in work that have been answered (see [`Progress::done`]); returns when that is
     /// on disk. Made between the calls of one event, so that a crash repeats at most the call that was in flight.

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::clock::UnixMillis;
 use crate::organization::Organizations;
 use crate::outcome::Reason;
-use crate::queue::{Attempt, DedupKey, NewEnvelope, Record};
+use crate::queue::{Attempt, DedupKey, NewEnvelope, Record, SourceRoute};
 use crate::segment::{Event, Kind, Route, Surroundings, without_key};
 
 /// A line of an export. An import reads what it needs and passes over the rest.
@@ -111,7 +111,7 @@ pub(super) fn envelope(line: &[u8], organizations: &Organizations) -> Result<New
     };
     Ok(NewEnvelope {
         route: route.as_str().into(),
-        key: DedupKey::new(&letter.organization, source_route, &message_id),
+        key: DedupKey::new(&letter.organization, SourceRoute::new(source_route), &message_id),
         message_id,
         lane: event.person().into(),
         kind: event.kind.as_str().into(),

@@ -1,4 +1,6 @@
-//! The work on one envelope: read, translate, call, judge, settle.
+//! The work on one envelope: read, translate, call, judge. What comes of it is put on disk by whoever has started it.
+
+mod account;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,13 +10,15 @@ use http::HeaderValue;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
+use account::{Tried, reason_of_result};
+
 use super::client::{self, Answer, Client, Failure, Outgoing, Try};
 use super::scheduler::{Answer as Said, News};
 use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::{ObeyIntegrations, Organization, Organizations};
 use crate::outcome::{Outcome, Owed, Reason};
-use crate::queue::{Attempt, Claim, Envelope, Progress, Queue, Resolution, Settlement};
+use crate::queue::{Account, Claim, Envelope, Progress, Queue, Resolution, Settlement};
 use crate::segment::{Arrival, Event, Route, Surroundings};
 use crate::telemetry::Metrics;
 use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
@@ -33,28 +37,18 @@ pub(super) struct Workshop {
     pub(super) stop: CancellationToken,
 }
 
-/// How a round of work ended, on disk.
+/// How a round of work ended. It is not on disk yet.
 #[derive(Debug)]
 pub(super) struct Round {
-    /// What became of the envelope.
-    pub(super) end: End,
+    /// The envelope.
+    pub(super) claim: Owed<Claim>,
+    /// What is to be recorded of it.
+    pub(super) settlement: Settlement,
     /// What it said about the organization.
     pub(super) news: News,
+    /// When the work began.
+    pub(super) began: UnixMillis,
 }
-
-/// What became of an envelope in a round of work.
-#[derive(Debug)]
-pub(super) enum End {
-    /// It has its outcome.
-    Ended,
-    /// It must be worked again, not before this time, for this reason.
-    Again(Box<Envelope>, UnixMillis, Reason),
-    /// The same, and its lane goes on without it.
-    Parked(UnixMillis),
-}
-
-/// How much of a call's body its record keeps. The event itself is kept whole beside it.
-const MAX_RECORDED_BODY: usize = 64 * 1024;
 
 /// The judgement on one round.
 struct Judgement {
@@ -62,7 +56,7 @@ struct Judgement {
     news: News,
     /// What is on record for the event from now on.
     progress: Progress,
-    attempts: Vec<Attempt>,
+    account: Account,
     detail: Detail,
 }
 
@@ -89,15 +83,14 @@ impl Judgement {
             resolution: Resolution::Ended { outcome, reason },
             news: News::default(),
             progress: envelope.progress.clone(),
-            attempts: Vec::new(),
+            account: Account::InFull(Vec::new()),
             detail,
         }
     }
 }
 
 impl Workshop {
-    /// Works an envelope of a configured organization or of the partner it carries once, and returns when the result is
-    /// on disk.
+    /// Works an envelope of a configured organization or of the partner it carries once.
     pub(super) async fn work(&self, claim: Owed<Claim>, configured: Option<Arc<Organization>>) -> Round {
         let envelope = &claim.get().envelope;
         let began = self.clock.now();
@@ -105,7 +98,10 @@ impl Workshop {
             Some(organization) => self.round(envelope, &organization).await,
             None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable, None),
         };
-        self.settle(claim, judgement, began).await
+        let Judgement { resolution, news, progress, account, detail } = judgement;
+        let settlement =
+            Settlement { progress, account, detail, ..Settlement::of(&claim.get().envelope, resolution) };
+        Round { claim, settlement, news, began }
     }
 
     /// The partner that an envelope carries.
@@ -168,31 +164,20 @@ impl Workshop {
     ) -> Judgement {
         let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered, detail);
         let keyed = keyed(calls);
-        let last = keyed.len();
-        for (place, (key, call)) in (1..).zip(keyed) {
+        let mut tried = Vec::new();
+        for (place, (key, call)) in (1..).zip(&keyed) {
             if judgement.progress.done.split(' ').any(|done| done == key) {
                 continue;
             }
-            let tries = Arc::new(Mutex::new(Vec::new()));
-            let outgoing = self.outgoing(call, &key, envelope, organization, &tries);
-            let began = self.clock.now();
-            let result = tokio::select! {
-                biased;
-                result = self.client.call(outgoing) => Some(result),
-                () = self.stop.cancelled() => None,
-            };
-            let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
-            take_news(&mut judgement.news, &tries);
-            judgement.attempts.extend(tries.iter().map(|noted| self.note(noted, &key, call, organization)));
+            let result = self.call((key, call), envelope, organization, &mut tried).await;
             let Some(result) = result else {
-                judgement.attempts.push(self.interrupted(began, &key, call, organization));
                 judgement.news.answer = Said::Unknown;
                 let reason = Reason::Interrupted;
                 judgement.resolution = match self.config.on_ambiguous {
                     OnAmbiguous::Retry => Resolution::Later { due: self.clock.now(), reason, parked: false },
                     OnAmbiguous::DeadLetter => Resolution::Ended { outcome: Outcome::Dead, reason },
                 };
-                return judgement;
+                break;
             };
             if let Ok(Answer { retry_after: Some(after), .. }) = &result
                 && !after.is_zero()
@@ -203,18 +188,61 @@ impl Workshop {
             match verdict(&client::as_reply(&result)) {
                 Verdict::Delivered => {
                     judgement.news.answer = Said::Good;
-                    judgement.progress.has_done(&key);
-                    if place < last {
+                    judgement.progress.has_done(key);
+                    if place < keyed.len() {
                         self.queue.progress(envelope.seq, judgement.progress.done.clone()).await;
                     }
                 }
                 failed => {
                     self.judge(&mut judgement, failed, reason_of_result(&result));
-                    return judgement;
+                    break;
                 }
             }
         }
+        take_news(&mut judgement.news, &tried);
+        let at_once = judgement.progress.tries == 0
+            && matches!(judgement.resolution, Resolution::Ended { outcome: Outcome::Delivered, .. });
+        if at_once && !self.queue.records_in_full(&envelope.content.organization) {
+            judgement.account = Account::InALine;
+        } else {
+            judgement.account = account::in_full(&tried, organization);
+        }
         judgement
+    }
+
+    /// Makes one call and notes its tries; `None` if the service had to end before an answer came.
+    async fn call<'c>(
+        &self,
+        (key, call): (&'c str, &'c Call),
+        envelope: &Envelope,
+        organization: &Organization,
+        tried: &mut Vec<Tried<'c>>,
+    ) -> Option<Result<Answer, Failure>> {
+        let tries = Arc::new(Mutex::new(Vec::new()));
+        let outgoing = self.outgoing(call, key, envelope, organization, &tries);
+        let at = self.clock.now();
+        let result = tokio::select! {
+            biased;
+            result = self.client.call(outgoing) => Some(result),
+            () = self.stop.cancelled() => None,
+        };
+        let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
+        let before = tried.len();
+        tried.extend(tries.into_iter().map(|it| Tried {
+            key,
+            call,
+            at: it.at,
+            took: it.took,
+            result: Some(it.result),
+        }));
+        if result.is_none() {
+            tried.push(Tried { key, call, at, took: self.clock.now().since(at), result: None });
+        }
+        for it in tried.iter().skip(before) {
+            self.metrics.attempt(it.reason(), it.took);
+            self.metrics.possible_duplicates.inc_by(u64::from(it.is_ambiguous()));
+        }
+        result
     }
 
     fn outgoing(
@@ -228,52 +256,12 @@ impl Workshop {
         // Stable over attempts and restarts: which event, accepted when, and which of its calls.
         let idempotency_key = format!("{}-{}-{key}", envelope.content.key, envelope.seq.0);
         Outgoing {
-            url: organization.address.url(call.endpoint).expose().clone(),
+            url: Arc::clone(organization.address.url(call.endpoint).expose()),
             body: Bytes::copy_from_slice(call.body.as_bytes()),
             idempotency_key: HeaderValue::try_from(idempotency_key)
                 .unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
             repeat_ambiguous: self.config.on_ambiguous == OnAmbiguous::Retry,
             tries: Arc::clone(tries),
-        }
-    }
-
-    /// Turns a try into its stored form, with tokens masked wherever Wigzo may have echoed them.
-    fn note(&self, noted: &Try, key: &str, call: &Call, organization: &Organization) -> Attempt {
-        let verdict = verdict(&client::as_reply(&noted.result));
-        let reason =
-            if verdict == Verdict::Delivered { Reason::Delivered } else { reason_of_result(&noted.result) };
-        self.metrics.attempt(reason, noted.took);
-        if matches!(verdict, Verdict::Retry { ambiguous: true, .. }) {
-            self.metrics.possible_duplicates.inc();
-        }
-        let (status, body) = match &noted.result {
-            Ok(answer) => (Some(answer.status), String::from_utf8_lossy(&answer.body)),
-            Err(_) => (None, "".into()),
-        };
-        Attempt {
-            at: noted.at,
-            call: key.to_owned(),
-            status,
-            duration_ms: millis(noted.took),
-            reason,
-            request: printed(call, organization),
-            response: organization.address.scrub(&body).into_owned(),
-        }
-    }
-
-    /// The record of a call that was in flight when the service had to end.
-    fn interrupted(&self, at: UnixMillis, key: &str, call: &Call, organization: &Organization) -> Attempt {
-        let took = self.clock.now().since(at);
-        self.metrics.attempt(Reason::Interrupted, took);
-        self.metrics.possible_duplicates.inc();
-        Attempt {
-            at,
-            call: key.to_owned(),
-            status: None,
-            duration_ms: millis(took),
-            reason: Reason::Interrupted,
-            request: printed(call, organization),
-            response: String::new(),
         }
     }
 
@@ -324,44 +312,10 @@ impl Workshop {
         };
     }
 
-    /// Puts the result on disk, counts and tells it, and lets go of the envelope.
-    async fn settle(&self, claim: Owed<Claim>, judgement: Judgement, began: UnixMillis) -> Round {
-        let Judgement { resolution, news, progress, attempts, detail } = judgement;
-        let envelope = &claim.get().envelope;
-        let settlement = Settlement {
-            seq: envelope.seq,
-            organization: Arc::clone(&envelope.content.organization),
-            resolution,
-            progress: progress.clone(),
-            attempts,
-            envelope_size: envelope.content.size(),
-            detail,
-        };
-        self.queue.settle(settlement).await;
-        let mut envelope = claim.resolve().envelope;
-        envelope.progress = progress;
-        self.tell(&envelope, resolution, self.clock.now().since(began));
-        let end = match resolution {
-            Resolution::Ended { .. } => End::Ended,
-            Resolution::Later { due, .. } if envelope.parked => End::Parked(due),
-            Resolution::Later { due, reason, .. } => End::Again(Box::new(envelope), due, reason),
-        };
-        Round { end, news }
-    }
-
-    /// Parks an envelope that waits for another try: its lane goes on without it.
-    pub(super) async fn park(&self, envelope: &Envelope, due: UnixMillis, reason: Reason) -> Round {
+    /// The line of an event that is left behind by its lane.
+    pub(super) fn tell_parked(&self, envelope: &Envelope, resolution: Resolution) {
+        let Resolution::Later { due, reason, .. } = resolution else { return };
         let content = &envelope.content;
-        let settlement = Settlement {
-            seq: envelope.seq,
-            organization: Arc::clone(&content.organization),
-            resolution: Resolution::Later { due, reason, parked: true },
-            progress: envelope.progress.clone(),
-            attempts: Vec::new(),
-            envelope_size: content.size(),
-            detail: None,
-        };
-        self.queue.settle(settlement).await;
         self.metrics.parkings.inc();
         tracing::warn!(
             number = envelope.number.0,
@@ -372,12 +326,11 @@ impl Workshop {
             retry_at = %due,
             "parked: it alone keeps failing; the later events of its person go on without it"
         );
-        Round { end: End::Parked(due), news: News::default() }
     }
 
     /// The canonical line of an outcome. People and message ids are left out: the number finds them. So is what a page
     /// or screen is called, which may be about a person; the name of a track event is the tracking plan's.
-    fn tell(&self, envelope: &Envelope, resolution: Resolution, took: Duration) {
+    pub(super) fn tell(&self, envelope: &Envelope, resolution: Resolution, took: Duration) {
         let (content, tries) = (&envelope.content, envelope.progress.tries);
         let (number, organization) = (envelope.number.0, &*content.organization);
         let (kind, title) = (&*content.kind, if content.kind == "track" { &*content.title } else { "" });
@@ -412,26 +365,21 @@ impl Workshop {
     }
 }
 
-/// What the tries of a call say about Wigzo's load.
-fn take_news(news: &mut News, tries: &[Try]) {
-    for noted in tries {
-        news.calls += 1;
-        match &noted.result {
-            Ok(answer) => {
+/// What the tries of calls say about Wigzo's load.
+fn take_news(news: &mut News, tried: &[Tried<'_>]) {
+    for it in tried {
+        match &it.result {
+            // Interrupted: that says something of us.
+            None => continue,
+            Some(Ok(answer)) => {
                 news.overloaded |= matches!(answer.status, 429 | 503 | 504);
-                news.latency = news.latency.max(Some(noted.took));
+                news.latency = news.latency.max(Some(it.took));
             }
-            Err(Failure::TimedOut) => news.overloaded = true,
-            Err(Failure::Unreachable | Failure::Broken) => {}
+            Some(Err(Failure::TimedOut)) => news.overloaded = true,
+            Some(Err(Failure::Unreachable | Failure::Broken)) => {}
         }
+        news.calls += 1;
     }
-}
-
-/// A call as it is recorded: method, redacted URL, and of the body what a record should hold.
-fn printed(call: &Call, organization: &Organization) -> String {
-    let cut = call.body.floor_char_boundary(MAX_RECORDED_BODY);
-    let body = call.body.get(..cut).unwrap_or_default();
-    format!("POST {}\n{body}", organization.address.url(call.endpoint).redacted())
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -490,17 +438,6 @@ fn reason_of(filtered: Filtered) -> Reason {
         Filtered::NoLearnerId => Reason::NoLearnerId,
         Filtered::ConditionNotMet => Reason::ConditionNotMet,
         Filtered::NoContact => Reason::NoContact,
-    }
-}
-
-/// The reason for a call that did not succeed.
-fn reason_of_result(result: &Result<Answer, Failure>) -> Reason {
-    match result {
-        Ok(Answer { status: 200..=299, .. }) => Reason::SoftFailure,
-        Ok(Answer { status, .. }) => Reason::of_status(*status),
-        Err(Failure::Unreachable) => Reason::Unreachable,
-        Err(Failure::Broken) => Reason::Broken,
-        Err(Failure::TimedOut) => Reason::TimedOut,
     }
 }
 

@@ -16,6 +16,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 #[derive(Clone)]
 pub struct Outgoing {
     /// The real URL, tokens included.
-    pub url: Url,
+    pub url: Arc<Url>,
     /// The JSON body.
     pub body: Bytes,
     /// Stable over the attempts of this call.
@@ -279,6 +280,8 @@ struct Http {
     http2: reqwest::Client,
     /// Servers that did so, so that not every call pays for a refused handshake. As many as there are base URLs.
     http2_only: Arc<Mutex<HashSet<url::Origin>>>,
+    /// Whether there has been any: a call need not look else.
+    any_http2_only: Arc<AtomicBool>,
     clock: Clock,
 }
 
@@ -311,6 +314,7 @@ impl Http {
             http1: builder().http1_only().build()?,
             http2: builder().http2_prior_knowledge().build()?,
             http2_only: Arc::default(),
+            any_http2_only: Arc::default(),
             clock,
         })
     }
@@ -325,18 +329,22 @@ impl Http {
     }
 
     async fn response(&self, outgoing: &Outgoing) -> Result<reqwest::Response, reqwest::Error> {
-        let origin = outgoing.url.origin();
-        if !self.http2_only().contains(&origin) {
+        let origin = || outgoing.url.origin();
+        let is_known = self.any_http2_only.load(Ordering::Relaxed) && self.http2_only().contains(&origin());
+        if !is_known {
             match request(&self.http1, outgoing).send().await {
                 // Nothing was sent: the handshake failed because the server speaks HTTP/2 only.
-                Err(error) if speaks_only_http2(&error) => self.http2_only().insert(origin.clone()),
+                Err(error) if speaks_only_http2(&error) => {
+                    self.http2_only().insert(origin());
+                    self.any_http2_only.store(true, Ordering::Relaxed);
+                }
                 result => return result,
-            };
+            }
         }
         let result = request(&self.http2, outgoing).send().await;
         if result.as_ref().is_err_and(reqwest::Error::is_connect) {
             // Another server may stand there the next time.
-            self.http2_only().remove(&origin);
+            self.http2_only().remove(&origin());
         }
         result
     }
@@ -349,7 +357,7 @@ impl Http {
 /// The builder, unlike a bare request, sends the login of a URL that has one (for a proxy before Wigzo).
 fn request(client: &reqwest::Client, outgoing: &Outgoing) -> reqwest::RequestBuilder {
     client
-        .post(outgoing.url.clone())
+        .post(Url::clone(&outgoing.url))
         .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
         .header(IDEMPOTENCY_KEY, outgoing.idempotency_key.clone())
         .body(outgoing.body.clone())

@@ -46,7 +46,7 @@ pub use lane::LaneKey;
 /// How much may be worked and held at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Envelopes in flight over all organizations.
+    /// Envelopes in flight over all organizations: started, and their results not yet on disk.
     pub in_flight: usize,
     /// Envelopes of one organization that are held in memory.
     pub window: usize,
@@ -67,7 +67,7 @@ pub struct Limits {
 pub struct Share {
     /// Envelopes a turn; at least 1.
     pub weight: usize,
-    /// Envelopes in flight.
+    /// Envelopes whose calls are being made at a time.
     pub max_in_flight: usize,
     /// Calls per second; `None` sets no limit.
     pub rate: Option<u32>,
@@ -101,7 +101,7 @@ pub struct Ticket {
     cuts: u64,
     retry: bool,
     parked: bool,
-    /// Whether its news have been heard.
+    /// Whether its calls are over and their news have been heard.
     heard: bool,
 }
 
@@ -193,7 +193,7 @@ pub enum Which {
 pub struct Standing {
     /// What it may do.
     pub gate: Gate,
-    /// Envelopes in flight.
+    /// Envelopes whose calls are being made.
     pub in_flight: usize,
     /// How many may be, as far as its own limits go and Wigzo seems to stand it.
     pub limit: usize,
@@ -562,7 +562,24 @@ impl<T> Scheduler<T> {
         }
     }
 
-    /// Takes back what was started. A ticket of a lane that has nothing in flight changes nothing.
+    /// The calls of what was started are over: others of its organization may be made, while its result is put on disk.
+    /// Its lane waits until it is finished.
+    pub fn called(&mut self, ticket: &mut Ticket, news: &News, now: UnixMillis) {
+        let (id, limits) = (ticket.organization, self.limits);
+        let Some(org) = self.organizations.get_mut(id).and_then(Option::as_mut) else { return };
+        if ticket.heard || !org.is_in_flight(ticket) {
+            return;
+        }
+        ticket.heard = true;
+        if let Some(wake) = org.hear(ticket, news, now, &limits) {
+            self.timers.push(Reverse((wake, id, None)));
+        }
+        org.end_call(ticket);
+        self.give_turn(id);
+    }
+
+    /// Takes back what was started; `news` are passed over where [`Scheduler::called`] has heard them. A ticket of a lane
+    /// that has nothing in flight changes nothing.
     pub fn finish(
         &mut self,
         mut ticket: Ticket,
@@ -570,18 +587,13 @@ impl<T> Scheduler<T> {
         news: News,
         now: UnixMillis,
     ) -> Finished<T> {
+        self.called(&mut ticket, &news, now);
         let (id, key, limits) = (ticket.organization, ticket.lane, self.limits);
         let Some(org) = self.organizations.get_mut(id).and_then(Option::as_mut) else {
             return Finished::Done;
         };
         if !org.is_in_flight(&ticket) {
             return Finished::Done;
-        }
-        if !ticket.heard {
-            ticket.heard = true;
-            if let Some(wake) = org.hear(&ticket, &news, now, &limits) {
-                self.timers.push(Reverse((wake, id, None)));
-            }
         }
         match finish {
             Finish::Again(item) if !ticket.parked => {
@@ -639,7 +651,7 @@ impl<T> Scheduler<T> {
         self.organizations.iter().flatten().map(|org| {
             let standing = Standing {
                 gate: org.keeper.gate(),
-                in_flight: org.in_flight,
+                in_flight: org.calling,
                 limit: org.concurrency.limit(org.share.max_in_flight),
                 held: org.held,
                 held_by_number: org.stubs,

@@ -1,21 +1,24 @@
 //! The accept loop: our own over hyper-util, because `axum::serve` sets neither a time-out for a request's head nor a
 //! cap on connections, and a public service needs both.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
+use axum::response::Response;
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 /// How connections are treated.
 #[derive(Debug, Clone, Copy)]
@@ -35,8 +38,12 @@ pub(super) struct Remote(pub(super) IpAddr);
 /// How long accepting pauses when the process is out of file descriptors.
 const OUT_OF_SOCKETS: Duration = Duration::from_millis(100);
 
-/// Serves a router until `stop` is cancelled and the open requests have ended.
-pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) {
+/// Serves requests until `stop` is cancelled and the open ones have ended.
+pub async fn serve<S>(listener: TcpListener, service: S, limits: Limits, stop: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).keep_alive(true);
     builder
@@ -64,7 +71,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: 
             () = stop.cancelled() => break,
         };
         let heard = Arc::new(AtomicBool::new(false));
-        let connection = connect(&builder, stream, Remote(remote.ip()), router.clone(), Arc::clone(&heard));
+        let connection = connect(&builder, stream, Remote(remote.ip()), service.clone(), Arc::clone(&heard));
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             unless_silent(connection, limits.head_timeout, &heard).await;
@@ -93,21 +100,25 @@ async fn unless_silent(connection: impl Future, patience: Duration, heard: &Atom
     }
 }
 
-fn connect(
+fn connect<S>(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
     remote: Remote,
-    router: Router,
+    service: S,
     heard: Arc<AtomicBool>,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = impl std::fmt::Debug> + Send + 'static {
+) -> impl GracefulConnection<Error = impl std::fmt::Debug + use<S>> + Send + 'static + use<S>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     // Replies are small and must not wait for more.
     let _ = stream.set_nodelay(true);
-    let router = router.map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+    let service = service.map_request(move |mut request: Request<Incoming>| {
         heard.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(remote);
         request
     });
     builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router))
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
         .into_owned()
 }

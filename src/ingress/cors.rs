@@ -9,8 +9,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::State;
 use axum::response::Response;
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -60,15 +59,12 @@ pub(super) fn preflight(State(ingress): State<Arc<Ingress>>, methods: &[Method])
     response
 }
 
-/// The middleware: lets the page that sent a request read the reply.
-pub(super) async fn let_read(request: Request, next: Next) -> Response {
-    let from_page = request.headers().contains_key(ORIGIN);
-    let mut response = next.run(request).await;
-    if from_page && response.extensions().get::<Withheld>().is_none() {
+/// Lets the page that sent a request read the reply.
+pub(super) fn let_read(response: &mut Response) {
+    if response.extensions().get::<Withheld>().is_none() {
         response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
         response.headers_mut().insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
     }
-    response
 }
 
 /// Whether the organization takes requests of the page that sent this one. Servers and apps name no origin and are not

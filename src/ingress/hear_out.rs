@@ -10,15 +10,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
+use axum::extract::Request;
 use bytes::Bytes;
 use http::header::EXPECT;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 
-use super::Ingress;
+use super::Config;
 
 /// How many times the largest body is thrown away; whoever sends more is cut off.
 const MOST: u64 = 4;
@@ -26,21 +24,24 @@ const MOST: u64 = 4;
 /// How long a sender may pause. One that stalls is not waited for: it has stopped writing, and will read.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The middleware: hands the body on, and takes back what was not read of it.
-pub(super) async fn hear_out(State(ingress): State<Arc<Ingress>>, request: Request, next: Next) -> Response {
+/// Lends a request's body to whoever answers it.
+pub(super) fn lend(request: Request) -> (Request, Option<Lent>) {
     // A sender that asks for leave first has sent nothing yet.
     if request.body().is_end_stream() || request.headers().contains_key(EXPECT) {
-        return next.run(request).await;
+        return (request, None);
     }
     let (head, body) = request.into_parts();
     let lent = Lent(Arc::new(Mutex::new(body)));
-    let response = next.run(Request::from_parts(head, Body::new(lent.clone()))).await;
+    (Request::from_parts(head, Body::new(lent.clone())), Some(lent))
+}
+
+/// Reads what was not read of a lent body.
+pub(super) async fn hear_out(config: &Config, lent: Lent) {
     if !lent.is_end_stream() {
-        let most = ingress.config.max_body.as_u64() * MOST;
+        let most = config.max_body.as_u64() * MOST;
         // Whether it came to its end in time changes nothing: the reply is the same.
-        let _ = tokio::time::timeout(ingress.config.read_timeout.0, throw_away(lent, most)).await;
+        let _ = tokio::time::timeout(config.read_timeout.0, throw_away(lent, most)).await;
     }
-    response
 }
 
 async fn throw_away(mut body: Lent, most: u64) {
@@ -54,7 +55,7 @@ async fn throw_away(mut body: Lent, most: u64) {
 
 /// A body that can be taken back: whoever polls it has it for that moment only.
 #[derive(Debug, Clone)]
-struct Lent(Arc<Mutex<Body>>);
+pub(super) struct Lent(Arc<Mutex<Body>>);
 
 impl Lent {
     fn with<T>(&self, look: impl FnOnce(&mut Body) -> T) -> T {

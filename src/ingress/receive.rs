@@ -16,7 +16,7 @@ use super::probe::Phase;
 use super::reply::{self, Finding, Refusal, Rejected, Taken, Warned};
 use super::{Ingress, body, cors, partner};
 use crate::organization::Organization;
-use crate::queue::{self, Appended, DedupKey, NewEnvelope};
+use crate::queue::{self, Appended, DedupKey, NewEnvelope, SourceRoute};
 use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
 
 /// How a request came in.
@@ -222,10 +222,10 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     let intake = Intake {
         organization: Arc::from(organization.name.as_str()),
         route: entry.route,
-        source_route: match entry.route {
+        source_route: SourceRoute::new(match entry.route {
             Route::Webhook => head.uri.path_and_query().map_or("/", |path| path.as_str()),
             Route::Tracking => "/v1",
-        },
+        }),
         received_at: ingress.clock.now(),
         stored: surroundings.to_stored().into(),
         surroundings,
@@ -268,7 +268,7 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
 struct Intake<'a> {
     organization: Arc<str>,
     route: Route,
-    source_route: &'a str,
+    source_route: SourceRoute,
     received_at: crate::clock::UnixMillis,
     surroundings: Surroundings<'a>,
     stored: Box<str>,
@@ -308,7 +308,7 @@ impl Intake<'_> {
     /// An id for an event that came without one: the same bytes get the same id, so that a request which is sent
     /// again is recognised.
     fn made_up_id(&self, event: &Event<'_>, raw: &str) -> Box<str> {
-        let key = DedupKey::new(&self.organization, event.person(), raw);
+        let key = DedupKey::new(&self.organization, SourceRoute::new(event.person()), raw);
         format!("made-up-{:032x}", u128::from_be_bytes(key.0)).into()
     }
 }

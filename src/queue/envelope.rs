@@ -16,7 +16,7 @@ pub struct Seq(pub u64);
 /// What makes two envelopes one event: the hashed pair of organization and message id (12 bytes), then the hashed
 /// source route (4 bytes). Two mappings of one customer may send the same id with other data, so the route counts;
 /// it stands last so that an event can be looked up by its id alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DedupKey(pub [u8; 16]);
 
 impl DedupKey {
@@ -24,19 +24,41 @@ impl DedupKey {
     pub const IDENTITY: usize = 12;
 
     /// The key of a message id that arrived for an organization by a source route.
-    pub fn new(organization: &str, source_route: &str, message_id: &str) -> Self {
+    pub fn new(organization: &str, source_route: SourceRoute, message_id: &str) -> Self {
         let mut key = [0; 16];
         let (identity, route) = key.split_at_mut(Self::IDENTITY);
         identity.copy_from_slice(hash(&[organization, message_id]).split_at(Self::IDENTITY).0);
-        route.copy_from_slice(hash(&[source_route]).split_at(16 - Self::IDENTITY).0);
+        route.copy_from_slice(&source_route.0);
         Self(key)
+    }
+
+    /// The bytes that stand for organization and message id.
+    pub fn identity(self) -> [u8; Self::IDENTITY] {
+        let mut identity = [0; Self::IDENTITY];
+        identity.copy_from_slice(self.0.split_at(Self::IDENTITY).0);
+        identity
+    }
+}
+
+/// A source route, hashed: the same for all events of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SourceRoute([u8; 16 - DedupKey::IDENTITY]);
+
+impl SourceRoute {
+    /// A route by its name or address.
+    pub fn new(name: &str) -> Self {
+        let mut route = [0; 16 - DedupKey::IDENTITY];
+        route.copy_from_slice(hash(&[name]).split_at(16 - DedupKey::IDENTITY).0);
+        Self(route)
     }
 }
 
 /// The organization and the message id, as 24 hex digits.
 impl std::fmt::Display for DedupKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().take(Self::IDENTITY).try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut number = [0; 16];
+        number.split_at_mut(16 - Self::IDENTITY).1.copy_from_slice(&self.identity());
+        write!(f, "{:024x}", u128::from_be_bytes(number))
     }
 }
 
@@ -102,7 +124,7 @@ pub struct Envelope {
     /// Whether its lane has moved on without it. Once parked, it stays so until it ends.
     pub parked: bool,
     /// What was stored.
-    pub content: NewEnvelope,
+    pub content: Arc<NewEnvelope>,
     /// Not to be worked before this time.
     pub due: Option<UnixMillis>,
     /// What earlier rounds of work have left.
@@ -183,40 +205,51 @@ impl Attempt {
 /// How one round of work on an envelope ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settlement {
-    /// The envelope.
+    /// The envelope's place in the order of work.
     pub seq: Seq,
-    /// Its organization.
-    pub organization: Arc<str>,
+    /// The number that it was accepted under.
+    pub number: Seq,
+    /// See [`Envelope::replays`].
+    pub replays: u32,
+    /// What was stored.
+    pub content: Arc<NewEnvelope>,
     /// What becomes of it.
     pub resolution: Resolution,
     /// What this round and earlier ones have left.
     pub progress: Progress,
-    /// The attempts of this round.
-    pub attempts: Vec<Attempt>,
-    /// See [`NewEnvelope::size`].
-    pub envelope_size: usize,
+    /// How much of it the record keeps.
+    pub account: Account,
     /// What the reason leaves open, in a few words for people: which field was missing. No personal data.
     pub detail: Option<Box<str>>,
 }
 
+/// How much of a round of work the record keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Account {
+    /// Everything, with these attempts.
+    InFull(Vec<Attempt>),
+    /// Ids, name, times and outcome. Only for what was delivered at the first try.
+    InALine,
+}
+
 impl Settlement {
-    /// A settlement without attempts.
-    pub fn ended(envelope: &Envelope, outcome: Outcome, reason: Reason) -> Self {
+    /// A settlement of an envelope, recorded in full and without attempts.
+    pub fn of(envelope: &Envelope, resolution: Resolution) -> Self {
         Self {
             seq: envelope.seq,
-            organization: Arc::clone(&envelope.content.organization),
-            resolution: Resolution::Ended { outcome, reason },
+            number: envelope.number,
+            replays: envelope.replays,
+            content: Arc::clone(&envelope.content),
+            resolution,
             progress: envelope.progress.clone(),
-            attempts: Vec::new(),
-            envelope_size: envelope.content.size(),
+            account: Account::InFull(Vec::new()),
             detail: None,
         }
     }
 
-    /// About how many bytes a record in full takes.
-    pub fn size(&self) -> u64 {
-        let attempts: usize = self.attempts.iter().map(Attempt::size).sum();
-        (self.envelope_size + attempts) as u64
+    /// A settlement of an envelope that has its outcome.
+    pub fn ended(envelope: &Envelope, outcome: Outcome, reason: Reason) -> Self {
+        Self::of(envelope, Resolution::Ended { outcome, reason })
     }
 }
 

@@ -27,6 +27,8 @@ pub struct Arrivals {
     pub envelopes: Vec<Envelope>,
     /// People to forget: organization, lane, and the number before which nothing of theirs may be worked any more.
     pub forgotten: Vec<Forgotten>,
+    /// Envelopes that are settled on disk, of those that nobody waits for ([`Engine::settle_all`](super::Engine::settle_all)).
+    pub settled: Vec<Seq>,
     /// Organizations with envelopes that are in the queue only, with the newest number among them.
     pub unread: HashMap<Arc<str>, Seq>,
     bytes: usize,
@@ -58,9 +60,16 @@ impl Fresh {
         Self { waiting: Mutex::default(), arrived: Notify::new(), max_bytes }
     }
 
-    /// Hands envelopes over, in commit order.
-    pub fn offer(&self, envelopes: impl IntoIterator<Item = Envelope>) {
+    /// Hands over what a commit has brought: people to forget, envelopes in their order, and what is settled.
+    pub fn hand_over(
+        &self,
+        forgotten: Vec<Forgotten>,
+        envelopes: impl IntoIterator<Item = Envelope>,
+        settled: Vec<Seq>,
+    ) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.forgotten.extend(forgotten);
+        waiting.settled.extend(settled);
         for envelope in envelopes {
             let size = envelope.content.size();
             let organization = &envelope.content.organization;
@@ -74,14 +83,6 @@ impl Fresh {
         }
         drop(waiting);
         self.arrived.notify_one();
-    }
-
-    /// Tells whom to forget, before anything that was committed later is offered.
-    pub fn forget(&self, forgotten: Vec<Forgotten>) {
-        if !forgotten.is_empty() {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).forgotten.extend(forgotten);
-            self.arrived.notify_one();
-        }
     }
 
     /// Notes that an organization has envelopes in the queue up to `latest`.

@@ -11,10 +11,10 @@
 //!
 //! # Layout (`queue.sqlite`)
 //! `waiting` holds envelopes without an outcome, `settled` and `dead` the records of those with one, `attempts` the
-//! tries of all three, `seen` the keys for deduplication in `generations` that are dropped whole, `ledger` and `counts`
+//! tries of all three, `seen_…` the keys for deduplication in runs that are dropped whole, `ledger` and `counts`
 //! the counts: nothing is counted by walking through the rows, so opening takes as long with ten million as with none.
 //! `waiting` is small when all is well, and its pages are reused; `settled` only grows at its end and shrinks at its
-//! front. All are rowid tables but `seen`, whose rows are smaller than a pointer to them would be.
+//! front.
 //!
 //! # Who reads and writes
 //! Only the writer's connection writes. A second, read-only connection answers claims and look-ups; those are bounded, so
@@ -30,6 +30,7 @@ mod log;
 mod lookup;
 mod reader;
 mod schema;
+mod seen;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ use super::{
     QueueError, Refusals, Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
+use crate::queue::history::Budget;
 use log::Log;
 use writer::{Change, Command, Decide, Writer};
 
@@ -69,6 +71,7 @@ pub struct Sqlite {
     reader: Arc<Mutex<Connection>>,
     commands: mpsc::Sender<Command>,
     shared: Arc<Shared>,
+    clock: Clock,
 }
 
 /// What the writer's thread and the handle share.
@@ -77,6 +80,7 @@ struct Shared {
     stats: Mutex<Stats>,
     fresh: Fresh,
     refusals: Refusals,
+    budget: Mutex<Budget>,
     pending_bytes: AtomicUsize,
 }
 
@@ -103,19 +107,20 @@ impl Sqlite {
             QueueError::Sqlite(error) => QueueError::Database { path: path.clone(), error },
             other => other,
         };
-        let connection = schema::open(&path).map_err(database)?;
+        let connection = schema::open(&path, clock.now()).map_err(database)?;
         let reader = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
             refusals: Refusals::default(),
+            budget: Mutex::new(Budget::new(config.history_full_per_second)),
             pending_bytes: AtomicUsize::new(0),
         });
         let writer = Writer::new(
             connection,
             Log::new(&path, Arc::clone(&reader)),
             config,
-            clock,
+            clock.clone(),
             Arc::clone(&shared),
         )?;
         let (commands, inbox) = mpsc::channel();
@@ -126,7 +131,7 @@ impl Sqlite {
                 drop(lock);
             })
             .map_err(directory)?;
-        Ok((Self { reader, commands, shared }, thread))
+        Ok((Self { reader, commands, shared, clock }, thread))
     }
 
     /// Sends one step of a decision; how many letters it looked at, and how many of those it moved.
@@ -155,7 +160,7 @@ impl Sqlite {
     /// Sends a change at once; the answer comes when it is on disk.
     fn change(&self, change: Change) -> Pending<'_, ()> {
         let (reply, committed) = oneshot::channel();
-        let sent = self.commands.send(Command::Change { change, reply });
+        let sent = self.commands.send(Command::Change { change, reply: Some(reply) });
         Box::pin(async move {
             if sent.is_err() || committed.await.is_err() {
                 // The writer's thread is gone, and with it the process's reason to live; `app` ends it. Until then
@@ -302,7 +307,18 @@ impl Engine for Sqlite {
     }
 
     fn settle(&self, settlement: Settlement) -> Pending<'_, ()> {
-        self.change(Change::Settle(Box::new(settlement)))
+        self.change(Change::Settle(vec![settlement]))
+    }
+
+    fn settle_all(&self, settlements: Vec<Settlement>) {
+        // If the writer's thread is gone, nothing is ever told of them; `app` ends the process.
+        let change = Change::Settle(settlements);
+        drop(self.commands.send(Command::Change { change, reply: None }));
+    }
+
+    fn records_in_full(&self, organization: &Arc<str>) -> bool {
+        let mut budget = self.shared.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.spend(organization, self.clock.now())
     }
 
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()> {

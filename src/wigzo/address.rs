@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -30,7 +31,7 @@ pub struct Address {
 /// An endpoint's URL in both forms.
 #[derive(Clone)]
 pub struct CallUrl {
-    url: Url,
+    url: Arc<Url>,
     redacted: String,
 }
 
@@ -43,7 +44,8 @@ impl Address {
         base.set_query(None);
         base.set_fragment(None);
         let both = |endpoint| CallUrl {
-            url: build(&base, endpoint, org_token.expose_secret(), token.map(ExposeSecret::expose_secret)),
+            url: build(&base, endpoint, org_token.expose_secret(), token.map(ExposeSecret::expose_secret))
+                .into(),
             redacted: build(&without_login(&base), endpoint, REDACTED, token.map(|_| REDACTED)).into(),
         };
         Self {
@@ -85,7 +87,7 @@ impl Address {
 
 impl CallUrl {
     /// The real URL, tokens included: for the client only.
-    pub fn expose(&self) -> &Url {
+    pub fn expose(&self) -> &Arc<Url> {
         &self.url
     }
 

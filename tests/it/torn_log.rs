@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use wigzo_destination::clock::{Clock, UnixMillis};
 use wigzo_destination::queue::sqlite::Sqlite;
-use wigzo_destination::queue::{Appended, Config, DedupKey, Engine, NewEnvelope};
+use wigzo_destination::queue::{Appended, Config, DedupKey, Engine, NewEnvelope, SourceRoute};
 
 use crate::books;
 use crate::service::Service;
@@ -75,7 +75,7 @@ async fn open(queue: &Path, what: &str) -> usize {
     let envelope = NewEnvelope {
         organization: Arc::from("default"),
         route: "v1".into(),
-        key: DedupKey::new("default", "v1", "new"),
+        key: DedupKey::new("default", SourceRoute::new("v1"), "new"),
         message_id: "new".into(),
         lane: "user-42".into(),
         kind: "track".into(),

@@ -38,7 +38,7 @@ impl Case {
     fn new(url: &str) -> Self {
         Self {
             outgoing: Outgoing {
-                url: url.parse().unwrap(),
+                url: Arc::new(url.parse().unwrap()),
                 body: Bytes::from_static(BUY.as_bytes()),
                 idempotency_key: HeaderValue::from_static("0123-7-event/buy"),
                 repeat_ambiguous: true,

@@ -42,8 +42,11 @@ pub(super) struct Organization<T> {
     starts: u32,
     /// Whether the last retry was a parked envelope.
     was_parked: bool,
+    /// Envelopes that were started and are not finished.
     pub(super) in_flight: usize,
-    retries_in_flight: usize,
+    /// Of those, the ones whose calls are being made, and how many of these are retries.
+    pub(super) calling: usize,
+    retries_calling: usize,
     pub(super) held: usize,
     pub(super) held_bytes: usize,
     /// Envelopes of lanes that are held by number.
@@ -151,7 +154,8 @@ impl<T> Organization<T> {
             starts: 0,
             was_parked: false,
             in_flight: 0,
-            retries_in_flight: 0,
+            calling: 0,
+            retries_calling: 0,
             held: 0,
             held_bytes: 0,
             stubs: 0,
@@ -352,7 +356,7 @@ impl<T> Organization<T> {
 
     // === starting ===
 
-    /// How many may be in flight now, by the gate and the organization's own limits.
+    /// How many may be calling now, by the gate and the organization's own limits.
     pub(super) fn allowed(&self) -> usize {
         match self.keeper.gate() {
             Gate::Open => self.concurrency.limit(self.share.max_in_flight),
@@ -370,21 +374,21 @@ impl<T> Organization<T> {
 
     pub(super) fn may_start(&self) -> bool {
         let allowed = self.allowed();
-        self.in_flight < allowed && (!self.fresh.is_empty() || self.may_retry(allowed))
+        self.calling < allowed && (!self.fresh.is_empty() || self.may_retry(allowed))
     }
 
     /// Whether a retry may start at all: alone they leave an eighth free.
     fn may_retry(&self, allowed: usize) -> bool {
         let reserve = if allowed > 1 { (allowed / 8).max(1) } else { 0 };
         let waits = !self.retries.is_empty() || !self.parked.batch.is_empty();
-        waits && self.retries_in_flight < allowed - reserve
+        waits && self.retries_calling < allowed - reserve
     }
 
     /// Takes out the next envelope.
     pub(super) fn start(&mut self) -> Option<Started<T>> {
         let allowed = self.allowed();
         let may_retry = self.may_retry(allowed);
-        let is_turn = self.starts.is_multiple_of(RETRY_TURN) && self.retries_in_flight * 2 < allowed.max(2);
+        let is_turn = self.starts.is_multiple_of(RETRY_TURN) && self.retries_calling * 2 < allowed.max(2);
         let started = if matches!(self.keeper.gate(), Gate::Probing { .. }) {
             // Whatever has failed least is most likely to learn that the trouble is over.
             self.start_head(false).or_else(|| self.start_head(true)).or_else(|| self.start_parked())
@@ -396,7 +400,8 @@ impl<T> Organization<T> {
         }?;
         self.starts = self.starts.wrapping_add(1);
         self.in_flight += 1;
-        self.retries_in_flight += usize::from(started.retry);
+        self.calling += 1;
+        self.retries_calling += usize::from(started.retry);
         Some(started)
     }
 
@@ -460,7 +465,7 @@ impl<T> Organization<T> {
             (false, Answer::Unknown | Answer::Other | Answer::Failed | Answer::Refused) => Load::Unknown,
         };
         let max = self.share.max_in_flight;
-        self.concurrency.hear(load, news.latency, ticket.cuts, self.in_flight, max);
+        self.concurrency.hear(load, news.latency, ticket.cuts, self.calling, max);
         if let Some(bucket) = &mut self.bucket {
             bucket.settle(news.calls, now);
         }
@@ -492,13 +497,18 @@ impl<T> Organization<T> {
         }
     }
 
+    /// The calls of a ticket are over.
+    pub(super) fn end_call(&mut self, ticket: &Ticket) {
+        self.calling -= 1;
+        self.retries_calling -= usize::from(ticket.retry);
+    }
+
     /// Frees what a ticket held.
     pub(super) fn free(&mut self, ticket: &Ticket) {
         if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
             lane.in_flight = false;
         }
         self.in_flight -= 1;
-        self.retries_in_flight -= usize::from(ticket.retry);
         if ticket.parked {
             self.parked.finished();
         }

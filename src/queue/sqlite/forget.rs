@@ -69,7 +69,7 @@ pub(super) fn step(
     totals: &mut Totals,
 ) -> rusqlite::Result<Option<Tally>> {
     let Some(request) = next(connection)? else { return Ok(None) };
-    let (mut after, mut tally) = (totals.clone(), Tally::default());
+    let (mut after, mut tally) = (*totals, Tally::default());
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let Some(table) = PLACES.get(request.place) else {
         transaction

@@ -25,6 +25,13 @@ const LONG: u64 = 4_000;
 /// Pages in the log above which readers have to wait for it.
 const TOO_LONG: u64 = 4 * LONG;
 
+/// About how many bytes are written before the log's length is looked at again, which costs locks in shared memory.
+const STRETCH: usize = 4 << 20;
+
+/// What a commit writes at least, and how much more than the bytes that it carries: whole pages, some of them twice.
+const LEAST: usize = 64 << 10;
+const TIMES: usize = 4;
+
 /// How long carrying over rests after a failure; every commit would try it again else.
 const REST: Duration = Duration::from_secs(1);
 
@@ -36,6 +43,8 @@ pub(super) struct Log {
     reader: Arc<Mutex<Connection>>,
     /// Whether something may be in the cache only.
     suspect: bool,
+    /// About how many bytes were written since the log's length was last looked at.
+    written: usize,
     /// When carrying over last failed.
     failed_at: Option<Instant>,
 }
@@ -43,7 +52,7 @@ pub(super) struct Log {
 impl Log {
     /// The log of a database that has been opened after [`write_again`].
     pub(super) fn new(database: &Path, reader: Arc<Mutex<Connection>>) -> Self {
-        Self { path: path(database), reader, suspect: false, failed_at: None }
+        Self { path: path(database), reader, suspect: false, written: 0, failed_at: None }
     }
 
     /// What a failure says about the log.
@@ -66,8 +75,21 @@ impl Log {
         Ok(())
     }
 
+    /// A commit has been made that carried so many bytes.
+    pub(super) fn has_written(&mut self, bytes: usize) {
+        self.written = self.written.saturating_add(LEAST + bytes * TIMES);
+    }
+
+    /// Something else has been written.
+    pub(super) fn has_written_much(&mut self) {
+        self.written = STRETCH;
+    }
+
     /// Carries a long log over into the database. A failure changes nothing that was committed; it is tried again.
     pub(super) fn carry_over(&mut self, writer: &Connection) -> rusqlite::Result<()> {
+        if self.written < STRETCH {
+            return Ok(());
+        }
         if self.failed_at.is_some_and(|at| at.elapsed() < REST) {
             return Ok(());
         }
@@ -76,9 +98,10 @@ impl Log {
         carried_over
     }
 
-    fn carry_over_now(&self, writer: &Connection) -> rusqlite::Result<()> {
+    fn carry_over_now(&mut self, writer: &Connection) -> rusqlite::Result<()> {
         let pending = pages(writer, "NOOP")?;
         if pending < LONG {
+            self.written = 0;
             return Ok(());
         }
         let Some(_nobody_reads) = self.reader(pending > TOO_LONG) else { return Ok(()) };
@@ -136,20 +159,22 @@ fn write_file_again(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::UnixMillis;
     use crate::queue::sqlite::schema;
 
     /// A log with more pages than it should have.
     fn long() -> (tempfile::TempDir, Connection, Log) {
         let directory = tempfile::tempdir().unwrap();
         let database = directory.path().join("queue.sqlite");
-        let writer = schema::open(&database).unwrap();
+        let writer = schema::open(&database, UnixMillis(0)).unwrap();
         let reader = Arc::new(Mutex::new(schema::open_reader(&database).unwrap()));
         writer.execute_batch("CREATE TABLE filling (bytes BLOB)").unwrap();
         for _ in 0..=LONG / 1_000 {
             writer.execute("INSERT INTO filling VALUES (zeroblob(4000000))", []).unwrap();
         }
         assert!(pages(&writer, "NOOP").unwrap() > LONG);
-        let log = Log::new(&database, reader);
+        let mut log = Log::new(&database, reader);
+        log.has_written_much();
         (directory, writer, log)
     }
 

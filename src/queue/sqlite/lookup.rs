@@ -8,12 +8,13 @@
 use std::borrow::Cow;
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde_json::value::RawValue;
 
+use super::seen;
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
-use crate::queue::{Attempt, DedupKey, Filter, Lookup, Order, Page, Place, Record, Seq, State};
+use crate::queue::{Attempt, Filter, Lookup, Order, Page, Place, Record, Seq, State};
 
 /// Rows of a table that one look-up goes through at most: some tens of milliseconds.
 const STRETCH: u64 = if cfg!(test) { 50 } else { 20_000 };
@@ -31,8 +32,9 @@ const PLACES: [(Place, &str, &str); 3] = [
 /// Looks events up.
 pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result<Page> {
     let connection = connection.unchecked_transaction()?;
+    // What deduplication still remembers spares a walk through the history.
     let remembered = match (&lookup.filter.organization, &lookup.filter.message_id) {
-        (Some(organization), Some(id)) => remembered(&connection, organization, id)?,
+        (Some(organization), Some(id)) => seen::numbers(&connection, organization, id)?,
         _ => Vec::new(),
     };
     let mut records = Vec::new();
@@ -150,20 +152,6 @@ fn by_organization(place: Place) -> bool {
         Place::Waiting | Place::Dead => true,
         Place::Settled => false,
     }
-}
-
-/// The numbers of a message id that deduplication still remembers: what spares a walk through the history.
-fn remembered(connection: &Connection, organization: &str, message_id: &str) -> rusqlite::Result<Vec<u64>> {
-    let mut from = DedupKey::new(organization, "", message_id).0;
-    let mut to = from;
-    from.iter_mut().skip(DedupKey::IDENTITY).for_each(|byte| *byte = 0);
-    to.iter_mut().skip(DedupKey::IDENTITY).for_each(|byte| *byte = u8::MAX);
-    connection
-        .prepare_cached(
-            "SELECT seq FROM generations JOIN seen USING (generation) WHERE key BETWEEN ? AND ? ORDER BY seq",
-        )?
-        .query_map(params![from, to], |row| row.get(0))?
-        .collect()
 }
 
 /// A `WHERE` with its values.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, Rows, params};
 
 use crate::clock::UnixMillis;
-use crate::queue::{DedupKey, Envelope, NewEnvelope, Progress, Seq};
+use crate::queue::{DedupKey, Envelope, NewEnvelope, Progress, Seq, SourceRoute};
 
 /// The columns of an envelope.
 const ENVELOPE: &str = "seq, route, message_id, lane, kind, title, received_at, due, tries, soft_failures,
@@ -88,11 +88,11 @@ fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope>
         number: Seq(row.get(14)?),
         replays: row.get(15)?,
         parked: row.get(16)?,
-        content: NewEnvelope {
+        content: Arc::new(NewEnvelope {
             organization: Arc::clone(organization),
             route: Cow::Owned(row.get(1)?),
             // Only the writer looks at keys, and only once, when an envelope comes in.
-            key: DedupKey::new(organization, "", &message_id),
+            key: DedupKey::new(organization, SourceRoute::default(), &message_id),
             message_id,
             lane: row.get(3)?,
             kind: Cow::Owned(row.get(4)?),
@@ -101,7 +101,7 @@ fn waiting(row: &Row<'_>, organization: &Arc<str>) -> rusqlite::Result<Envelope>
             surroundings: row.get(12)?,
             payload: row.get(13)?,
             forgets: false,
-        },
+        }),
         due: row.get::<_, Option<u64>>(7)?.map(UnixMillis),
         progress: Progress {
             tries: row.get(8)?,

@@ -5,11 +5,25 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::seen;
+use crate::clock::UnixMillis;
 use crate::queue::QueueError;
 
 /// The steps from each format to the next; the format of a file is its `user_version`, 0 in an empty one. A new database
 /// takes all steps, so that what was created and what was migrated cannot differ. A released step never changes.
-pub(super) const STEPS: [&str; 2] = [FORMAT_1, FORMAT_2];
+pub(super) const STEPS: [Step; 3] = [
+    Step { sql: FORMAT_1, then: |_, _| Ok(()) },
+    Step { sql: FORMAT_2, then: |_, _| Ok(()) },
+    Step { sql: FORMAT_3, then: seen::migrate },
+];
+
+/// A step to the next format.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step {
+    pub(super) sql: &'static str,
+    /// What SQL does not say.
+    then: fn(&Connection, UnixMillis) -> rusqlite::Result<()>,
+}
 
 /// The page layout in which free pages can be given back in steps.
 const INCREMENTAL: i64 = 2;
@@ -162,8 +176,28 @@ INSERT INTO counts
     GROUP BY organization;
 ";
 
+/// Deduplication in runs, see `seen`.
+const FORMAT_3: &str = "
+CREATE TABLE seen_recent (
+    id       INTEGER PRIMARY KEY,
+    noted_at INTEGER NOT NULL,
+    keys     BLOB NOT NULL        -- of one commit: 16 bytes of key and 8 of the event's number each
+);
+CREATE TABLE seen_buckets (
+    id   INTEGER PRIMARY KEY,     -- the run's number and the bucket's
+    keys BLOB NOT NULL
+);
+CREATE TABLE seen_runs (
+    run      INTEGER PRIMARY KEY,
+    buckets  INTEGER NOT NULL,
+    entries  INTEGER NOT NULL,
+    ended_at INTEGER NOT NULL,
+    filter   BLOB NOT NULL
+);
+";
+
 /// Opens the one connection that writes, creating or migrating the database.
-pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
+pub(super) fn open(path: &Path, now: UnixMillis) -> Result<Connection, QueueError> {
     let connection = Connection::open(path)?;
     // Nobody else should write here; if a tool does, requests must be refused before their senders give up.
     connection.busy_timeout(Duration::from_secs(1))?;
@@ -178,14 +212,16 @@ pub(super) fn open(path: &Path) -> Result<Connection, QueueError> {
     // `log` does that: SQLite would do it while somebody reads, and keep its failures to itself.
     connection.pragma_update(None, "wal_autocheckpoint", 0)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
-    connection.pragma_update(None, "cache_size", -32_768)?;
+    // Small on purpose: after a commit SQLite may look at every page in the cache, and what is needed again soon are the
+    // ends of the tables.
+    connection.pragma_update(None, "cache_size", -4_096)?;
     connection.set_prepared_statement_cache_capacity(64);
-    migrate(&connection, path)?;
+    migrate(&connection, path, now)?;
     Ok(connection)
 }
 
 /// Takes the steps that are missing, each in a transaction with the format that it leads to.
-fn migrate(connection: &Connection, path: &Path) -> Result<(), QueueError> {
+fn migrate(connection: &Connection, path: &Path, now: UnixMillis) -> Result<(), QueueError> {
     let steps = || (1_i64..).zip(STEPS);
     let known = steps().last().map_or(0, |(format, _)| format);
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
@@ -193,8 +229,9 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), QueueError> {
         return Err(QueueError::TooNew { path: path.to_owned(), found, known });
     }
     for (format, step) in steps().filter(|(format, _)| *format > found) {
-        connection
-            .execute_batch(&format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {format}; COMMIT;"))?;
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", step.sql))?;
+        (step.then)(connection, now)?;
+        connection.execute_batch(&format!("PRAGMA user_version = {format}; COMMIT;"))?;
         if found > 0 {
             tracing::info!(path = %path.display(), from = format - 1, to = format, "the queue's format was migrated");
         }

@@ -11,7 +11,9 @@ use bytesize::ByteSize;
 use super::*;
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
-use crate::queue::{Attempt, DedupKey, Filter, Place, Progress, Record, Resolution, State};
+use crate::queue::{
+    Account, Attempt, DedupKey, Filter, Place, Progress, Record, Resolution, SourceRoute, State,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -59,7 +61,7 @@ fn envelope(organization: &str, id: &str) -> NewEnvelope {
     NewEnvelope {
         organization: Arc::from(organization),
         route: "v1".into(),
-        key: DedupKey::new(organization, "v1", id),
+        key: DedupKey::new(organization, SourceRoute::new("v1"), id),
         message_id: id.into(),
         lane: "user-42".into(),
         kind: "track".into(),
@@ -88,11 +90,7 @@ fn attempt() -> Attempt {
 }
 
 fn settlement(envelope: &Envelope, resolution: Resolution) -> Settlement {
-    Settlement {
-        resolution,
-        attempts: vec![attempt()],
-        ..Settlement::ended(envelope, Outcome::Delivered, Reason::Delivered)
-    }
+    Settlement { account: Account::InFull(vec![attempt()]), ..Settlement::of(envelope, resolution) }
 }
 
 fn tried(tries: u32) -> Progress {
@@ -155,7 +153,7 @@ async fn a_message_id_is_taken_once_within_the_window_and_across_restarts() {
     assert_eq!(again("acme", &["b", "c"]).await.unwrap(), Appended { accepted: 1, duplicates: 1 });
     assert_eq!(again("other", &["b"]).await.unwrap().accepted, 1, "ids of organizations are apart");
     let mut by_other_route = envelope("acme", "a");
-    by_other_route.key = DedupKey::new("acme", "/webhook?mapping=2", "a");
+    by_other_route.key = DedupKey::new("acme", SourceRoute::new("/webhook?mapping=2"), "a");
     assert_eq!(queue.append(vec![by_other_route], PATIENCE).await.unwrap().accepted, 1);
 
     for hours in [12, 11] {
@@ -231,20 +229,55 @@ async fn an_event_is_found_by_its_message_id_wherever_it_is() {
 }
 
 #[tokio::test]
-async fn above_the_rate_budget_a_record_is_one_line_and_failures_are_in_full() {
-    let mut fixture = Fixture::new();
-    fixture.config.history_full_per_second = 1;
+async fn a_record_is_in_full_or_one_line() {
+    let fixture = Fixture::new();
     let queue = fixture.open();
     queue.append(batch("acme", &["a", "b", "c"]), PATIENCE).await.unwrap();
     let envelopes = waiting(&queue, "acme").await;
     let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
     queue.settle(settlement(&envelopes[0], delivered)).await;
-    queue.settle(settlement(&envelopes[1], delivered)).await;
+    let in_a_line = |envelope| Settlement { account: Account::InALine, ..settlement(envelope, delivered) };
+    queue.settle(in_a_line(&envelopes[1])).await;
     queue.settle(Settlement { progress: tried(2), ..settlement(&envelopes[2], delivered) }).await;
     let records = found(&queue, Lookup { limit: 10, in_full: true, ..Lookup::default() }).await;
     let in_full: Vec<(bool, usize)> =
         records.iter().map(|record| (record.payload.is_some(), record.attempts.len())).collect();
-    assert_eq!(in_full, [(true, 1), (false, 0), (true, 1)], "newest first: retried, over budget, within it");
+    assert_eq!(in_full, [(true, 1), (false, 0), (true, 1)], "newest first");
+    let texts = |record: &Record| (record.person.clone(), record.title.clone(), record.message_id.clone());
+    let content = &envelopes[1].content;
+    let expected = (content.lane.to_string(), content.title.to_string(), content.message_id.to_string());
+    assert_eq!(texts(&records[1]), expected);
+}
+
+#[tokio::test]
+async fn records_in_full_have_a_budget() {
+    let mut fixture = Fixture::new();
+    fixture.config.history_full_per_second = 2;
+    let queue = fixture.open();
+    let acme = Arc::from("acme");
+    assert_eq!([(); 3].map(|()| queue.records_in_full(&acme)), [true, true, false]);
+    assert!(queue.records_in_full(&Arc::from("other")));
+    fixture.clock.advance(Duration::from_secs(1));
+    assert!(queue.records_in_full(&acme));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_told_when_it_is_on_disk() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b", "c"]), PATIENCE).await.unwrap();
+    let envelopes = queue.fresh().take().envelopes;
+    let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    let settlements = [settlement(&envelopes[0], delivered), settlement(&envelopes[2], later(5, false))];
+    queue.settle_all(settlements.to_vec());
+    let mut settled = Vec::new();
+    while settled.len() < 2 {
+        tokio::time::timeout(PATIENCE, queue.fresh().arrived()).await.expect("it is told");
+        settled.extend(queue.fresh().take().settled);
+    }
+    assert_eq!(settled, [Seq(1), Seq(3)]);
+    assert_eq!(queue.stats().ledger.delivered, 1);
+    assert_eq!(waiting(&queue, "acme").await.len(), 2);
 }
 
 #[tokio::test]
@@ -333,8 +366,7 @@ async fn a_queue_that_is_never_idle_tidies_up_all_the_same() {
 
 #[tokio::test]
 async fn space_that_is_free_goes_back_to_the_file_system() {
-    let mut fixture = Fixture::new();
-    fixture.config.history_full_per_second = 0;
+    let fixture = Fixture::new();
     let queue = fixture.open();
     let pages = || {
         queue.read(|connection| connection.pragma_query_value(None, "page_count", |row| row.get::<_, u64>(0)))
@@ -345,7 +377,10 @@ async fn space_that_is_free_goes_back_to_the_file_system() {
         queue.append(vec![large], PATIENCE).await.unwrap();
     }
     let most = pages().await.unwrap();
-    end_all(&queue, "acme", Outcome::Delivered, Reason::Delivered).await;
+    for envelope in waiting(&queue, "acme").await {
+        let delivered = Settlement::ended(&envelope, Outcome::Delivered, Reason::Delivered);
+        queue.settle(Settlement { account: Account::InALine, ..delivered }).await;
+    }
     let deadline = std::time::Instant::now() + PATIENCE;
     while pages().await.unwrap() > most / 2 {
         assert!(std::time::Instant::now() < deadline, "{} of {most} pages", pages().await.unwrap());
@@ -374,14 +409,14 @@ async fn the_attempts_of_an_event_that_keeps_failing_are_bounded() {
     let later =
         Resolution::Later { due: UnixMillis(1_800_000_060_000), reason: Reason::Wigzo503, parked: false };
     for tries in 1..=100 {
-        let attempts = vec![Attempt { duration_ms: tries, ..attempt() }];
+        let account = Account::InFull(vec![Attempt { duration_ms: tries, ..attempt() }]);
         let progress = tried(u32::try_from(tries).unwrap());
-        queue.settle(Settlement { progress, attempts, ..settlement(&envelope, later) }).await;
+        queue.settle(Settlement { progress, account, ..settlement(&envelope, later) }).await;
     }
     let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
-    let last = vec![Attempt { duration_ms: 101, ..attempt() }];
+    let last = Account::InFull(vec![Attempt { duration_ms: 101, ..attempt() }]);
     queue
-        .settle(Settlement { progress: tried(100), attempts: last, ..settlement(&envelope, delivered) })
+        .settle(Settlement { progress: tried(100), account: last, ..settlement(&envelope, delivered) })
         .await;
     let record = found(&queue, Lookup { limit: 1, in_full: true, ..Lookup::default() }).await.remove(0);
     let kept: Vec<u64> = record.attempts.iter().map(|attempt| attempt.duration_ms).collect();
@@ -533,7 +568,7 @@ fn format_1(path: &Path) {
     let connection = Connection::open(path).unwrap();
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-    connection.execute_batch(schema::STEPS[0]).unwrap();
+    connection.execute_batch(schema::STEPS[0].sql).unwrap();
     let row = |table: &str, values: &str| {
         connection.execute(&format!("INSERT INTO {table} VALUES ({values})"), []).unwrap();
     };
@@ -558,7 +593,12 @@ fn format_1(path: &Path) {
         &format!("{}, 1800000000000, 'delivered', 'delivered', 0, 'page', NULL, NULL, 200", about(3, "acme")),
     );
     row("attempts", "1, 1, 1800000000000, 'identify', 400, 12, 'wigzo_400', 'POST …', 'no'");
-    connection.execute("INSERT INTO seen VALUES (1, ?, 4)", [DedupKey::new("acme", "v1", "m-4").0]).unwrap();
+    connection
+        .execute(
+            "INSERT INTO seen VALUES (1, ?, 4)",
+            [DedupKey::new("acme", SourceRoute::new("v1"), "m-4").0],
+        )
+        .unwrap();
     connection
         .execute_batch("UPDATE ledger SET accepted = 5, delivered = 1, dead = 1, history_bytes = 200")
         .unwrap();

@@ -1,7 +1,8 @@
 //! Tidying: old records and forgotten keys go in small steps, and free pages go back to the file system.
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior};
 
+use super::seen;
 use super::store::{Totals, write_totals};
 use crate::clock::UnixMillis;
 use crate::queue::Config;
@@ -13,15 +14,16 @@ const STEP: u32 = 2_000;
 const PAGES: u32 = 512;
 
 /// Removes one step's worth of records that are too old, of the oldest until `excess` bytes are gone, and of keys in
-/// forgotten generations. Writes nothing if there is nothing to remove.
+/// forgotten runs. Writes nothing if there is nothing to remove.
 pub(super) fn trim(
     connection: &mut Connection,
     config: &Config,
     excess: u64,
     now: UnixMillis,
+    oldest_run: i64,
     totals: &mut Totals,
 ) -> rusqlite::Result<()> {
-    let mut after = totals.clone();
+    let mut after = *totals;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let retention = u64::try_from(config.history_retention.0.as_millis()).unwrap_or(u64::MAX);
     let oldest_kept = now.0.saturating_sub(retention);
@@ -43,33 +45,13 @@ pub(super) fn trim(
         freed += size;
     }
     after.history_bytes = after.history_bytes.saturating_sub(freed);
-    removed += forget(&transaction, after.oldest_generation())?;
+    removed += seen::trim(&transaction, oldest_run)?;
     if removed > 0 || after.history_bytes != totals.history_bytes {
         write_totals(&transaction, &after)?;
         transaction.commit()?;
         *totals = after;
     }
     Ok(())
-}
-
-/// Removes one step's worth of keys older than the oldest living generation; how many rows have gone.
-fn forget(connection: &Connection, oldest: i64) -> rusqlite::Result<usize> {
-    let Some(dead) = connection
-        .prepare_cached("SELECT min(generation) FROM generations WHERE generation < ?")?
-        .query_row([oldest], |row| row.get::<_, Option<i64>>(0))?
-    else {
-        return Ok(0);
-    };
-    let removed = connection
-        .prepare_cached(
-            "DELETE FROM seen WHERE generation = ?1
-                 AND key IN (SELECT key FROM seen WHERE generation = ?1 ORDER BY key LIMIT ?2)",
-        )?
-        .execute(params![dead, STEP])?;
-    if removed == 0 {
-        return connection.prepare_cached("DELETE FROM generations WHERE generation = ?")?.execute([dead]);
-    }
-    Ok(removed)
 }
 
 /// Gives one step's worth of free pages back to the file system.

@@ -9,15 +9,13 @@ use tokio::sync::oneshot;
 
 use super::dead::{self, Moved};
 use super::log::Log;
-use super::store::{self, Brought, Totals};
+use super::seen::Seen;
+use super::store::{self, Brought, Statements, Totals};
 use super::{Decision, PendingBytes, Shared, forget, trim};
 use crate::clock::{Clock, UnixMillis};
-use crate::outcome::Outcome;
 use crate::queue::counts::{Counts, Tally};
-use crate::queue::history::Budget;
 use crate::queue::{
-    AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Resolution, Seq, Settlement,
-    Stats,
+    AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Seq, Settlement, Stats,
 };
 
 /// What the thread is asked to do.
@@ -31,7 +29,7 @@ pub(super) enum Command {
     },
     Change {
         change: Change,
-        reply: oneshot::Sender<()>,
+        reply: Option<oneshot::Sender<()>>,
     },
     Decide(Decide),
 }
@@ -44,20 +42,23 @@ pub(super) struct Decide {
     pub(super) reply: oneshot::Sender<Result<(usize, u64), QueueError>>,
 }
 
-/// What happens to an envelope that is in the queue already.
+/// What happens to envelopes that are in the queue already.
 #[derive(Debug)]
 pub(super) enum Change {
-    /// A round of work on it has ended.
-    Settle(Box<Settlement>),
-    /// One of its calls has been answered; see [`Engine::progress`](crate::queue::Engine::progress).
+    /// Rounds of work on them have ended.
+    Settle(Vec<Settlement>),
+    /// One of the calls of an envelope has been answered; see [`Engine::progress`](crate::queue::Engine::progress).
     Progress { seq: Seq, done: String },
 }
 
-/// Changes, each with whom to tell.
-type Changes = Vec<(Change, oneshot::Sender<()>)>;
+/// Changes, each with whom to tell; if nobody waits, what was settled is told to delivery.
+type Changes = Vec<(Change, Option<oneshot::Sender<()>>)>;
 
 /// A group ends when it has this many bytes of envelopes, or nothing more is waiting.
 const GROUP_BYTES: usize = 4 << 20;
+
+/// How long results wait for an event to be committed with.
+const COMPANY: Duration = Duration::from_millis(1);
 
 /// How often the thread tidies up, busy or not; after a failure, how long until it tries again.
 const IDLE: Duration = Duration::from_millis(500);
@@ -94,8 +95,8 @@ pub(super) struct Writer {
     clock: Clock,
     shared: Arc<Shared>,
     config: Config,
-    budget: Budget,
     totals: Totals,
+    seen: Seen,
     /// Changes whose commit is to come, or has failed: they are tried again until the disk takes them.
     changes: Changes,
     commits: u64,
@@ -119,14 +120,15 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Result<Self, QueueError> {
         let totals = store::read_totals(&connection)?;
+        let seen = Seen::read(&connection)?;
         let mut writer = Self {
             connection,
             log,
             clock,
             shared,
             config: config.clone(),
-            budget: Budget::new(config.history_full_per_second),
             totals,
+            seen,
             changes: Changes::new(),
             commits: 0,
             commands: 0,
@@ -186,11 +188,7 @@ impl Writer {
                 }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            while group.bytes < GROUP_BYTES
-                && let Ok(command) = inbox.try_recv()
-            {
-                self.take(command, &mut group);
-            }
+            self.gather(inbox, &mut group);
             let decisions = std::mem::take(&mut group.decisions);
             self.commit(group);
             for decision in decisions {
@@ -199,6 +197,21 @@ impl Writer {
         }
         if !self.changes.is_empty() {
             self.commit(Group::default());
+        }
+    }
+
+    /// Takes what else is waiting. Results alone wait a moment for an event that has to be committed anyway: nobody is
+    /// answered later for it but the next event of the same person.
+    fn gather(&mut self, inbox: &Receiver<Command>, group: &mut Group) {
+        let began = Instant::now();
+        while group.bytes < GROUP_BYTES {
+            let wait = if group.appends.is_empty() && group.decisions.is_empty() {
+                COMPANY.saturating_sub(began.elapsed())
+            } else {
+                Duration::ZERO
+            };
+            let Ok(command) = inbox.recv_timeout(wait) else { return };
+            self.take(command, group);
         }
     }
 
@@ -223,11 +236,14 @@ impl Writer {
     }
 
     /// Writes a group in one transaction and answers everybody in it.
-    fn commit(&mut self, group: Group) {
+    fn commit(&mut self, mut group: Group) {
         let changes = std::mem::take(&mut self.changes);
-        match self.write(&group, &changes) {
+        let (now, bytes) = (self.clock.now(), group.bytes);
+        match self.write(&mut group, &changes, now) {
             Ok((results, Brought { fresh, forgotten, tally })) => {
                 self.failing = false;
+                self.log.has_written(bytes);
+                self.seen.committed(now);
                 self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
                 let mut replies: Replies = Vec::with_capacity(group.appends.len());
@@ -236,13 +252,13 @@ impl Writer {
                     replies.push((append.reply, result));
                 }
                 self.publish(&tally);
-                self.shared.fresh.forget(forgotten);
-                self.shared.fresh.offer(fresh);
+                let (waiters, settled) = told(changes);
+                self.shared.fresh.hand_over(forgotten, fresh, settled);
                 for (reply, result) in replies {
                     // A sender that has gone away is told nothing; its events are stored all the same.
                     drop(reply.send(Ok(result)));
                 }
-                for (_, reply) in changes {
+                for reply in waiters {
                     let _gone = reply.send(());
                 }
                 self.carry_over();
@@ -250,6 +266,7 @@ impl Writer {
             Err(error) => {
                 tracing::error!(%error, "the queue cannot write; new events are refused until it can");
                 self.log.doubt(&error);
+                self.seen.rolled_back();
                 self.changes = changes;
                 self.failing = true;
                 self.refuse(Refusing::Failing);
@@ -262,33 +279,45 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, group: &Group, changes: &Changes) -> rusqlite::Result<(Vec<Appended>, Brought)> {
-        let now = self.clock.now();
-        let mut totals = self.totals.clone();
+    /// Envelopes are taken out of the group as they are written.
+    fn write(
+        &mut self,
+        group: &mut Group,
+        changes: &Changes,
+        now: UnixMillis,
+    ) -> rusqlite::Result<(Vec<Appended>, Brought)> {
+        let mut totals = self.totals;
         self.log.trust()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut brought = Brought::default();
-        for (change, _) in changes {
-            match change {
-                Change::Settle(settlement) => {
-                    let full = match settlement.resolution {
-                        Resolution::Ended { outcome: Outcome::Delivered, .. }
-                            if settlement.progress.tries == 0 =>
-                        {
-                            self.budget.spend(&settlement.organization, now)
+        let mut results = Vec::with_capacity(group.appends.len());
+        {
+            let mut statements = Statements::new(&transaction)?;
+            for (change, _) in changes {
+                match change {
+                    Change::Settle(settlements) => {
+                        for it in settlements {
+                            store::settle(&transaction, &mut statements, it, now, &mut totals, &mut brought)?;
                         }
-                        Resolution::Ended { .. } | Resolution::Later { .. } => true,
-                    };
-                    store::settle(&transaction, settlement, now, full, &mut totals, &mut brought)?;
+                    }
+                    Change::Progress { seq, done } => store::progress(&transaction, *seq, done)?,
                 }
-                Change::Progress { seq, done } => store::progress(&transaction, *seq, done)?,
+            }
+            self.seen.begin(&transaction, &self.config, now)?;
+            for append in &mut group.appends {
+                let mut result = Appended { accepted: 0, duplicates: 0 };
+                for envelope in append.envelopes.drain(..) {
+                    let kept = (&mut self.seen, &mut totals);
+                    if store::insert(&transaction, &mut statements, envelope, kept, &mut brought)? {
+                        result.accepted += 1;
+                    } else {
+                        result.duplicates += 1;
+                    }
+                }
+                results.push(result);
             }
         }
-        store::rotate_generation(&transaction, &self.config, now, &mut totals)?;
-        let mut results = Vec::with_capacity(group.appends.len());
-        for append in &group.appends {
-            results.push(store::insert(&transaction, &append.envelopes, &mut totals, &mut brought)?);
-        }
+        self.seen.write(&transaction, now)?;
         store::write_totals(&transaction, &totals)?;
         store::write_counts(&transaction, &brought.tally)?;
         transaction.commit()?;
@@ -324,8 +353,10 @@ impl Writer {
 
     /// Bytes of disk in use, without pages that are free for reuse.
     fn measure(&self) -> rusqlite::Result<u64> {
-        let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, u64>(0));
-        Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+        let pragma =
+            |name: &str| self.connection.prepare_cached(name)?.query_row([], |row| row.get::<_, u64>(0));
+        let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+        Ok(pages * pragma("PRAGMA page_size")?)
     }
 
     fn refuse(&self, refusing: Refusing) {
@@ -354,7 +385,10 @@ impl Writer {
         let tidied = self
             .log
             .trust()
-            .and_then(|()| trim::trim(&mut self.connection, &self.config, excess, now, &mut self.totals))
+            .and_then(|()| {
+                let oldest_run = self.seen.oldest();
+                trim::trim(&mut self.connection, &self.config, excess, now, oldest_run, &mut self.totals)
+            })
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
         if let Err(error) = &tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
@@ -376,6 +410,7 @@ impl Writer {
                 self.log.doubt(&error);
             }
         }
+        self.log.has_written_much();
         self.carry_over();
         self.publish(&tally);
         self.tidied_at = Instant::now();
@@ -446,7 +481,7 @@ impl Writer {
         &mut self,
         work: impl FnOnce(&Transaction<'_>, &mut Totals) -> rusqlite::Result<Moved>,
     ) -> rusqlite::Result<Moved> {
-        let mut totals = self.totals.clone();
+        let mut totals = self.totals;
         self.log.trust()?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let moved = work(&transaction, &mut totals)?;
@@ -467,4 +502,17 @@ impl Writer {
         self.forgetting = step.is_some();
         Ok(step.unwrap_or_default())
     }
+}
+
+/// Who waits for changes, and what was settled for which nobody does.
+fn told(changes: Changes) -> (Vec<oneshot::Sender<()>>, Vec<Seq>) {
+    let (mut waiters, mut settled) = (Vec::new(), Vec::new());
+    for (change, reply) in changes {
+        match (change, reply) {
+            (_, Some(reply)) => waiters.push(reply),
+            (Change::Settle(settlements), None) => settled.extend(settlements.iter().map(|it| it.seq)),
+            (Change::Progress { .. }, None) => {}
+        }
+    }
+    (waiters, settled)
 }

@@ -48,6 +48,7 @@ struct Flight {
     shuts: u64,
     /// What the call will say.
     news: News,
+    heard: bool,
     stage: Stage,
 }
 
@@ -55,6 +56,8 @@ struct Flight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Called,
+    /// Its calls are over, and have been heard of.
+    Answered,
     /// The result is on disk: it has ended, or is to be worked again.
     Settled {
         again: bool,
@@ -214,7 +217,10 @@ impl World {
             33..41 => self.ask_reads(),
             41..49 => self.look(),
             49..57 => self.answer(),
-            57..72 => self.settle(),
+            57..72 => {
+                self.settle();
+                self.settle();
+            }
             72..87 => self.report(),
             87..94 => self.now = self.now.plus(Duration::from_millis(self.random.u64(0..20_000))),
             94..96 => self.change_weather(),
@@ -404,6 +410,7 @@ impl World {
                 parked,
                 shuts: self.books[organization].shuts,
                 news,
+                heard: false,
                 stage: Stage::Called,
             });
         }
@@ -466,12 +473,12 @@ impl World {
         self.check(row.due.is_none_or(|due| due <= self.now), "it starts before it is due");
         self.check(books.paused <= self.now, "it starts in a pause");
         self.check(!books.held, "it starts while its organization is held");
-        let in_flight = self.flights.iter().filter(|it| it.organization == organization).count();
+        let calling = self.flights.iter().filter(|it| it.organization == organization && !it.heard).count();
         if let Some((until, ..)) = books.shut {
-            self.check(until <= self.now && in_flight == 0, "it starts while the gate is shut");
+            self.check(until <= self.now && calling == 0, "it starts while the gate is shut");
         }
         let Some(share) = books.share else { self.fail("it has a share") };
-        self.check(in_flight < share.max_in_flight, "more than the organization's limit in flight");
+        self.check(calling < share.max_in_flight, "more calls than the organization's limit");
         self.check(self.flights.len() < self.limits.in_flight, "more than the global limit in flight");
         if let Some(rate) = share.rate {
             self.pour(organization, 1, rate);
@@ -490,16 +497,30 @@ impl World {
         books.poured_at = now;
     }
 
-    /// The result of a round of work is on disk, and not reported yet.
+    /// The calls of a round of work are over.
+    fn end_calls(&mut self, index: usize) {
+        let now = self.now;
+        let flight = &mut self.flights[index];
+        self.scheduler.called(&mut flight.ticket, &flight.news, now);
+        (flight.heard, flight.stage) = (true, Stage::Answered);
+        let (about, shuts, news) =
+            ((flight.organization, flight.lane, flight.parked), flight.shuts, flight.news);
+        self.hear(about, shuts, news);
+    }
+
+    /// The calls of a round of work are over, or its result is on disk and not reported yet.
     fn settle(&mut self) {
         let Some(index) = self.pick(self.flights.len()) else { return };
+        if self.flights[index].stage == Stage::Called && self.random.u8(0..8) > 0 {
+            return self.end_calls(index);
+        }
         let longest = if self.is_fair { 3_000 } else { 30_000 };
         let later = self.now.plus(Duration::from_millis(self.random.u64(0..longest)));
         let now = self.now;
         let flight = &mut self.flights[index];
         let row = self.queue.get_mut(&flight.seq);
         match flight.stage {
-            Stage::Called => {
+            Stage::Called | Stage::Answered => {
                 let ends = matches!(flight.news.answer, Answer::Good | Answer::Other);
                 // Work without a call ends as well: the event was filtered.
                 let ends = ends || (flight.news == News::default());
@@ -528,16 +549,18 @@ impl World {
 
     fn report(&mut self) {
         let Some(index) = self.pick(self.flights.len()) else { return };
-        if matches!(self.flights[index].stage, Stage::Called | Stage::Parking(_)) {
+        if matches!(self.flights[index].stage, Stage::Called | Stage::Answered | Stage::Parking(_)) {
             return;
         }
-        let Flight { ticket, seq, organization, lane, parked, shuts, news, stage } =
+        let Flight { ticket, seq, organization, lane, parked, shuts, news, heard, stage } =
             self.flights.swap_remove(index);
         if let Stage::Parked(due) = stage {
             drop(self.scheduler.finish(ticket, Finish::Parked(due), News::default(), self.now));
             return;
         }
-        self.hear((organization, lane, parked), shuts, news);
+        if !heard {
+            self.hear((organization, lane, parked), shuts, news);
+        }
         let row = self.queue.get(&seq).filter(|_| matches!(stage, Stage::Settled { again: true }));
         let finish = match row {
             None => Finish::Ended,
@@ -549,7 +572,18 @@ impl World {
             Finished::Park(ticket, item) => {
                 self.may_park(organization, &item);
                 let stage = Stage::Parking(item.due.unwrap_or(self.now));
-                self.flights.push(Flight { ticket, seq, organization, lane, parked, shuts, news, stage });
+                let heard = true;
+                self.flights.push(Flight {
+                    ticket,
+                    seq,
+                    organization,
+                    lane,
+                    parked,
+                    shuts,
+                    news,
+                    heard,
+                    stage,
+                });
             }
         }
         self.check(self.scheduler.in_flight() == self.flights.len(), "what is in flight is counted");

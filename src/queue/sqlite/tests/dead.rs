@@ -253,9 +253,9 @@ async fn a_page_in_full_is_bounded_by_what_its_events_and_attempts_take() {
         queue.append(vec![large(n)], PATIENCE).await.unwrap();
     }
     for (n, envelope) in queue.claim(Arc::from("acme"), Seq(12), 100).await.unwrap().iter().enumerate() {
-        let attempts = vec![Attempt { response: "y".repeat(1 << 20), ..attempt() }];
+        let account = Account::InFull(vec![Attempt { response: "y".repeat(1 << 20), ..attempt() }]);
         let dead = Resolution::Ended { outcome: Outcome::Dead, reason: Reason::Wigzo400 };
-        queue.settle(Settlement { attempts, ..settlement(envelope, dead) }).await;
+        queue.settle(Settlement { account, ..settlement(envelope, dead) }).await;
         assert!(n < 12);
     }
     for (state, total) in [(Place::Waiting, 12), (Place::Dead, 12)] {

@@ -238,7 +238,7 @@ impl Run {
             number: Seq(event.number),
             replays: event.replays,
             parked: event.parked,
-            content: Self::event(event.organization, &event.id),
+            content: Arc::new(Self::event(event.organization, &event.id)),
             due: event.due,
             progress: progress.clone(),
         };

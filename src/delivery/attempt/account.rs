@@ -1,0 +1,84 @@
+//! What is recorded of the tries of calls, if anything is.
+
+use std::time::Duration;
+
+use super::super::client::{self, Answer, Failure};
+use super::millis;
+use crate::clock::UnixMillis;
+use crate::organization::Organization;
+use crate::outcome::Reason;
+use crate::queue::{Account, Attempt};
+use crate::wigzo::{Call, Verdict, verdict};
+
+/// How much of a call's body its record keeps. The event itself is kept whole beside it.
+const MAX_RECORDED_BODY: usize = 64 * 1024;
+
+/// One try of one call.
+#[derive(Debug)]
+pub(super) struct Tried<'c> {
+    /// The call's key within its event.
+    pub(super) key: &'c str,
+    pub(super) call: &'c Call,
+    pub(super) at: UnixMillis,
+    pub(super) took: Duration,
+    /// `None`: the service had to end before an answer came.
+    pub(super) result: Option<Result<Answer, Failure>>,
+}
+
+impl Tried<'_> {
+    /// What it meant.
+    pub(super) fn reason(&self) -> Reason {
+        match &self.result {
+            None => Reason::Interrupted,
+            Some(result) if verdict(&client::as_reply(result)) == Verdict::Delivered => Reason::Delivered,
+            Some(result) => reason_of_result(result),
+        }
+    }
+
+    /// Whether Wigzo may have carried it out although nobody knows.
+    pub(super) fn is_ambiguous(&self) -> bool {
+        self.result.as_ref().is_none_or(|result| {
+            matches!(verdict(&client::as_reply(result)), Verdict::Retry { ambiguous: true, .. })
+        })
+    }
+
+    /// Its stored form, with tokens masked wherever Wigzo may have echoed them.
+    fn attempt(&self, organization: &Organization) -> Attempt {
+        let (status, body) = match &self.result {
+            Some(Ok(answer)) => (Some(answer.status), String::from_utf8_lossy(&answer.body)),
+            Some(Err(_)) | None => (None, "".into()),
+        };
+        Attempt {
+            at: self.at,
+            call: self.key.to_owned(),
+            status,
+            duration_ms: millis(self.took),
+            reason: self.reason(),
+            request: printed(self.call, organization),
+            response: organization.address.scrub(&body).into_owned(),
+        }
+    }
+}
+
+/// A record in full.
+pub(super) fn in_full(tried: &[Tried<'_>], organization: &Organization) -> Account {
+    Account::InFull(tried.iter().map(|it| it.attempt(organization)).collect())
+}
+
+/// A call as it is recorded: method, redacted URL, and of the body what a record should hold.
+fn printed(call: &Call, organization: &Organization) -> String {
+    let cut = call.body.floor_char_boundary(MAX_RECORDED_BODY);
+    let body = call.body.get(..cut).unwrap_or_default();
+    format!("POST {}\n{body}", organization.address.url(call.endpoint).redacted())
+}
+
+/// The reason for a call that did not succeed.
+pub(super) fn reason_of_result(result: &Result<Answer, Failure>) -> Reason {
+    match result {
+        Ok(Answer { status: 200..=299, .. }) => Reason::SoftFailure,
+        Ok(Answer { status, .. }) => Reason::of_status(*status),
+        Err(Failure::Unreachable) => Reason::Unreachable,
+        Err(Failure::Broken) => Reason::Broken,
+        Err(Failure::TimedOut) => Reason::TimedOut,
+    }
+}

@@ -1,0 +1,73 @@
+//! From the end of an envelope's calls until its result is on disk: only then is it told, and does its lane go on.
+
+use super::scheduler::{Finish, Finished, News, Ticket};
+use super::{Delivery, item};
+use crate::clock::UnixMillis;
+use crate::queue::{Envelope, Resolution, Seq, Settlement};
+
+/// An envelope whose result is on its way to disk.
+#[derive(Debug)]
+pub(super) struct Settling {
+    pub(super) ticket: Ticket,
+    /// With the progress that is being recorded.
+    pub(super) envelope: Envelope,
+    /// When the work on it began.
+    pub(super) began: UnixMillis,
+    /// What is being recorded.
+    pub(super) resolution: Resolution,
+}
+
+impl Delivery {
+    /// Puts a result among those that the queue is given next.
+    pub(super) fn settle(&mut self, settlement: Settlement, settling: Settling) {
+        self.settling.insert(settlement.seq, settling);
+        self.results.push(settlement);
+    }
+
+    /// Gives the queue all results at once.
+    pub(super) fn hand_in(&mut self) {
+        if !self.results.is_empty() {
+            self.queue.settle_all(std::mem::take(&mut self.results));
+        }
+    }
+
+    /// What the queue says is on disk.
+    pub(super) fn settled(&mut self, settled: &[Seq]) {
+        for seq in settled {
+            if let Some(settling) = self.settling.remove(seq) {
+                self.is_changed = true;
+                self.is_on_disk(settling);
+            }
+        }
+    }
+
+    fn is_on_disk(&mut self, Settling { ticket, mut envelope, began, resolution }: Settling) {
+        let now = self.clock.now();
+        let parks = matches!(resolution, Resolution::Later { parked: true, .. });
+        if parks {
+            self.workshop.tell_parked(&envelope, resolution);
+        } else {
+            self.workshop.tell(&envelope, resolution, now.since(began));
+        }
+        let (finish, reason) = match resolution {
+            Resolution::Ended { .. } => (Finish::Ended, None),
+            Resolution::Later { due, .. } if parks || envelope.parked => (Finish::Parked(due), None),
+            // The person was forgotten while it was in flight; the queue has ended it.
+            Resolution::Later { .. } if self.forgotten.iter().any(|it| it.covers(&envelope)) => {
+                (Finish::Ended, None)
+            }
+            Resolution::Later { due, reason, .. } => {
+                envelope.due = Some(due);
+                (Finish::Again(item(envelope)), Some(reason))
+            }
+        };
+        let finished = self.scheduler.finish(ticket, finish, News::default(), now);
+        if let (Finished::Park(ticket, item), Some(reason)) = (finished, reason) {
+            let envelope = item.load;
+            let due = item.due.unwrap_or_default();
+            let resolution = Resolution::Later { due, reason, parked: true };
+            let settlement = Settlement::of(&envelope, resolution);
+            self.settle(settlement, Settling { ticket, envelope, began, resolution });
+        }
+    }
+}
