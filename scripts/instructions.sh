@@ -21,10 +21,8 @@ fi
 
 # The same source must become the same code: nothing of the caller's may change how it is compiled. An incremental build
 # is divided differently, and inlines differently.
-for variable in $(compgen -e | grep -E '^(CARGO_(ENCODED_RUSTFLAGS|BUILD_(RUSTFLAGS|TARGET)|PROFILE_.*)|CFLAGS.*)$' || true); do
+for variable in $(compgen -e | grep -E '^(CARGO_(ENCODED_RUSTFLAGS|BUILD_(RUSTFLAGS|TARGET)|PROFILE_.*)|CFLAGS.*|LIBSQLITE3_FLAGS)$' || true); do
     unset "$variable"
 done
 export CARGO_INCREMENTAL=0 RUSTFLAGS=
-# The names of functions, by which calls of the allocator are counted.
-export CARGO_PROFILE_BENCH_STRIP=none
-exec cargo bench --locked --bench instructions -- ${SKIPPED_CHECKS:+--skipped "$SKIPPED_CHECKS"} "$@"
+exec cargo bench --locked --config benches/instructions/profile.toml --profile dev --bench instructions -- ${SKIPPED_CHECKS:+--skipped "$SKIPPED_CHECKS"} "$@"

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::callgrind::{Counts, Machine};
+use super::work::Work;
 
 /// The baseline's file.
 pub(crate) const PATH: &str = "benches/instructions/baseline.toml";
@@ -23,15 +24,25 @@ pub(crate) struct Baseline {
     /// Counts of another machine are not comparable.
     pub(crate) made_with: Machine,
     /// By benchmark.
-    pub(crate) counts: BTreeMap<String, Counts>,
+    pub(crate) counts: BTreeMap<String, Row>,
+}
+
+/// What one event takes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Row {
+    instructions: u64,
+    allocations: f64,
+    /// See [`Work::hashes`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hashes: bool,
 }
 
 /// New counts beside those of the baseline.
 pub(crate) struct Compared {
     /// What was counted now.
-    pub(crate) now: Counts,
+    pub(crate) now: Row,
     /// What the baseline has.
-    pub(crate) before: Option<Counts>,
+    pub(crate) before: Option<Row>,
 }
 
 /// What is to be said of it.
@@ -71,6 +82,15 @@ impl Baseline {
     }
 }
 
+// === impl Row ===
+
+impl Row {
+    /// What was counted of a work.
+    pub(crate) fn of(work: &Work, Counts { instructions, allocations }: Counts) -> Self {
+        Self { instructions, allocations, hashes: work.hashes }
+    }
+}
+
 // === impl Compared ===
 
 impl Compared {
@@ -88,7 +108,7 @@ impl Compared {
 /// Instructions, their change, allocations, those of the baseline.
 impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { instructions, allocations } = self.now;
+        let Row { instructions, allocations, .. } = self.now;
         match self.before {
             Some(before) => {
                 let percent = change(instructions, before.instructions);

@@ -15,17 +15,17 @@ pub(crate) struct Callgrind {
     profiles: PathBuf,
 }
 
-/// What a whole run took. It is compared by its instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What a whole run took.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Total {
-    /// Instructions of all threads, without the kernel's.
+    /// Instructions of all threads, without the kernel's and those that are left out.
     instructions: u64,
     /// Calls of the allocator for memory, enlargements included. What SQLite and aws-lc take is not among them.
     allocations: u64,
 }
 
 /// What one event takes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Counts {
     /// See [`Total`].
     pub(crate) instructions: u64,
@@ -65,15 +65,16 @@ impl Callgrind {
         self.profiles.join(format!("{work}.out"))
     }
 
-    /// Counts some rounds of a work, from start to end of the process.
-    pub(crate) fn run(&self, work: &str, rounds: usize) -> Result<Total, String> {
+    /// Counts some rounds of a work, from start to end of the process, leaving out a function with what it calls.
+    pub(crate) fn run(&self, work: &str, rounds: usize, left_out: Option<&str>) -> Result<Total, String> {
         let profile = self.profile(work);
         let mut command = self.valgrind("callgrind");
         command.arg(format!("--callgrind-out-file={}", profile.display()));
         said(command.arg(&self.program).args(["--work", work, "--rounds", &rounds.to_string()]))?;
         let text =
             std::fs::read_to_string(&profile).map_err(|error| format!("{}: {error}", profile.display()))?;
-        Total::of(&text).ok_or_else(|| format!("{}: no profile of callgrind", profile.display()))
+        let total = Total::of(&text, left_out);
+        total.map_err(|error| format!("{}: {error}", profile.display()))
     }
 
     /// What counts depend on here.
@@ -127,24 +128,34 @@ pub(crate) fn features() -> String {
 
 impl Total {
     /// Reads a profile in callgrind's format ("Callgrind Format Specification" in valgrind's manual).
-    fn of(profile: &str) -> Option<Self> {
+    fn of(profile: &str, left_out: Option<&str>) -> Result<Self, String> {
         let mut names = HashMap::new();
-        let (mut caller, mut called) = ("", "");
-        let (mut instructions, mut allocations) = (None, 0);
-        for line in profile.lines() {
+        let (mut caller, mut callee) = ("", "");
+        let (mut instructions, mut less, mut allocations) = (None, None, 0);
+        let mut lines = profile.lines();
+        while let Some(line) = lines.next() {
             if let Some(name) = line.strip_prefix("fn=") {
                 caller = spelled(name, &mut names);
             } else if let Some(name) = line.strip_prefix("cfn=") {
-                called = spelled(name, &mut names);
+                callee = spelled(name, &mut names);
             } else if let Some(calls) = line.strip_prefix("calls=") {
-                if allocates(called) && !is_allocator(caller) {
-                    allocations += calls.split(' ').next()?.parse::<u64>().ok()?;
+                // Behind each such line stands where, and what the calls took.
+                let took = lines.next().unwrap_or_default();
+                if allocates(callee) && !is_allocator(caller) {
+                    allocations += number(calls.split(' ').next())?;
+                }
+                if left_out.is_some_and(|function| callee.ends_with(function)) {
+                    less = Some(less.unwrap_or(0) + number(took.split(' ').nth(1))?);
                 }
             } else if let Some(total) = line.strip_prefix("totals: ") {
-                instructions = total.trim().parse().ok();
+                instructions = Some(number(Some(total))?);
             }
         }
-        Some(Self { instructions: instructions?, allocations })
+        match (instructions, left_out, less) {
+            (None, ..) => Err("no profile of callgrind".to_owned()),
+            (_, Some(function), None) => Err(format!("nothing calls {function}, which is to be left out")),
+            (Some(all), ..) => Ok(Self { instructions: all - less.unwrap_or(0), allocations }),
+        }
     }
 
     /// What this run took more than another one, for each of so many events.
@@ -157,6 +168,11 @@ impl Total {
             allocations: tenths as f64 / 10.0,
         }
     }
+}
+
+fn number(text: Option<&str>) -> Result<u64, String> {
+    let text = text.unwrap_or_default().trim();
+    text.parse().map_err(|_| format!("not a number: {text:?}"))
 }
 
 /// A function's name, which stands behind its number the first time only.

@@ -96,6 +96,12 @@ impl Engine for Sink {
         now(())
     }
 
+    fn settle_all(&self, _: Vec<Settlement>) {}
+
+    fn records_in_full(&self, _: &Arc<str>) -> bool {
+        false
+    }
+
     fn progress(&self, _: Seq, _: String) -> Pending<'_, ()> {
         now(())
     }

@@ -20,8 +20,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use baseline::{Baseline, Compared, Verdict};
-use callgrind::{Callgrind, Counts, Total};
+use baseline::{Baseline, Compared, Row, Verdict};
+use callgrind::{Callgrind, Counts};
 use work::Work;
 
 /// As in the service (`src/main.rs`): what allocations take is part of the count.
@@ -75,12 +75,18 @@ fn compare(arguments: &Arguments) -> Result<ExitCode, String> {
     let callgrind = Callgrind::new()?;
     let machine = callgrind.machine()?;
     let mut baseline = Baseline::read()?;
+    let difference = machine.difference(&baseline.made_with);
+    if let (true, false, Some(difference)) = (arguments.update, arguments.only.is_empty(), &difference) {
+        return Err(format!(
+            "the baseline was made elsewhere, so write all of it, without a name: {difference}"
+        ));
+    }
     println!("{machine}");
     println!("{:<36} {:>12} {:>9} {:>11} {:>6}", "for each event", "instructions", "", "allocations", "");
     let mut verdicts = Vec::new();
     for work in work::ALL.iter().filter(|work| work.name.contains(&arguments.only)) {
-        let compared =
-            Compared { now: count(work, &callgrind)?, before: baseline.counts.get(work.name).copied() };
+        let now = Row::of(work, count(work, &callgrind)?);
+        let compared = Compared { now, before: baseline.counts.get(work.name).copied() };
         println!("{:<36} {compared}", work.name);
         verdicts.push((work.name, compared.verdict()));
         if arguments.update {
@@ -94,7 +100,7 @@ fn compare(arguments: &Arguments) -> Result<ExitCode, String> {
         println!("the baseline has been written: {}", baseline::PATH);
         return Ok(ExitCode::SUCCESS);
     }
-    if let Some(difference) = machine.difference(&baseline.made_with) {
+    if let Some(difference) = difference {
         let told =
             format!("instruction counts are not judged: the baseline was made elsewhere: {difference}");
         println!("{told}");
@@ -107,18 +113,9 @@ fn compare(arguments: &Arguments) -> Result<ExitCode, String> {
 
 /// What one event takes: what the further rounds took, divided by their events.
 fn count(work: &Work, callgrind: &Callgrind) -> Result<Counts, String> {
-    let few = least(work, work.warm_up, callgrind)?;
-    let more = least(work, work.warm_up + work.rounds, callgrind)?;
+    let few = callgrind.run(work.name, work.warm_up, work.left_out)?;
+    let more = callgrind.run(work.name, work.warm_up + work.rounds, work.left_out)?;
     Ok(more.beyond(few, work.rounds * work.events))
-}
-
-/// The cheapest of the runs of so many rounds.
-fn least(work: &Work, rounds: usize, callgrind: &Callgrind) -> Result<Total, String> {
-    let mut least = callgrind.run(work.name, rounds)?;
-    for _ in 1..work.runs {
-        least = least.min(callgrind.run(work.name, rounds)?);
-    }
-    Ok(least)
 }
 
 /// Says what is to be done about a benchmark that is not as it was; whether it passes.

@@ -6,7 +6,9 @@ use std::time::Duration;
 use wigzo_destination::clock::{Clock, UnixMillis};
 use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::queue::sqlite::Sqlite;
-use wigzo_destination::queue::{Config, DedupKey, Engine, NewEnvelope, Settlement};
+use wigzo_destination::queue::{
+    Account, Config, DedupKey, Engine, Envelope, NewEnvelope, Settlement, SourceRoute,
+};
 
 use super::work;
 
@@ -16,9 +18,6 @@ pub(crate) const RECORDS: usize = 1_000;
 const RECEIVED_AT: UnixMillis = UnixMillis(1_767_323_101_200);
 
 /// Each round appends a request of records, takes them over as delivery does, and settles them as delivered.
-///
-/// Into how many commits the writer divides the settlements would be a matter of its disk and its turns. While the state
-/// is looked at it ends no commit: so the first settlements are one, and all the others another.
 pub(crate) fn cycle(rounds: usize) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let config = Config { path: directory.path().to_owned(), ..Config::default() };
@@ -31,17 +30,12 @@ pub(crate) fn cycle(rounds: usize) {
             let envelopes = (first..first + RECORDS).map(|n| envelope(&organization, n)).collect();
             let appended = queue.append(envelopes, Duration::from_mins(10)).await.expect("an append");
             assert_eq!(appended.accepted, RECORDS);
-            let envelopes = queue.fresh().take().envelopes;
-            let mut settling = Vec::with_capacity(RECORDS);
-            queue.look(&mut |_| {
-                for envelope in &envelopes {
-                    let settlement = Settlement::ended(envelope, Outcome::Delivered, Reason::Delivered);
-                    settling.push(queue.settle(settlement));
-                }
-            });
-            assert_eq!(settling.len(), RECORDS);
-            for settled in settling {
-                settled.await;
+            let settlements = queue.fresh().take().envelopes.iter().map(settled).collect();
+            queue.settle_all(settlements);
+            let mut settled = 0;
+            while settled < RECORDS {
+                queue.fresh().arrived().await;
+                settled += queue.fresh().take().settled.len();
             }
         }
     });
@@ -49,12 +43,18 @@ pub(crate) fn cycle(rounds: usize) {
     writer.join().expect("no panic");
 }
 
+/// Most of what a busy organization delivers is recorded in a line.
+fn settled(envelope: &Envelope) -> Settlement {
+    let settlement = Settlement::ended(envelope, Outcome::Delivered, Reason::Delivered);
+    Settlement { account: Account::InALine, ..settlement }
+}
+
 fn envelope(organization: &Arc<str>, n: usize) -> NewEnvelope {
     let id = format!("message-{n:08}-0b6e3f0a-6a53-4f0e-9d0b-2f1f6d7c9a11");
     NewEnvelope {
         organization: Arc::clone(organization),
         route: "v1".into(),
-        key: DedupKey::new(organization, "/v1", &id),
+        key: DedupKey::new(organization, SourceRoute::new("/v1"), &id),
         message_id: id.into(),
         lane: format!("user-{n:08}").into(),
         kind: "track".into(),
