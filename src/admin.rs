@@ -1,58 +1,90 @@
-//! Private HTTP: metrics, what became of each event, and what a person decides about dead letters.
+//! Private HTTP: metrics, what became of each event, how organizations stand, and what a person decides about them.
 //!
 //! Everything here may show personal data (an event's payload is one), so on any address but loopback each request
-//! needs the token. What changes something is a POST, and leaves a line in the log.
+//! needs a token. What changes something is a POST by somebody with the role for it, and leaves an audit line.
+//!
+//! * [`address`] is the table of what there is, `guard` stands before it, [`openapi`] tells programs of it.
+//! * A handler answers with JSON or with a `Problem`, whose table has every refusal.
+//! * A list is a page of at most a thousand entries with a `cursor`; no request does unbounded work.
+//!
+//! It must not know `ingress`: what it needs of the public side is handed in by `app`.
 
+mod address;
+mod body;
+mod cursor;
 mod dead_letters;
+mod drain;
+mod events;
 mod export;
 mod filter;
+mod guard;
+mod import;
+mod intake;
+mod log_level;
+mod metrics;
+mod openapi;
+mod organizations;
+mod problem;
+mod rejected;
+mod stats;
+mod test_event;
+mod tokens;
+mod translate;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
-use axum::middleware::{self, Next};
+use axum::extract::FromRef;
+use axum::middleware;
 use axum::response::Response;
-use axum::routing::get;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, ORIGIN};
-use http::{HeaderMap, Method, StatusCode};
+use axum::routing::{MethodRouter, get, post};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::clock::{Clock, UnixMillis};
+use crate::current::Current;
 use crate::delivery;
-use crate::organization::{Organizations, Partner};
-use crate::outcome::Ledger;
-use crate::queue::{Lookup, Page, Queue, QueueError, Record, Refusal, Seq, Stats};
-use crate::secret::Secret;
-use crate::segment::{self, Surroundings};
-use crate::telemetry::{Metrics, gauge};
+use crate::organization::Organizations;
+use crate::queue::Queue;
+use crate::shutdown::Rotation;
+use crate::telemetry::Metrics;
+use address::Operation;
 pub use filter::WrittenFilter;
-use filter::{Asked, Parameters};
+pub use import::served;
+use problem::Problem;
+pub use tokens::{BadTokens, Role, Tokens};
+pub use translate::{Explain, ExplainFn, Translated};
 
 /// `[admin]`: the private side.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Address and port of the private side. Anything but loopback needs `token_file`.
+    /// Address and port of the private side. Anything but loopback needs `token_file` or `tokens_file`.
     pub listen: SocketAddr,
-    /// File that holds the token which the private side asks for (`Authorization: Bearer …`); empty asks for none.
+    /// File that holds a token for everything on the private side (`Authorization: Bearer …`); with neither this nor
+    /// `tokens_file`, none is asked for. A token that changes in the file is taken within a second.
     pub token_file: String,
+    /// File with further tokens, one on each line as `ROLE NAME TOKEN`: the role is `read` or `operate`, the name stands
+    /// in the audit line of every change, the token has at least 16 characters. `#` begins a comment. To rotate, give a
+    /// name a second token for a while; a change of the file is taken within a second.
+    pub tokens_file: String,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, 9090).into(), token_file: String::new() }
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 9090).into(),
+            token_file: String::new(),
+            tokens_file: String::new(),
+        }
     }
 }
 
-/// What the private side can see.
-#[derive(Debug)]
+/// What the private side can see and move. A request keeps the one that it began with: a reload puts another in its
+/// place.
+#[derive(Debug, Clone)]
 pub struct Admin {
     /// The queue.
     pub queue: Queue,
@@ -62,215 +94,75 @@ pub struct Admin {
     pub organizations: Arc<Organizations>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// The token that is asked for.
-    pub token: Option<Secret>,
+    /// The tokens that are asked for.
+    pub tokens: Arc<Tokens>,
+    /// The time.
+    pub clock: Clock,
+    /// When the process started.
+    pub started_at: UnixMillis,
+    /// Whether load balancers should send events here.
+    pub rotation: Rotation,
+    /// What events would become.
+    pub explain: Explain,
     /// Held while the counts of one moment are set and printed, so that two readers cannot mix two moments.
-    pub printing: Mutex<()>,
+    pub printing: Arc<Mutex<()>>,
 }
 
-/// Events in one answer, unless asked otherwise, and at most.
+/// Handlers ask for `Arc<Admin>` and get the one in force.
+impl FromRef<Current<Admin>> for Arc<Admin> {
+    fn from_ref(current: &Current<Admin>) -> Self {
+        current.get()
+    }
+}
+
+/// What a handler answers.
+type Answer = Result<Response, Problem>;
+
+/// Entries in one answer, unless asked otherwise, and at most.
 const PAGE: (usize, usize) = (50, 1_000);
 
-/// The private side's routes.
-pub fn router(admin: Arc<Admin>) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/api/stats", get(stats))
-        .route("/api/events", get(events))
-        .route("/api/events/{number}", get(event))
-        .route("/api/rejected", get(rejected))
-        .merge(dead_letters::routes())
-        .fallback(async || {
-            problem(
-                StatusCode::NOT_FOUND,
-                "There is nothing here. Try /metrics, /api/stats, /api/events, /api/dead-letters, /api/rejected.",
-            )
-        })
-        .layer(middleware::from_fn_with_state(Arc::clone(&admin), authenticate))
+/// The private side's routes, and the stack around them.
+pub fn router(admin: Current<Admin>) -> Router {
+    let mut router = Router::new();
+    for operation in Operation::ALL {
+        let served = serve(operation)
+            // A bug in a handler is a 500 for one request, and the audit line is written all the same.
+            .layer(CatchPanicLayer::custom(problem::panicked))
+            .route_layer(middleware::from_fn_with_state(operation, guard::let_through));
+        router = router.route(operation.path(), served);
+    }
+    router
+        .fallback(async || Problem::UnknownPath)
+        .method_not_allowed_fallback(async || Problem::Method)
+        .layer(middleware::from_fn_with_state(admin.clone(), guard::admit))
         .with_state(admin)
 }
 
-async fn authenticate(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    match &admin.token {
-        Some(token) if !bears(request.headers(), token) => problem(
-            StatusCode::UNAUTHORIZED,
-            "This needs `Authorization: Bearer` with the token of admin.token_file.",
-        ),
-        token if request.method() == Method::POST && from_a_page(&request, token.is_none()) => problem(
-            StatusCode::FORBIDDEN,
-            "A page of another origin may change nothing here. Without a token, use an IP address or localhost.",
-        ),
-        _ => next.run(request).await,
+/// Who answers.
+fn serve(operation: Operation) -> MethodRouter<Current<Admin>> {
+    match operation {
+        Operation::Stats => get(stats::show),
+        Operation::Events => get(events::list),
+        Operation::Event => get(events::show),
+        Operation::Rejected => get(rejected::list),
+        Operation::Organizations => get(organizations::list),
+        Operation::Organization => get(organizations::show),
+        Operation::Pause => post(organizations::pause),
+        Operation::Resume => post(organizations::resume),
+        Operation::TestEvent => post(test_event::send),
+        Operation::Translate => post(translate::translate),
+        Operation::DeadLetters => get(dead_letters::list),
+        Operation::DeadLetter => get(dead_letters::show),
+        Operation::Replay => post(dead_letters::decide::replay),
+        Operation::Discard => post(dead_letters::decide::discard),
+        Operation::Export => get(dead_letters::export),
+        Operation::Import => post(dead_letters::import::import),
+        Operation::Move => post(import::import),
+        Operation::Rotation => get(drain::show),
+        Operation::Drain => post(drain::change),
+        Operation::LogLevel => get(log_level::show),
+        Operation::SetLogLevel => post(log_level::change),
+        Operation::Metrics => get(metrics::metrics),
+        Operation::Document => get(openapi::show),
     }
-}
-
-/// Whether a page elsewhere may have made a browser on this machine send this: without a token there is nothing else to
-/// stop it. A page says its origin, which then is not ours; one that has made its own name lead here is known by that.
-fn from_a_page(request: &Request, is_open: bool) -> bool {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let uri = request.uri().authority().map(http::uri::Authority::as_str);
-    let Some(host) = uri.or_else(|| header(HOST)) else { return is_open };
-    let origin = request.headers().get(ORIGIN).map(|_| header(ORIGIN).unwrap_or_default());
-    let foreign = origin.is_some_and(|origin| origin.split_once("://").is_none_or(|(_, it)| it != host));
-    let name = host.parse::<http::uri::Authority>().map(|it| it.host().trim_matches(['[', ']']).to_owned());
-    let known = name.is_ok_and(|name| name == "localhost" || name.parse::<IpAddr>().is_ok());
-    foreign || (is_open && !known)
-}
-
-fn bears(headers: &HeaderMap, token: &Secret) -> bool {
-    headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "))
-        .is_some_and(|shown| verify_slices_are_equal(shown.as_bytes(), token.expose().as_bytes()).is_ok())
-}
-
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let _printing = admin.printing.lock().unwrap_or_else(PoisonError::into_inner);
-    let stats = admin.queue.stats();
-    let Ledger { accepted, delivered, filtered, expired, dead } = stats.ledger;
-    let metrics = &admin.metrics;
-    metrics.show_ledger([
-        ("accepted", accepted),
-        ("delivered", delivered),
-        ("filtered", filtered),
-        ("expired", expired),
-        ("dead", dead),
-        ("waiting", stats.ledger.waiting()),
-    ]);
-    metrics.show_waiting(named(&stats.waiting).into_iter());
-    metrics.show_parked(named(&stats.parked).into_iter());
-    metrics.show_dead_letters(named(&stats.dead_letters).into_iter());
-    metrics.dropped.set(gauge(stats.dropped));
-    metrics.queue_bytes.set(gauge(stats.disk_bytes));
-    metrics.history_bytes.set(gauge(stats.history_bytes));
-    metrics.commits.set(gauge(stats.commits));
-    metrics.commands.set(gauge(stats.commands));
-    let mut response = Response::new(Body::from(metrics.print()));
-    let format = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, format);
-    response
-}
-
-/// Counts by organization for the metrics. Partners are not named there: anybody can make up as many as there are tokens.
-/// `/api/stats` names them.
-fn named(counts: &BTreeMap<Arc<str>, u64>) -> Vec<(&str, u64)> {
-    let (partners, configured): (Vec<_>, Vec<_>) =
-        counts.iter().partition(|(organization, _)| Partner::is_name(organization));
-    let partners =
-        (!partners.is_empty()).then(|| ("(partners)", partners.iter().map(|(_, count)| *count).sum()));
-    let configured = configured.into_iter().map(|(organization, count)| (&**organization, *count));
-    configured.chain(partners).collect()
-}
-
-async fn stats(State(admin): State<Arc<Admin>>) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        waiting_total: u64,
-        #[serde(flatten)]
-        stats: Stats,
-        /// How each organization's delivery stands.
-        delivery: Arc<[delivery::Overview]>,
-    }
-    let stats = admin.queue.stats();
-    let delivery = admin.delivery.overview();
-    json(StatusCode::OK, &Body { waiting_total: stats.ledger.waiting(), stats, delivery })
-}
-
-async fn events(State(admin): State<Arc<Admin>>, Query(parameters): Query<Parameters>) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        events: Vec<Record>,
-        /// Ask again with `before` set to this for older events.
-        before: Option<Seq>,
-    }
-    let lookup = Asked::read(parameters, &["place", "before", "limit"]).and_then(|mut asked| {
-        Ok(Lookup {
-            state: asked.parse("place")?,
-            beyond: asked.parse("before")?.map(Seq),
-            limit: asked.parse("limit")?.unwrap_or(PAGE.0).clamp(1, PAGE.1),
-            filter: asked.filter,
-            ..Lookup::default()
-        })
-    });
-    match lookup {
-        Ok(lookup) => answer(admin.queue.find(lookup).await, |page| {
-            json(StatusCode::OK, &Body { events: page.records, before: page.next })
-        }),
-        Err(misfit) => problem(StatusCode::BAD_REQUEST, &misfit.0),
-    }
-}
-
-async fn rejected(State(admin): State<Arc<Admin>>, Query(mut parameters): Query<Parameters>) -> Response {
-    #[derive(Serialize)]
-    struct Body {
-        rejected: Vec<Refusal>,
-    }
-    let organization = parameters.remove("organization");
-    let message_id = parameters.remove("message_id");
-    let limit = parameters.remove("limit").map_or(Ok(PAGE.0), |limit| limit.parse());
-    let (Ok(limit), true) = (limit, parameters.is_empty()) else {
-        return problem(StatusCode::BAD_REQUEST, "Known here: organization, message_id, limit (a number).");
-    };
-    let rejected =
-        admin.queue.refusals().find(organization.as_deref(), message_id.as_deref(), limit.clamp(1, PAGE.1));
-    json(StatusCode::OK, &Body { rejected })
-}
-
-async fn event(State(admin): State<Arc<Admin>>, Path(number): Path<String>) -> Response {
-    let Ok(number) = number.parse() else {
-        return problem(StatusCode::BAD_REQUEST, "An event's number has digits only.");
-    };
-    let lookup = Lookup { numbers: vec![Seq(number)], limit: 1, in_full: true, ..Lookup::default() };
-    answer(admin.queue.find(lookup).await, |mut page| match page.records.first_mut() {
-        Some(event) => {
-            show_safely(event);
-            json(StatusCode::OK, event)
-        }
-        None => problem(
-            StatusCode::NOT_FOUND,
-            "No such event: it was never accepted, or its record is older than queue.history_retention.",
-        ),
-    })
-}
-
-/// Takes out of a record what would let its reader send events.
-fn show_safely(record: &mut Record) {
-    record.payload = record.payload.take().map(|payload| showable(payload, segment::without_key));
-    record.surroundings = record.surroundings.take().map(|stored| showable(stored, Surroundings::shown));
-}
-
-/// What was stored, without what would let its reader send events.
-fn showable(stored: Box<RawValue>, hide: impl Fn(&RawValue) -> Cow<'_, str>) -> Box<RawValue> {
-    match hide(&stored) {
-        Cow::Borrowed(_) => stored,
-        Cow::Owned(shown) => {
-            RawValue::from_string(shown).expect("BUG: a value in JSON was replaced by another one")
-        }
-    }
-}
-
-fn answer(found: Result<Page, QueueError>, show: impl FnOnce(Page) -> Response) -> Response {
-    found.map_or_else(
-        |error| {
-            tracing::error!(%error, "the queue could not be searched");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "The queue could not be searched; see the log.")
-        },
-        show,
-    )
-}
-
-fn problem(status: StatusCode, message: &str) -> Response {
-    #[derive(Serialize)]
-    struct Problem<'a> {
-        message: &'a str,
-    }
-    json(status, &Problem { message })
-}
-
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("BUG: answers are plain structs of text and numbers");
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

@@ -1,8 +1,11 @@
 //! The composition root: settings in, a running service out, and its orderly end. The only file that sees every room.
 
+mod explainer;
+mod reload;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -11,15 +14,21 @@ use url::Url;
 
 use crate::admin::{self, Admin};
 use crate::clock::Clock;
-use crate::delivery::Delivery;
+use crate::current::Current;
+use crate::delivery::{Delivery, Holds, HoldsError};
 use crate::ingress::accept::{self, Limits};
 use crate::ingress::{self, Ingress, Phase, Readiness};
 use crate::queue::sqlite::Sqlite;
 use crate::queue::{Queue, QueueError};
 use crate::sandbox::{self, Sandbox};
-use crate::settings::{Checked, Problems, Settings};
+use crate::settings::{Checked, Problems, Settings, Source};
 use crate::shutdown::{Shutdown, Tasks};
-use crate::telemetry::{Metrics, gauge};
+use crate::telemetry::{BadEndpoint, Metrics, Traces, gauge};
+use reload::{Follower, Reloader};
+
+pub use reload::Reloads;
+
+pub use explainer::Explainer;
 
 /// A running service.
 #[derive(Debug)]
@@ -36,7 +45,9 @@ pub struct App {
     pub queue: Queue,
     /// Where the queue's files are.
     pub directory: PathBuf,
+    reloader: Option<Reloader>,
     readiness: Arc<Readiness>,
+    traces: Traces,
     shutdown: Shutdown,
     stop_accepting: CancellationToken,
     tasks: Tasks,
@@ -53,6 +64,9 @@ pub enum StartError {
     /// The queue cannot be opened.
     #[error(transparent)]
     Queue(#[from] QueueError),
+    /// Which organizations are paused cannot be read.
+    #[error(transparent)]
+    Holds(#[from] HoldsError),
     /// An address cannot be listened on.
     #[error("{what} cannot listen on {address}: {error}: stop what listens there, or set another `{key}`")]
     Listen {
@@ -68,6 +82,9 @@ pub enum StartError {
     /// No HTTP client can be built.
     #[error("no HTTP client can be set up on this machine: {0}")]
     Client(#[from] reqwest::Error),
+    /// Traces cannot be sent as configured.
+    #[error("telemetry.traces.endpoint: {0}")]
+    Traces(#[from] BadEndpoint),
     /// The sandbox's address is no base for calls.
     #[error("the sandbox's address is no base for calls: {0}")]
     SandboxAddress(String),
@@ -91,7 +108,7 @@ impl App {
         let shutdown = Shutdown::default();
         let mut tasks = Tasks::default();
 
-        let mut stand_in = None;
+        let (mut stand_in, mut sandbox_base) = (None, None);
         if with_sandbox {
             let address = settings.sandbox.listen;
             let sandbox = Sandbox::bind(&settings.sandbox, clock.clone()).await.map_err(|error| {
@@ -99,19 +116,25 @@ impl App {
             })?;
             let base = Url::parse(&format!("http://{}", sandbox.local_addr()))
                 .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
-            settings.redirect_to(base).map_err(|error| StartError::SandboxAddress(error.to_string()))?;
-            stand_in = Some(sandbox);
+            settings
+                .redirect_to(base.clone())
+                .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
+            (stand_in, sandbox_base) = (Some(sandbox), Some(base));
         }
-        let Checked { settings, organizations, admin_token } = settings.check(with_sandbox)?;
+        let Checked { settings, organizations, admin_tokens } = settings.check(with_sandbox)?;
         let organizations = Arc::new(organizations);
 
         let public = listen("the public side", settings.ingress.listen, "ingress.listen").await?;
         let private = listen("the private side", settings.admin.listen, "admin.listen").await?;
         let (queue, writer) = Sqlite::open(&settings.queue, clock.clone())?;
         let queue: Queue = Arc::new(queue);
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(settings.telemetry.metric_organizations));
         metrics.queue_limit.set(gauge(settings.queue.max_disk.as_u64()));
+        metrics.in_force_since(clock.now().0 / 1_000);
+        let traces = Traces::start(&settings.telemetry.traces, metrics.spans.clone())?;
         let readiness = Arc::new(Readiness::default());
+        // The queue's directory is there, and is ours.
+        let holds = Holds::open(&settings.queue.path)?;
 
         let (delivery, handle) = Delivery::new(
             settings.delivery.clone(),
@@ -119,24 +142,31 @@ impl App {
             Arc::clone(&organizations),
             clock.for_waits(),
             Arc::clone(&metrics),
+            traces.clone(),
             shutdown.clone(),
+            holds,
         )?;
-        let ingress = Ingress::new(
+        let ingress = Current::new(Ingress::new(
             settings.ingress.clone(),
             Arc::clone(&organizations),
             Arc::clone(&queue),
             Arc::clone(&metrics),
-            clock,
+            traces.clone(),
+            clock.clone(),
             Arc::clone(&readiness),
-        );
-        let admin = Admin {
+        ));
+        let admin = Current::new(Admin {
             queue: Arc::clone(&queue),
-            delivery: handle,
+            delivery: handle.clone(),
             organizations: Arc::clone(&organizations),
-            metrics,
-            token: admin_token,
-            printing: Mutex::default(),
-        };
+            metrics: Arc::clone(&metrics),
+            tokens: Arc::new(admin_tokens),
+            started_at: clock.now(),
+            rotation: readiness.rotation.clone(),
+            explain: Explainer { config: settings.ingress.clone(), clock: clock.clone() }.hand_out(),
+            clock: clock.clone(),
+            printing: Arc::default(),
+        });
 
         let stop_accepting = CancellationToken::new();
         let limits = Limits {
@@ -153,10 +183,10 @@ impl App {
         }
         tasks.start("queue writer", watch(writer));
         tasks.start("delivery", delivery.run());
-        let admin = admin::router(Arc::new(admin));
-        tasks.start("private side", accept::serve(private, admin, limits, stop_accepting.clone()));
-        let ingress = ingress::router(Arc::new(ingress));
-        tasks.start("public side", accept::serve(public, ingress, limits, stop_accepting.clone()));
+        let private_routes = admin::router(admin.clone());
+        tasks.start("private side", accept::serve(private, private_routes, limits, stop_accepting.clone()));
+        let public_routes = ingress::router(ingress.clone());
+        tasks.start("public side", accept::serve(public, public_routes, limits, stop_accepting.clone()));
         readiness.enter(Phase::Serving);
         Ok(Self {
             public: public_address,
@@ -165,13 +195,33 @@ impl App {
             organizations: organizations.iter().map(|organization| organization.name.clone()).collect(),
             queue,
             directory: settings.queue.path.clone(),
+            drain_grace: settings.ingress.drain_grace.0,
+            drain_deadline: settings.ingress.drain_deadline.0,
+            reloader: Some(Reloader {
+                with_sandbox,
+                sandbox: sandbox_base,
+                in_force: settings,
+                organizations,
+                ingress,
+                admin,
+                delivery: handle,
+                metrics,
+                clock,
+            }),
             readiness,
+            traces,
             shutdown,
             stop_accepting,
             tasks,
-            drain_grace: settings.ingress.drain_grace.0,
-            drain_deadline: settings.ingress.drain_deadline.0,
         })
+    }
+
+    /// Follows the source that the settings were loaded from: its changes are taken over while the service runs.
+    /// `None` if it follows one already.
+    pub fn follow(&mut self, source: Source) -> Option<Reloads> {
+        let (follower, reloads) = Follower::new(self.reloader.take()?, source, self.shutdown.drain.clone());
+        self.tasks.start("configuration", follower.run());
+        Some(reloads)
     }
 
     /// Runs until `signal` fires, then drains: `/readyz` says so at once, requests are taken for the grace period
@@ -219,6 +269,9 @@ impl App {
                 return End::Failed(name);
             }
         }
+        let traces = self.traces;
+        // It blocks, and its spans go out through this runtime.
+        let _ended = tokio::task::spawn_blocking(|| traces.end()).await;
         End::InOrder
     }
 

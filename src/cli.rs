@@ -3,10 +3,19 @@
 //! Exit codes: 0 in order; 1 something failed, at the start or later, and may not fail again; 2 the command line or the
 //! configuration is wrong; 3 `translate` was given an event that the service would refuse.
 
+mod backup;
+mod check;
 mod choice;
+mod connection;
 mod dead_letters;
+mod delivery;
 mod doctor;
+mod events;
+mod examples;
+mod organizations;
 mod profiles;
+mod progress;
+mod transfer;
 mod translate;
 
 use std::io::{IsTerminal, Read, Write};
@@ -22,9 +31,9 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, End, Haste, StartError};
 use crate::clock::Clock;
 use crate::sandbox::Sandbox;
-use crate::settings::{self, Settings};
+use crate::settings::{self, Settings, Source};
 use crate::supervisor::Supervisor;
-use crate::telemetry;
+use crate::telemetry::Logging;
 
 /// What the program is called.
 const NAME: &str = "wigzo-destination";
@@ -40,6 +49,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service
+    #[command(after_long_help = examples::SERVE)]
     Serve {
         #[command(flatten)]
         files: Files,
@@ -48,19 +58,14 @@ enum Command {
         sandbox: bool,
     },
     /// Run only the stand-in for Wigzo, with faults on demand
+    #[command(after_long_help = examples::SANDBOX)]
     Sandbox {
         #[command(flatten)]
         files: Files,
     },
-    /// Check the configuration and end: 0 if `serve` would accept it
-    Check {
-        #[command(flatten)]
-        files: Files,
-        /// Check as `serve --sandbox` would
-        #[arg(long)]
-        sandbox: bool,
-    },
+    Check(check::Check),
     /// Print the effective configuration, secrets masked
+    #[command(after_long_help = examples::PRINT_CONFIG)]
     PrintConfig {
         #[command(flatten)]
         files: Files,
@@ -71,11 +76,13 @@ enum Command {
     /// Explain what events become: each call to Wigzo with its reason. Nothing is sent
     ///
     /// Ends with 0 if the service would take every event, with 3 if it would refuse one.
+    #[command(after_long_help = examples::TRANSLATE)]
     Translate(translate::Command),
     /// Show translation tables
-    #[command(subcommand)]
+    #[command(subcommand, after_long_help = examples::PROFILES)]
     Profiles(profiles::Command),
     /// Ask a running service whether it is ready: 0 if so (for container health checks)
+    #[command(after_long_help = examples::HEALTH)]
     Health {
         #[command(flatten)]
         files: Files,
@@ -83,8 +90,16 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    Events(Box<events::Events>),
     DeadLetters(Box<dead_letters::DeadLetters>),
+    Delivery(delivery::Delivery),
+    Organizations(organizations::Organizations),
+    Backup(backup::Backup),
+    Restore(backup::Restore),
+    Export(transfer::Export),
+    Import(Box<transfer::Import>),
     /// Examine this machine: would the service work here, now, as it is configured? 0 if nothing is broken
+    #[command(after_long_help = examples::DOCTOR)]
     Doctor {
         #[command(flatten)]
         files: Files,
@@ -96,11 +111,13 @@ enum Command {
         json: bool,
     },
     /// Print completions for a shell
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
     /// Print the manual page, or write the pages of all commands into a directory
+    #[command(after_long_help = examples::MAN)]
     Man {
         /// The directory, such as /usr/local/share/man/man1
         #[arg(long, value_name = "DIRECTORY")]
@@ -146,8 +163,10 @@ impl Failure {
         match error {
             StartError::Settings(problems) => Self::usage(problems),
             StartError::Queue(_)
+            | StartError::Holds(_)
             | StartError::Listen { .. }
             | StartError::Client(_)
+            | StartError::Traces(_)
             | StartError::SandboxAddress(_) => Self::running(error),
         }
     }
@@ -162,7 +181,7 @@ pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve { files, sandbox } => serve(&files, sandbox),
         Command::Sandbox { files } => run_sandbox(&files),
-        Command::Check { files, sandbox } => check(&files, sandbox),
+        Command::Check(command) => command.run(),
         Command::PrintConfig { default: true, .. } => {
             say(&settings::default_toml());
             Ok(())
@@ -173,7 +192,14 @@ pub fn main() -> ExitCode {
         Command::Translate(command) => translate::run(&command),
         Command::Profiles(command) => profiles::run(&command),
         Command::Health { files, url } => health(&files, url),
+        Command::Events(command) => command.run(),
         Command::DeadLetters(command) => command.run(),
+        Command::Delivery(command) => command.run(),
+        Command::Organizations(command) => command.run(),
+        Command::Backup(command) => command.run(),
+        Command::Restore(command) => command.run(),
+        Command::Export(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Doctor { files, offline, json } => {
             let doctor::Diagnosis { report, code } = doctor::examine(&files.config, offline, json);
             say(&report);
@@ -187,6 +213,7 @@ pub fn main() -> ExitCode {
         }
         Command::Man { into } => manual(into.as_deref()),
     };
+    Logging::flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
@@ -197,22 +224,40 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
-    let settings = files.load()?;
+    let source = Source::new(files.config.clone(), settings::environment());
+    let settings = source.load().0.map_err(Failure::usage)?;
     start_logging(&settings)?;
     in_runtime(async move {
-        let signals = Signals::listen()?;
-        let app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::start)?;
+        let (signals, mut hangup) = (Signals::listen()?, listen(SignalKind::hangup())?);
+        let mut app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::start)?;
         greet(&app);
+        let reloads = app.follow(source).expect("BUG: it follows nothing yet");
         let supervisor = Supervisor::of(&settings::supervisor_variables());
-        supervisor.ready(&format!("taking events on {}", app.public));
+        let status = format!("taking events on {}", app.public);
+        supervisor.ready(&status);
         let signal = async {
             let haste = signals.first_then_exit_on_second().await;
             supervisor.stopping();
             haste
         };
-        match supervisor.watch(app.run(signal)).await {
+        let reload_on_hangup = async {
+            loop {
+                hangup.recv().await;
+                supervisor.reloading();
+                reloads.reload().await;
+                supervisor.ready(&status);
+            }
+        };
+        let work = Box::pin(async {
+            tokio::select! {
+                end = app.run(signal) => end,
+                never = reload_on_hangup => never,
+            }
+        });
+        match supervisor.watch(work).await {
             End::InOrder => Ok(()),
             End::Failed(part) => {
+                Logging::flush();
                 complain(&format!("{part} failed; see the log"));
                 // At once: winding down would drop the events in flight, and they are safe where they are, on disk.
                 std::process::exit(1);
@@ -222,8 +267,8 @@ fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
 }
 
 fn start_logging(settings: &Settings) -> Result<(), Failure> {
-    telemetry::start_logging(&settings.telemetry)
-        .map_err(|bad| Failure::usage(format!("telemetry.log: {bad}")))
+    let started = Logging::start(&settings.telemetry);
+    started.map(drop).map_err(|bad| Failure::usage(format!("telemetry.log: {bad}")))
 }
 
 fn run_sandbox(files: &Files) -> Result<(), Failure> {
@@ -249,22 +294,6 @@ fn run_sandbox(files: &Files) -> Result<(), Failure> {
         Ok(())
     })
 }
-
-fn check(files: &Files, sandbox: bool) -> Result<(), Failure> {
-    let checked = files.load()?.check(sandbox).map_err(Failure::usage)?;
-    say(&format!("The configuration is good: {} organization(s).\n", checked.organizations.len()));
-    if checked.settings.ingress.partner_mode {
-        say(PARTNER_MODE);
-    }
-    Ok(())
-}
-
-/// What an operator should know before partner mode is on.
-const PARTNER_MODE: &str = "\
-Partner mode is on (ingress.partner_mode): besides them, any organization token is accepted as the Basic user name.
-Anybody who knows one can send in its name, and a token can be read in every page of a shop. That is Segment's contract
-for Direct Destinations: let only Segment's addresses reach the service.
-";
 
 fn manual(into: Option<&Path>) -> Result<(), Failure> {
     let Some(directory) = into else {
@@ -331,11 +360,12 @@ struct Signals {
     interrupt: Signal,
 }
 
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::running(format!("signals cannot be listened to: {error}")))
+}
+
 impl Signals {
     fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::running(format!("signals cannot be listened to: {error}")))
-        };
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
@@ -353,6 +383,7 @@ impl Signals {
         let handle = tokio::runtime::Handle::current();
         std::thread::spawn(move || {
             handle.block_on(self.next());
+            Logging::flush();
             std::process::exit(1);
         });
         haste

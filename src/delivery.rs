@@ -11,11 +11,13 @@ mod attempt;
 pub mod client;
 mod config;
 mod handle;
+mod holds;
+mod reload;
 pub mod schedule;
 pub mod scheduler;
 mod settling;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +25,11 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use crate::clock::{Clock, UnixMillis};
-use crate::organization::{Organizations, Partner};
+use crate::organization::{Organization, Organizations, Partner};
 use crate::outcome::Owed;
 use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError, Seq, Settlement};
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Metrics, OrganizationState};
+use crate::telemetry::{Metrics, OrganizationState, Traces};
 pub use attempt::obeyed;
 use attempt::{Round, Workshop};
 use client::Client;
@@ -37,6 +39,7 @@ use settling::Settling;
 
 pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
 pub use handle::{BreakerState, Handle, Overview, State};
+pub use holds::{Held, Hold, Holds, HoldsError};
 
 /// Bytes of one organization's envelopes that are held in memory.
 const WINDOW_BYTES: usize = 16 << 20;
@@ -67,6 +70,7 @@ pub struct Delivery {
     queue: Queue,
     organizations: Arc<Organizations>,
     scheduler: Scheduler<Envelope>,
+    holds: Arc<Holds>,
     workers: JoinSet<Round>,
     tickets: HashMap<Id, Ticket>,
     /// Results that the queue has not been given yet, and what waits until they are on disk.
@@ -80,6 +84,8 @@ pub struct Delivery {
     is_changed: bool,
     /// Partners that the scheduler knows and has not been told to let go.
     partners: HashSet<Arc<str>>,
+    /// Names that are not configured, and whose events wait.
+    unconfigured: BTreeSet<Arc<str>>,
     /// The newest people to forget.
     forgotten: VecDeque<Forgotten>,
     reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
@@ -99,7 +105,9 @@ impl Delivery {
         organizations: Arc<Organizations>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        traces: Traces,
         shutdown: Shutdown,
+        holds: Holds,
     ) -> Result<(Self, Handle), reqwest::Error> {
         let options = client::Options {
             max_in_flight: config.max_in_flight,
@@ -107,20 +115,13 @@ impl Delivery {
             timeout: config.timeout.0,
             quick_retries: config.quick_retries,
         };
-        let mut scheduler = Scheduler::new(Limits {
-            in_flight: config.max_in_flight,
-            window: config.window,
-            window_bytes: WINDOW_BYTES,
-            refused: Waits { base: config.probe_base.0, cap: config.probe_cap.0 },
-            failing: Waits { base: config.breaker.base.0, cap: config.breaker.cap.0 },
-            failing_lanes: config.breaker.lanes,
-            lane_hold: config.lane_hold.longest(),
-        });
-        for organization in organizations.iter() {
-            let share = share(organization.weight, organization.max_in_flight, organization.rate_limit);
-            scheduler.serve(&Arc::from(organization.name.as_str()), share, clock.now());
+        let mut scheduler = Scheduler::new(limits(&config));
+        for organization in organizations.iter().filter(|organization| !organization.disabled) {
+            let name = Arc::from(organization.name.as_str());
+            serve(&mut scheduler, &holds, &name, share_of(organization), clock.now());
         }
-        let (handle, desk) = handle::open();
+        let holds = Arc::new(holds);
+        let (handle, desk) = handle::open(Arc::clone(&holds));
         let workshop = Workshop {
             config,
             client: Client::new(options, clock.clone())?,
@@ -128,6 +129,7 @@ impl Delivery {
             organizations: Arc::clone(&organizations),
             clock: clock.clone(),
             metrics: Arc::clone(&metrics),
+            traces,
             stop: shutdown.stop.clone(),
         };
         let delivery = Self {
@@ -135,6 +137,7 @@ impl Delivery {
             queue,
             organizations,
             scheduler,
+            holds,
             workers: JoinSet::new(),
             tickets: HashMap::new(),
             results: Vec::new(),
@@ -144,6 +147,7 @@ impl Delivery {
             shown_until: Instant::now(),
             is_changed: true,
             partners: HashSet::new(),
+            unconfigured: BTreeSet::new(),
             forgotten: VecDeque::new(),
             reads: JoinSet::new(),
             clock,
@@ -184,13 +188,13 @@ impl Delivery {
             "delivery drains: what is in flight may end, the rest stays in the queue"
         );
         while !self.workers.is_empty() || !self.settling.is_empty() {
+            self.hand_in();
             tokio::select! {
                 () = self.queue.fresh().arrived() => {}
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
             }
             self.ended_too();
             self.arrivals();
-            self.hand_in();
         }
     }
 
@@ -205,10 +209,12 @@ impl Delivery {
         let Arrivals { envelopes, forgotten, settled, unread, .. } = self.queue.fresh().take();
         let now = self.clock.now();
         self.settled(&settled);
+        // Of an organization that has just gone, requests may still bring something.
+        let mut is_unknown = false;
         for envelope in envelopes {
             let organization = Arc::clone(&envelope.content.organization);
             self.serve_partner(&organization);
-            self.scheduler.offer(&organization, item(envelope), now);
+            is_unknown |= !self.scheduler.offer(&organization, item(envelope), now);
         }
         // After the envelopes: some of them may be older than the request.
         for forgotten in forgotten {
@@ -220,10 +226,11 @@ impl Delivery {
         }
         for (organization, latest) in unread {
             self.serve_partner(&organization);
-            if self.organizations.by_name(&organization).is_none() && !Partner::is_name(&organization) {
-                tracing::warn!(%organization, "events wait for an organization that is not configured any more");
-            }
+            is_unknown |= !self.is_configured(&organization);
             self.scheduler.note(&organization, latest);
+        }
+        if is_unknown {
+            self.look_for_unconfigured();
         }
     }
 
@@ -236,6 +243,10 @@ impl Delivery {
             Command::Resume(organization, reply) => {
                 tracing::info!(%organization, "an operator resumes this organization");
                 (self.scheduler.resume(&organization), reply)
+            }
+            Command::Configure(configuration, reply) => {
+                self.configure(*configuration);
+                (true, reply)
             }
         };
         self.is_changed = true;
@@ -256,9 +267,8 @@ impl Delivery {
             }
         }
         self.partners.insert(Arc::clone(name));
-        let defaults = self.organizations.partner_defaults();
-        let share = share(defaults.weight, defaults.max_in_flight, defaults.rate_limit);
-        self.scheduler.serve(name, share, self.clock.now());
+        let share = share_of_partners(&self.organizations);
+        serve(&mut self.scheduler, &self.holds, name, share, self.clock.now());
     }
 
     /// Starts what may start now, at most [`AT_ONCE`]; whether that was all.
@@ -277,7 +287,7 @@ impl Delivery {
             let name = &envelope.content.organization;
             let configured = self.organizations.by_name(name).cloned();
             if configured.is_none() && !Partner::is_name(name) {
-                // Only known organizations are served, and the snapshot does not change under us.
+                // Only known organizations are served, and a reload dismisses those that have gone.
                 drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
                 continue;
             }
@@ -326,7 +336,7 @@ impl Delivery {
         let Some(mut ticket) = self.tickets.remove(&id) else { return };
         self.is_changed = true;
         let now = self.clock.now();
-        let Some(Round { claim, settlement, news, began }) = round else {
+        let Some(Round { claim, settlement, news, began, span }) = round else {
             drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
             return;
         };
@@ -338,7 +348,7 @@ impl Delivery {
         let mut envelope = claim.resolve().envelope;
         envelope.progress.clone_from(&settlement.progress);
         let resolution = settlement.resolution;
-        self.settle(settlement, Settling { ticket, envelope, began, resolution });
+        self.settle(settlement, Settling { ticket, envelope, began, resolution, span });
     }
 
     /// Shows how the organizations stand, if that may have changed and it is time; returns when it is time again.
@@ -350,8 +360,12 @@ impl Delivery {
         if now < self.shown_until {
             return self.shown_until - now;
         }
-        let overview: Arc<[Overview]> =
-            self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing)).collect();
+        if !self.unconfigured.is_empty() {
+            // They leave the list when nothing of theirs waits any more.
+            self.look_for_unconfigured();
+        }
+        let served = self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing));
+        let overview: Arc<[Overview]> = served.chain(self.unserved()).collect();
         for organization in overview.iter() {
             self.tell(organization);
         }
@@ -367,7 +381,7 @@ impl Delivery {
             overview.iter().filter(|it| !Partner::is_name(&it.organization)).map(|it| OrganizationState {
                 organization: &it.organization,
                 state: it.state.as_str(),
-                is_well: it.state == State::Open,
+                is_well: it.state.is_well(),
                 in_flight: it.in_flight,
                 concurrency_limit: it.concurrency_limit,
             }),
@@ -410,7 +424,8 @@ impl Delivery {
             State::Paused => {
                 tracing::info!(%organization, until, "Wigzo asks this organization to pause");
             }
-            State::Held | State::Probing => {}
+            // Said when it became so.
+            State::Held | State::Probing | State::Disabled | State::Unconfigured => {}
         }
         self.told.insert(Arc::clone(organization), now.clone());
     }
@@ -446,8 +461,38 @@ impl Delivery {
     }
 }
 
+/// Makes an organization known, or changes its share. An operator's hold is older than that.
+fn serve(scheduler: &mut Scheduler<Envelope>, holds: &Holds, name: &Arc<str>, share: Share, now: UnixMillis) {
+    scheduler.serve(name, share, now);
+    if holds.all().contains_key(name) {
+        scheduler.hold(name);
+    }
+}
+
+/// What the scheduler must know of the configuration.
+fn limits(config: &Config) -> Limits {
+    Limits {
+        in_flight: config.max_in_flight,
+        window: config.window,
+        window_bytes: WINDOW_BYTES,
+        refused: Waits { base: config.probe_base.0, cap: config.probe_cap.0 },
+        failing: Waits { base: config.breaker.base.0, cap: config.breaker.cap.0 },
+        failing_lanes: config.breaker.lanes,
+        lane_hold: config.lane_hold.longest(),
+    }
+}
+
 fn share(weight: usize, max_in_flight: usize, rate_limit: u32) -> Share {
     Share { weight, max_in_flight, rate: (rate_limit > 0).then_some(rate_limit) }
+}
+
+fn share_of(organization: &Organization) -> Share {
+    share(organization.weight, organization.max_in_flight, organization.rate_limit)
+}
+
+fn share_of_partners(organizations: &Organizations) -> Share {
+    let defaults = organizations.partner_defaults();
+    share(defaults.weight, defaults.max_in_flight, defaults.rate_limit)
 }
 
 fn item(envelope: Envelope) -> Item<Envelope> {

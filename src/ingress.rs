@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRef, Path, Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bytes::Bytes;
@@ -39,10 +39,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::clock::{Clock, Span};
+use crate::current::Current;
 use crate::organization::Organizations;
 use crate::queue::Queue;
 use crate::segment::{Event, Kind, Route, Surroundings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Request as Traced, Traces};
 
 use address::Purpose;
 use failures::Failures;
@@ -125,31 +126,53 @@ impl Default for Config {
     }
 }
 
-/// What every request handler shares.
-#[derive(Debug)]
+/// What every request handler shares. A request keeps the one that it began with: a reload puts another in its place.
+#[derive(Debug, Clone)]
 pub struct Ingress {
     config: Config,
     organizations: Arc<Organizations>,
     queue: Queue,
     metrics: Arc<Metrics>,
+    traces: Traces,
     clock: Clock,
     readiness: Arc<Readiness>,
-    failures: Failures,
+    failures: Arc<Failures>,
+    /// The OpenAPI document of this configuration.
+    document: Bytes,
 }
 
 impl Ingress {
-    /// What request handlers share: where events are kept, whose they are, what is counted, the time of arrival, and
-    /// whether requests should come.
+    /// What request handlers share: where events are kept, whose they are, what is counted and traced, the time of
+    /// arrival, and whether requests should come.
     pub fn new(
         config: Config,
         organizations: Arc<Organizations>,
         queue: Queue,
         metrics: Arc<Metrics>,
+        traces: Traces,
         clock: Clock,
         readiness: Arc<Readiness>,
     ) -> Self {
-        let failures = Failures::new(config.failed_auth_per_minute);
-        Self { config, organizations, queue, metrics, clock, readiness, failures }
+        let failures = Arc::new(Failures::new(config.failed_auth_per_minute));
+        let document = Bytes::from(openapi::document(&config).to_string());
+        Self { config, organizations, queue, metrics, traces, clock, readiness, failures, document }
+    }
+
+    /// The same under another configuration. What is known of peers that fail to authenticate stays known, unless
+    /// another number of failures is allowed now.
+    #[must_use]
+    pub fn under(&self, config: Config, organizations: Arc<Organizations>) -> Self {
+        let is_as_strict = config.failed_auth_per_minute == self.config.failed_auth_per_minute;
+        let Self { queue, metrics, traces, clock, readiness, failures, .. } = self.clone();
+        let new = Self::new(config, organizations, queue, metrics, traces, clock, readiness);
+        if is_as_strict { Self { failures, ..new } } else { new }
+    }
+}
+
+/// Handlers ask for `Arc<Ingress>` and get the one in force.
+impl FromRef<Current<Ingress>> for Arc<Ingress> {
+    fn from_ref(current: &Current<Ingress>) -> Self {
+        current.get()
     }
 }
 
@@ -197,21 +220,20 @@ impl Way {
 }
 
 /// The whole public side: every route, and what stands around them.
-pub fn router(ingress: Arc<Ingress>) -> Front {
-    let document = Bytes::from(openapi::document(&ingress.config).to_string());
+pub fn router(ingress: Current<Ingress>) -> Front {
     let mut router = Router::new();
     for address in address::all() {
-        router = router.route(&address.path, serve(address.purpose, document.clone()));
+        router = router.route(&address.path, serve(address.purpose));
     }
-    let routes = router
+    let served = router
         .fallback(async || reply::refuse(&Refusal::UnknownPath))
         .method_not_allowed_fallback(async || reply::refuse(&Refusal::Method))
-        .with_state(Arc::clone(&ingress));
-    Front::new(ingress, routes)
+        .with_state(ingress.clone());
+    Front::new(ingress, served)
 }
 
 /// What happens at an address.
-fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
+fn serve(purpose: Purpose) -> MethodRouter<Current<Ingress>> {
     let preflight = purpose.methods().contains(&Method::OPTIONS);
     let methods = purpose.methods().iter().filter(|&method| method != Method::OPTIONS);
     let methods = methods.cloned().filter_map(|method| MethodFilter::try_from(method).ok());
@@ -233,7 +255,9 @@ fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
         Purpose::Live => on(methods, probe::live),
         Purpose::Ready => on(methods, probe::ready),
         Purpose::Pixel => on(methods, pixel::pixel),
-        Purpose::Document => on(methods, async move || reply::printed(document)),
+        Purpose::Document => {
+            on(methods, async |State(ingress): State<Arc<Ingress>>| reply::printed(ingress.document.clone()))
+        }
     };
     if !preflight {
         return served;
@@ -241,10 +265,19 @@ fn serve(purpose: Purpose, document: Bytes) -> MethodRouter<Arc<Ingress>> {
     served.options(async move |state| cors::preflight(state, purpose.methods()))
 }
 
-/// Takes a request in, counts it and tells it.
-async fn enter(State(ingress): State<Arc<Ingress>>, request: Request, entry: Entry) -> Response {
+/// Takes a request in, counts it, tells it and traces it.
+async fn enter(State(ingress): State<Arc<Ingress>>, mut request: Request, entry: Entry) -> Response {
     let route: Route = entry.route;
+    let span = ingress.traces.request(request.method(), request.headers(), route.as_str());
+    let trace_id = span.as_ref().and_then(Traced::trace_id);
+    if let Some(origin) = span.as_ref().and_then(Traced::origin) {
+        request.extensions_mut().insert(origin);
+    }
     let told = receive::receive(&ingress, request, entry).await;
-    ingress.metrics.reply(route.as_str(), told.response.status().as_u16(), told.took);
+    let status = told.response.status().as_u16();
+    ingress.metrics.reply(route.as_str(), status, told.took, trace_id);
+    if let Some(span) = span {
+        span.end(status);
+    }
     told.response
 }

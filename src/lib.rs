@@ -46,6 +46,7 @@ pub mod sandbox;
 pub mod telemetry;
 
 pub mod clock;
+pub mod current;
 pub mod secret;
 pub mod shutdown;
 pub mod supervisor;

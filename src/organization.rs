@@ -1,7 +1,7 @@
 //! The tenants: each is one Wigzo organization token and everything that is configured for it.
 //!
 //! [`Config`] and [`Defaults`] are what an operator writes; [`Organizations`] is what the service asks: an immutable
-//! snapshot, built once and swapped whole by a reload, so that a request sees one configuration from end to end.
+//! snapshot, built once. A reload builds another one, and `app` hands it to the rooms.
 //!
 //! Invariants:
 //! * Only [`Organizations`] makes an [`Organization`]: from a configuration without a [`Problem`], or, in partner mode,
@@ -26,12 +26,16 @@ pub use origin::{AllowedOrigin, BadOrigin};
 pub use partner::{BadSettings, NoPartner, Partner, PartnerSettings};
 pub use snapshot::{Organizations, Problem};
 
+use crate::clock::Span;
 use crate::secret::Secret;
 use crate::translate::{Options, Profile};
 use crate::wigzo::Address;
 
 /// One organization, ready for use.
+#[expect(clippy::struct_excessive_bools, reason = "switches that do not depend on each other")]
 pub struct Organization {
+    /// Whether it is switched off: nothing is taken from it, and nothing delivered.
+    pub disabled: bool,
     /// Its name in the configuration, in paths, metrics and the console; of a partner [`Partner::name`].
     pub name: String,
     /// Where its calls go, with its tokens.
@@ -56,6 +60,8 @@ pub struct Organization {
     pub weight: usize,
     /// Calls to Wigzo that it may make in a second; 0 sets no limit.
     pub rate_limit: u32,
+    /// Events that have waited for longer are not delivered any more; `None`: as `delivery.max_age` says.
+    pub max_age: Option<Span>,
     /// Of a partner: its stored form ([`Partner::to_stored`]), which is written beside each of its events. It holds the
     /// token.
     pub settings: Option<Box<str>>,

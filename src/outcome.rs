@@ -94,6 +94,7 @@ closed! {
         WigzoOther = "wigzo_other", "Wigzo answered with a status that HTTP does not define.";
         Unreadable = "unreadable", "The stored bytes cannot be read as an event any more.";
         Discarded = "discarded", "A person discarded this dead letter; `detail` says why.";
+        Restored = "restored", "It waited in a backup that was restored: Wigzo may have it already. A person decides.";
         Dropped = "dropped", "This dead letter was among the oldest when there were more than `queue.max_dead_letters`.";
         Internal = "internal", "A bug of this program lost hold of the event; please report it.";
     }
@@ -169,7 +170,7 @@ impl<T: Debt> Drop for Owed<T> {
 }
 
 /// The conservation count of one queue since it was created: `accepted = delivered + filtered + expired + dead + waiting`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Ledger {
     /// Events that were acknowledged as stored.
     pub accepted: u64,

@@ -9,7 +9,7 @@
 //!   transaction that moves an envelope, so the counts balance at any moment and after any crash.
 //! * Sequence numbers are given in commit order, never reused; per organization and lane they are the arrival order.
 //! * Claiming writes nothing. One process owns the directory, so what is in flight is known in memory only; a crash
-//!   means that at most the calls then in flight are made twice.
+//!   means that at most the calls whose results were not on disk are made twice.
 
 mod counts;
 mod envelope;
@@ -18,6 +18,7 @@ mod history;
 mod record;
 mod refusals;
 pub mod sqlite;
+pub mod transfer;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -32,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{Span, UnixMillis};
 use crate::outcome::Ledger;
+use crate::telemetry::GROUPS;
 
 pub use envelope::{
     Account, Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement,
@@ -40,6 +42,7 @@ pub use envelope::{
 pub use fresh::{Arrivals, Forgotten, Fresh};
 pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};
 pub use refusals::{Refusal, Refusals};
+use transfer::{ImportError, Imported, Part};
 
 /// `[queue]`: where events are kept and how much of the disk they may take.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -147,6 +150,11 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// on disk. Made between the calls of one event, so that a crash repeats at most the call that was in flight.
     fn progress(&self, seq: Seq, done: String) -> Pending<'_, ()>;
 
+    /// When the first waiting envelope of each organization arrived, for a page of organizations by name after this one.
+    /// One indexed look-up each, however many wait. What a person had replayed was waiting elsewhere before: of an
+    /// organization whose first hundred are all of that kind nothing is said.
+    fn oldest(&self, after: Option<Arc<str>>) -> Pending<'_, Result<Oldest, QueueError>>;
+
     /// Looks up events.
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>>;
 
@@ -154,6 +162,11 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// are passed over: nothing is replayed twice. It happens in small transactions, each of which holds whatever comes
     /// after it; the answer comes when all is on disk.
     fn decide(&self, letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>>;
+
+    /// Takes the next part of an export, as far as it is not known already: in one transaction with the note of how far the
+    /// import has come, so that no line of an export is ever taken twice. What is waiting goes to the end of the queue,
+    /// in the order in which it stands.
+    fn import(&self, part: Part) -> Pending<'_, Result<Imported, ImportError>>;
 
     /// The queue's state as of the last commit.
     fn stats(&self) -> Stats;
@@ -166,6 +179,15 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
 
     /// Where freshly committed envelopes are handed to delivery without being read back.
     fn fresh(&self) -> &Fresh;
+}
+
+/// A page of organizations with what has been waiting longest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Oldest {
+    /// Organizations, and when their first waiting envelope arrived.
+    pub arrivals: Vec<(Arc<str>, UnixMillis)>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<Arc<str>>,
 }
 
 /// What became of an appended request.
@@ -212,6 +234,23 @@ pub enum QueueError {
         /// The newest format this program knows.
         known: i64,
     },
+    /// The directory was last written by an older version of this program.
+    #[error(
+        "{path} was last written by an older version (format {found}, this one reads {known}): start the service with this version once, or use that one"
+    )]
+    TooOld {
+        /// The directory.
+        path: PathBuf,
+        /// The format found in it.
+        found: i64,
+        /// The format that is read.
+        known: i64,
+    },
+    /// Its events were exported to be served from elsewhere.
+    #[error(
+        "{0} is sealed: its events were exported to be served elsewhere. If they are not, remove the file `sealed` in it"
+    )]
+    Sealed(PathBuf),
     /// The directory or its lock file cannot be created.
     #[error("{path}: {error}: check that the directory exists and this user may write to it")]
     Directory {
@@ -238,8 +277,40 @@ pub enum QueueError {
     Closed,
 }
 
+/// Why a queue could not be copied, exported or put back.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// The queue itself.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// A file could not be read or written.
+    #[error("{path}: {error}")]
+    File {
+        /// Which one.
+        path: PathBuf,
+        /// The operating system's word.
+        error: std::io::Error,
+    },
+    /// There is a file already.
+    #[error("{0} exists already: name another file, or remove it")]
+    Exists(PathBuf),
+    /// There is a queue already.
+    #[error(
+        "{0} holds a queue already: put the copy into an empty directory (queue.path), and keep this one aside"
+    )]
+    Occupied(PathBuf),
+    /// A copy is not sound.
+    #[error("{path} is not a sound copy of a queue: {what}")]
+    Damaged {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
 /// The queue's state as of its last commit: all fields belong to the same moment.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Stats {
     /// The conservation count.
     pub ledger: Ledger,
@@ -263,18 +334,56 @@ pub struct Stats {
     pub commits: u64,
     /// Commands that those commits carried.
     pub commands: u64,
+    /// Groups of commands by their size, one a commit.
+    #[serde(skip)]
+    pub groups: Groups,
     /// Why the queue takes no new events, if so.
     pub refusing: Option<Refusing>,
     /// When the last commit was made.
     pub committed_at: UnixMillis,
 }
 
+/// How many groups had up to 1, 2, 4, … commands, and more than any of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Groups {
+    /// By size.
+    pub counts: [u64; GROUPS],
+    /// Commands in all of them.
+    pub commands: u64,
+}
+
+impl Groups {
+    /// Counts a group.
+    pub fn count(&mut self, commands: usize) {
+        let power = commands.max(1).next_power_of_two().trailing_zeros() as usize;
+        if let Some(count) = self.counts.get_mut(power.min(GROUPS - 1)) {
+            *count += 1;
+        }
+        self.commands += commands as u64;
+    }
+}
+
 /// Why a queue takes no new events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusing {
     /// `queue.max_disk` is reached.
     Full,
     /// The last write failed.
     Failing,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_told_apart_by_powers_of_two() {
+        let mut groups = Groups::default();
+        for commands in [0, 1, 2, 3, 4, 5, 1_024, 1_025, 1 << 20] {
+            groups.count(commands);
+        }
+        assert_eq!(groups.counts, [2, 1, 2, 1, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(groups.commands, 15 + 1_024 + 1_025 + (1 << 20));
+    }
 }

@@ -3,8 +3,8 @@
 //! Each room owns its own `Config` struct; this room only composes them. What keys there are, what type each has and
 //! what it is for is read from the JSON Schema of [`Settings`], so a new key in a room needs no change here.
 //!
-//! Layers, each over the one before: built-in defaults, files in the order given, environment variables
-//! `WIGZO__SECTION__KEY`, the shorthand variables. Every layer is judged alone before they are merged: that is how a
+//! Layers, each over the one before: built-in defaults, files in the order given, the directories of organizations
+//! beside them, environment variables `WIGZO__SECTION__KEY`, the shorthand variables. Every layer is judged alone before they are merged: that is how a
 //! message can say which line of which file, or which variable, is wrong.
 //!
 //! Invariants:
@@ -12,31 +12,44 @@
 //!   problems are reported together.
 //! * A problem names the key, the place and what would be right. It never repeats what was written: any value may be
 //!   a secret, or hold one by mistake. Paths of files, addresses and spans that have been understood are shown.
-//! * The environment and the secret files are read here and nowhere else.
+//! * The environment and the secret files are read here and nowhere else; only the tokens of the private side are read
+//!   by that side, which looks at them again.
 //!
 //! It must not know: what the rooms do with their configuration.
 
 mod check;
+mod disk;
+mod edit;
 mod environment;
 mod judge;
 mod layer;
+mod liveness;
+mod organizations;
 mod print;
 mod problem;
+mod replace;
 mod schema;
+mod source;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use check::Checked;
+pub use disk::{Edit, Seen};
+pub use edit::{Change, New, Unfit};
 pub use environment::{environment, supervisor_variables};
+pub use liveness::{Takes, keys};
+pub use organizations::Unchanged;
 pub use print::{default_toml, print_config};
 pub use problem::{Place, Problem, Problems};
+pub use source::{Config as ReloadConfig, Source};
 
 use crate::organization::{BadBaseUrl, BaseUrl};
 use crate::{admin, delivery, ingress, organization, queue, sandbox, telemetry};
+use disk::Disk;
 use problem::Places;
 use schema::Schema;
 
@@ -54,6 +67,8 @@ pub struct Settings {
     pub delivery: delivery::Config,
     /// What the service says about itself.
     pub telemetry: telemetry::Config,
+    /// How the service follows changes of its configuration while it runs. SIGHUP makes it look at once.
+    pub reload: source::Config,
     /// The stand-in for Wigzo that `--sandbox` starts.
     pub sandbox: sandbox::Config,
     /// What holds for every organization that does not say otherwise.
@@ -61,36 +76,85 @@ pub struct Settings {
     /// The organizations, each under its name: 1 to 63 lower-case letters, digits, `-` and `_`. The variable
     /// `WIGZO_ORG_TOKEN` alone makes one that is called `default`; `WIGZO_TOKEN`, `WIGZO_SOURCE_KEYS` and
     /// `WIGZO_SHARED_SECRETS` (the latter two comma separated) give it the rest.
+    ///
+    /// An organization can have a file of its own instead: in the directory `organizations.d` beside a configuration
+    /// file, each file `NAME.toml` holds the keys of one, without a header.
     pub organizations: BTreeMap<String, organization::Config>,
     /// Where each key was set, for the messages of later checks.
     #[serde(skip)]
     places: Places,
+    /// The file and the place in it where each organization is configured that is in a file.
+    #[serde(skip)]
+    homes: BTreeMap<String, Place>,
+    /// What it was read from.
+    #[serde(skip)]
+    disk: Disk,
     /// Where [`Settings::redirect_to`] pointed the organizations, if it did.
     #[serde(skip)]
     redirected: Option<BaseUrl>,
 }
 
 impl Settings {
-    /// Loads the configuration: the files in their order, then the variables of `env` that begin with `WIGZO_`.
+    /// Loads the configuration: the files in their order, the directories `organizations.d` beside them, then the
+    /// variables of `env` that begin with `WIGZO_`.
     ///
     /// # Errors
     /// Everything that is wrong in any layer.
     pub fn load(files: &[PathBuf], env: &BTreeMap<String, String>) -> Result<Self, Problems> {
+        Self::load_from(&Disk::default(), files, env)
+    }
+
+    /// Loads the configuration as it would be after an edit.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn load_edited(
+        files: &[PathBuf],
+        env: &BTreeMap<String, String>,
+        edit: Edit,
+    ) -> Result<Self, Problems> {
+        Self::load_from(&Disk::with(edit), files, env)
+    }
+
+    fn load_from(disk: &Disk, files: &[PathBuf], env: &BTreeMap<String, String>) -> Result<Self, Problems> {
         let schema = Schema::of_settings();
         let mut layers = Vec::new();
         let mut problems = Vec::new();
         for path in files {
-            match layer::read_file(path) {
+            match layer::read_file(path, disk) {
                 Ok(layer) => layers.push(layer),
                 Err(problem) => problems.push(problem),
             }
         }
+        let directories: BTreeSet<PathBuf> = files.iter().map(|file| organizations_beside(file)).collect();
+        for directory in directories {
+            let layer = layer::read_directory(&directory, disk, &mut problems);
+            problems.extend(layers.iter().flat_map(|earlier| layer.organizations_also_in(earlier)));
+            layers.push(layer);
+        }
+        let homes = layers.iter().flat_map(layer::Layer::organizations).collect();
         layers.extend(environment::layers(env, &schema, &mut problems));
         let judge = judge::Judge::new(&schema);
         for layer in &layers {
             problems.extend(judge.judge(layer));
         }
-        if problems.is_empty() { layer::merge(layers) } else { Err(Problems(problems)) }
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
+        let settings = layer::merge(layers)?;
+        Ok(Self { homes, disk: disk.clone(), ..settings })
+    }
+
+    /// What the files held that this was read from. After [`Settings::check`] the files with secrets are among them.
+    pub fn seen(&self) -> Seen {
+        self.disk.seen()
+    }
+
+    /// Where an organization is configured: of several files the last, and the environment if it is in none. `None`: there
+    /// is none of this name.
+    pub fn place_of(&self, organization: &str) -> Option<&Place> {
+        let key = problem::join(ORGANIZATIONS, organization);
+        self.homes.get(organization).or_else(|| self.places.get(&key))
     }
 
     /// Points every organization, and those to come, at another address: `--sandbox` does.
@@ -106,6 +170,14 @@ impl Settings {
         self.redirected = Some(base_url);
         Ok(())
     }
+}
+
+/// The section of organizations.
+const ORGANIZATIONS: &str = "organizations";
+
+/// The directory of organizations beside a configuration file.
+pub fn organizations_beside(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("")).join("organizations.d")
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! than a restarted one.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::{Id, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +17,22 @@ pub struct Shutdown {
     pub drain: CancellationToken,
     /// Cancelled when the drain deadline has passed: put back what is still in flight.
     pub stop: CancellationToken,
+}
+
+/// Whether an operator has taken the process out of rotation: load balancers are told to turn away, and it goes on.
+#[derive(Debug, Clone, Default)]
+pub struct Rotation(Arc<AtomicBool>);
+
+impl Rotation {
+    /// Takes the process out, or brings it back; whether that is a change.
+    pub fn set(&self, out: bool) -> bool {
+        self.0.swap(out, Ordering::AcqRel) != out
+    }
+
+    /// Whether it is out.
+    pub fn is_out(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// The named set of long-lived tasks; the only place where tasks of the service are started.

@@ -59,6 +59,14 @@ impl Supervisor {
         self.tell(&format!("READY=1\nSTATUS={status}"));
     }
 
+    /// The service reads its configuration again; it is ready again when it says so, whatever came of it.
+    pub fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let micros = i128::from(now.tv_sec) * 1_000_000 + i128::from(now.tv_nsec) / 1_000;
+        // The time tells units of `Type=notify-reload` that this is the answer to their signal.
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={micros}\nSTATUS=reading the configuration"));
+    }
+
     /// The service has begun to end.
     pub fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=draining");

@@ -23,6 +23,7 @@ const ARROWS: &[Row] = &[
     Row { room: "segment", may_use: &[], rule: "`segment` is pure and uses no other room" },
     Row { room: "wigzo", may_use: &[], rule: "`wigzo` is pure and uses no other room" },
     Row { room: "clock", may_use: &[], rule: "`clock` is at the bottom and uses no other room" },
+    Row { room: "current", may_use: &[], rule: "`current` is at the bottom and uses no other room" },
     Row { room: "secret", may_use: &[], rule: "`secret` is at the bottom and uses no other room" },
     Row { room: "shutdown", may_use: &[], rule: "`shutdown` is at the bottom and uses no other room" },
     Row { room: "supervisor", may_use: &[], rule: "`supervisor` is at the bottom and uses no other room" },
@@ -51,7 +52,17 @@ const ARROWS: &[Row] = &[
     },
     Row {
         room: "ingress",
-        may_use: &["segment", "organization", "queue", "outcome", "clock", "telemetry", "secret", "shutdown"],
+        may_use: &[
+            "segment",
+            "organization",
+            "queue",
+            "outcome",
+            "clock",
+            "current",
+            "telemetry",
+            "secret",
+            "shutdown",
+        ],
         rule: "`ingress` ends at the queue: it knows neither Wigzo nor translation nor delivery",
     },
     Row {
@@ -81,6 +92,7 @@ const ARROWS: &[Row] = &[
             "queue",
             "outcome",
             "clock",
+            "current",
             "telemetry",
             "secret",
             "shutdown",
@@ -114,6 +126,7 @@ const ARROWS: &[Row] = &[
         may_use: &[
             "admin",
             "clock",
+            "current",
             "delivery",
             "ingress",
             "organization",

@@ -9,19 +9,20 @@ use std::process::Command;
 
 use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::segment::{RejectionCode, Warning};
-use wigzo_destination::settings::{Problems, Settings};
+use wigzo_destination::settings::{Problems, Settings, Takes, keys};
 use wigzo_destination::telemetry::Metrics;
 
 #[path = "docs/mapping.rs"]
 mod mapping;
 
 /// Rooms whose configuration has a section of its name; `section.key` in a document is a key of theirs.
-const SECTIONS: [&str; 8] = [
+const SECTIONS: [&str; 9] = [
     "ingress",
     "admin",
     "queue",
     "delivery",
     "telemetry",
+    "reload",
     "sandbox",
     "organization_defaults",
     "organizations",
@@ -147,6 +148,18 @@ fn every_key_in_the_documents_is_known() {
     assert!(found > 10, "the documents name keys; found {found}");
 }
 
+#[test]
+fn the_operations_guide_names_every_key_that_needs_a_restart() {
+    let guide = read("docs/operations.md");
+    let section = guide.split("### Keys that need a restart").nth(1).expect("the section");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let named: BTreeSet<String> =
+        inline_code(section).into_iter().filter(|code| code.contains('.')).collect();
+    let expected: BTreeSet<String> =
+        keys().filter(|(_, takes)| *takes == Takes::Restart).map(|(key, _)| key.to_owned()).collect();
+    assert_eq!(named, expected, "docs/operations.md (left), the declaration in the code (right)");
+}
+
 // === Commands ===
 
 #[test]
@@ -157,28 +170,45 @@ fn every_command_in_the_documents_exists() {
         let shell =
             blocks(&text).into_iter().filter(|(language, _)| language == "sh").map(|(_, block)| block);
         for line in shell.chain(inline_code(&text)).flat_map(|code| lines(&code)) {
-            let Some(arguments) = arguments(&line) else { continue };
-            let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
-            let command = words.next().unwrap_or_default().to_owned();
-            let help = match (command.as_str(), words.next()) {
-                ("dead-letters" | "profiles", Some(part)) => help(&[&command, part]),
-                _ => help(&[&command]),
-            };
-            assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");
-            let help = help.unwrap_or_default();
-            for flag in arguments.iter().filter(|word| word.starts_with("--")) {
-                assert!(
-                    help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
-                    "{line}: {flag}"
-                );
-            }
-            found.insert(command);
+            found.extend(check_command(&document, &line));
         }
     }
-    for command in ["serve", "check", "print-config", "health", "translate", "profiles"] {
+    // The examples in the program's own help.
+    let all = help(&[]).expect("the help");
+    let list = all.split("Commands:\n").nth(1).and_then(|list| list.split("\n\n").next()).unwrap_or_default();
+    for command in list.lines().filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next()) {
+        let text = help(&[command]).unwrap_or_default();
+        let examples = text.split("\nExamples:\n").nth(1).unwrap_or_default();
+        for line in examples.lines().filter_map(|line| line.strip_prefix("    ")) {
+            // Behind a pipe, or behind variables.
+            let line = line.rsplit("| ").find(|part| part.contains("wigzo-destination ")).unwrap_or(line);
+            found.extend(check_command("--help", line.split("  #").next().unwrap_or_default()));
+        }
+    }
+    for command in ["serve", "check", "print-config", "health", "translate", "profiles", "backup", "export"] {
         assert!(found.contains(command), "the documents show no {command}; found {found:?}");
     }
     assert!(root().join("tests/run").is_file());
+}
+
+/// Checks that a line's command and flags exist, if it calls the program; which command it is.
+fn check_command(document: &str, line: &str) -> Option<String> {
+    let arguments = arguments(line)?;
+    let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
+    let command = words.next().unwrap_or_default().to_owned();
+    let help = match (command.as_str(), words.next()) {
+        ("dead-letters" | "organizations" | "profiles", Some(part)) => help(&[&command, part]),
+        _ => help(&[&command]),
+    };
+    assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");
+    let help = help.unwrap_or_default();
+    for flag in arguments.iter().filter(|word| word.starts_with("--")) {
+        assert!(
+            help.contains(&format!("{flag} ")) || help.contains(&format!("{flag}\n")),
+            "{document}: {line}: {flag}"
+        );
+    }
+    Some(command)
 }
 
 // === Links and names ===
@@ -224,7 +254,7 @@ fn every_function_in_the_documents_exists() {
 
 #[test]
 fn every_metric_in_the_documents_exists() {
-    let metrics = Metrics::new();
+    let metrics = Metrics::default();
     let known: BTreeSet<String> =
         metrics.declarations().flat_map(|it| it.series().chain([it.name.clone()])).collect();
     for document in documents() {

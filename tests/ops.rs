@@ -74,9 +74,11 @@ fn names_of_metrics_follow_their_rules() {
 fn metrics_page() -> String {
     let mut page = String::from(
         "# Metrics\n\n\
-         Printed from the declarations in `src/telemetry.rs`, not written:\n\
+         Printed from the declarations in `src/telemetry/metrics.rs`, not written:\n\
          `UPDATE_GOLDEN=1 cargo test --test ops metrics`.\n\n\
-         `/metrics` on the private side (`admin.listen`) shows them as OpenMetrics text; with `admin.token_file` it asks for\n\
+         `/metrics` on the private side (`admin.listen`) shows them, in the text format of Prometheus or, for whoever asks for\n\
+         it (`Accept: application/openmetrics-text`, as Prometheus does), as OpenMetrics text. There the buckets of times name a\n\
+         trace that fell into them, if traces are recorded ([how](operations.md#traces)). With `admin.token_file` it asks for\n\
          that token. A family without a value yet is not shown. Counters start anew with the process, the gauges of the\n\
          queue do not. Alerts on them: [ops/prometheus/alerts.yml](../ops/prometheus/alerts.yml), explained in the\n\
          [runbook](runbook.md); a dashboard: [ops/grafana/wigzo-destination.json](../ops/grafana/wigzo-destination.json).\n\n\
@@ -388,7 +390,7 @@ fn grouping_by_what_does_not_exist_is_found() {
 // === Reading ===
 
 fn declarations() -> Vec<Declaration> {
-    Metrics::new().declarations().cloned().collect()
+    Metrics::default().declarations().cloned().collect()
 }
 
 fn target_labels() -> BTreeSet<String> {

@@ -130,21 +130,21 @@ impl Total {
     /// Reads a profile in callgrind's format ("Callgrind Format Specification" in valgrind's manual).
     fn of(profile: &str, left_out: Option<&str>) -> Result<Self, String> {
         let mut names = HashMap::new();
-        let (mut caller, mut callee) = ("", "");
+        let (mut caller, mut target) = ("", "");
         let (mut instructions, mut less, mut allocations) = (None, None, 0);
         let mut lines = profile.lines();
         while let Some(line) = lines.next() {
             if let Some(name) = line.strip_prefix("fn=") {
                 caller = spelled(name, &mut names);
             } else if let Some(name) = line.strip_prefix("cfn=") {
-                callee = spelled(name, &mut names);
+                target = spelled(name, &mut names);
             } else if let Some(calls) = line.strip_prefix("calls=") {
                 // Behind each such line stands where, and what the calls took.
                 let took = lines.next().unwrap_or_default();
-                if allocates(callee) && !is_allocator(caller) {
+                if allocates(target) && !is_allocator(caller) {
                     allocations += number(calls.split(' ').next())?;
                 }
-                if left_out.is_some_and(|function| callee.ends_with(function)) {
+                if left_out.is_some_and(|function| target.ends_with(function)) {
                     less = Some(less.unwrap_or(0) + number(took.split(' ').nth(1))?);
                 }
             } else if let Some(total) = line.strip_prefix("totals: ") {

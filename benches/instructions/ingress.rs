@@ -8,12 +8,14 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use tower::ServiceExt as _;
 use wigzo_destination::clock::{Clock, UnixMillis};
+use wigzo_destination::current::Current;
 use wigzo_destination::ingress::{Config, Ingress, Phase, Readiness, router};
+use wigzo_destination::queue::transfer::{ImportError, Imported, Part};
 use wigzo_destination::queue::{
-    AppendError, Appended, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Page, Pending, QueueError,
-    Refusals, Seq, Settlement, Stats,
+    AppendError, Appended, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Oldest, Page, Pending,
+    QueueError, Refusals, Seq, Settlement, Stats,
 };
-use wigzo_destination::telemetry::{self, LogFormat, Metrics};
+use wigzo_destination::telemetry::{self, LogFormat, Logging, Metrics, Traces};
 
 use super::work;
 
@@ -30,18 +32,19 @@ pub(crate) fn batch(rounds: usize) {
 fn serve(path: &str, body: &Bytes, rounds: usize) {
     // The line that each request gets is part of its price. Here nobody reads it.
     let log = telemetry::Config { log_format: LogFormat::Json, ..telemetry::Config::default() };
-    telemetry::start_logging(&log).expect("the default filter");
+    Logging::start(&log).expect("the default filter");
     let readiness = Arc::new(Readiness::default());
     readiness.enter(Phase::Serving);
     let ingress = Ingress::new(
         Config::default(),
         Arc::new(work::organizations()),
         Arc::new(Sink::default()),
-        Arc::new(Metrics::new()),
+        Arc::new(Metrics::new(log.metric_organizations)),
+        Traces::off(),
         Clock::manual(UnixMillis(1_767_323_101_200)),
         readiness,
     );
-    let router = router(Arc::new(ingress));
+    let router = router(Current::new(ingress));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         for _ in 0..rounds {
@@ -106,12 +109,20 @@ impl Engine for Sink {
         now(())
     }
 
+    fn oldest(&self, _: Option<Arc<str>>) -> Pending<'_, Result<Oldest, QueueError>> {
+        now(Ok(Oldest::default()))
+    }
+
     fn find(&self, _: Lookup) -> Pending<'_, Result<Page, QueueError>> {
         now(Err(QueueError::Closed))
     }
 
     fn decide(&self, _: Vec<Seq>, _: Fate) -> Pending<'_, Result<u64, QueueError>> {
         now(Ok(0))
+    }
+
+    fn import(&self, _: Part) -> Pending<'_, Result<Imported, ImportError>> {
+        now(Ok(Imported::default()))
     }
 
     fn stats(&self) -> Stats {

@@ -2,7 +2,6 @@
 
 use std::hint::black_box;
 
-use serde_json::value::RawValue;
 use wigzo_destination::organization::{Config, Defaults, Organizations};
 use wigzo_destination::segment::{Arrival, Event, Route, Surroundings, decode, signed_by};
 use wigzo_destination::translate::{Identity, Options, Profile, translate};
@@ -120,15 +119,16 @@ fn identify(rounds: usize) {
     translation(IDENTIFY, 2, rounds);
 }
 
-/// From an event's bytes to its calls, as delivery does it.
+/// From an event to its calls, as delivery does it.
 fn translation(event: &str, calls: usize, rounds: usize) {
     let profile = Profile::builtin("standard").expect("a built-in profile");
     let options = Options { identity: Identity::UserFirst, namespace: "org-token-42".to_owned() };
     let arrival = Arrival { route: Route::Tracking, received_at: 1_767_323_101_200 };
+    let request = decode(event.as_bytes(), 1).expect("an event");
+    let item = request.items.first().expect("an event");
     for _ in 0..rounds {
-        let raw: &RawValue = serde_json::from_str(black_box(event)).expect("JSON");
         let surroundings = Surroundings::from_stored(black_box("")).expect("a stored form");
-        let event = Event::read(raw, &surroundings).expect("a valid event");
+        let event = Event::read(black_box(item.raw), &surroundings).expect("a valid event");
         let made = translate(&event, arrival, profile, &options).into_calls().expect("calls");
         assert_eq!(black_box(made).len(), calls);
     }

@@ -3,15 +3,14 @@
 //! Text in text: the event stands in `payload` as a string, because its bytes may hold line breaks and must not change.
 //! What lets a reader send events (a `writeKey` in it, a partner's token beside it) is masked.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::intake::Came;
 use crate::clock::UnixMillis;
 use crate::organization::Organizations;
 use crate::outcome::Reason;
-use crate::queue::{Attempt, DedupKey, NewEnvelope, Record, SourceRoute};
+use crate::queue::{Attempt, NewEnvelope, Record};
 use crate::segment::{Event, Kind, Route, Surroundings, without_key};
 
 /// A line of an export. An import reads what it needs and passes over the rest.
@@ -104,22 +103,13 @@ pub(super) fn envelope(line: &[u8], organizations: &Organizations) -> Result<New
     if message_id.is_empty() {
         return Err("it has no message id".to_owned());
     }
-    // The route of arrival as deduplication knows it; of a webhook the stored record does not hold the address.
-    let source_route = match route {
-        Route::Tracking => "/v1",
-        Route::Webhook => "/webhook",
-    };
-    Ok(NewEnvelope {
-        route: route.as_str().into(),
-        key: DedupKey::new(&letter.organization, SourceRoute::new(source_route), &message_id),
-        message_id,
-        lane: event.person().into(),
-        kind: event.kind.as_str().into(),
-        title: event.title().into(),
+    let came = Came {
+        organization: &letter.organization,
+        route,
+        message_id: &message_id,
         received_at,
-        payload: letter.payload.as_str().into(),
-        surroundings: letter.surroundings.as_str().into(),
-        forgets: false,
-        organization: Arc::from(letter.organization.as_str()),
-    })
+        payload: &letter.payload,
+        surroundings: &letter.surroundings,
+    };
+    Ok(came.envelope(&event))
 }

@@ -7,16 +7,14 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::{Failure, Files, complain, in_runtime, reachable, say};
+use super::connection::{Connection, Service, read_json};
+use super::progress::Progress;
+use super::{Failure, complain, in_runtime, say};
 use crate::admin::WrittenFilter;
-
-/// How long one step may take.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Letters in one step of a replay, a discard or an export.
 const STEP: usize = 1_000;
@@ -129,19 +127,6 @@ enum Command {
     },
 }
 
-/// Where the service is.
-#[derive(Debug, Args)]
-struct Service {
-    #[command(flatten)]
-    files: Files,
-    /// The private side of the service, instead of the configured one
-    #[arg(long)]
-    url: Option<url::Url>,
-    /// The file with the private side's token, instead of the configured one
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-}
-
 /// Which letters a change is about.
 #[derive(Debug, Args)]
 struct Choice {
@@ -186,101 +171,6 @@ impl DeadLetters {
             }
         })
     }
-}
-
-// === the service ===
-
-/// A way to the private side.
-struct Connection {
-    client: reqwest::Client,
-    base: url::Url,
-    token: Option<String>,
-}
-
-impl Service {
-    fn connect(&self) -> Result<Connection, Failure> {
-        let settings = self.files.load()?;
-        let base = match &self.url {
-            Some(url) => url.clone(),
-            None => format!("http://{}", reachable(settings.admin.listen)).parse().map_err(Failure::usage)?,
-        };
-        let configured = Some(settings.admin.token_file).filter(|file| !file.is_empty()).map(PathBuf::from);
-        let token = self.token_file.clone().or(configured).map(|file| read_token(&file)).transpose()?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "it talks to the private side of our own service, not to Wigzo"
-        )]
-        let client = reqwest::Client::builder()
-            // The token is for this address only.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(PATIENCE)
-            .build()
-            .map_err(Failure::running)?;
-        Ok(Connection { client, base, token })
-    }
-}
-
-fn read_token(file: &Path) -> Result<String, Failure> {
-    let text = std::fs::read_to_string(file);
-    let text = text.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?;
-    Ok(text.trim().to_owned())
-}
-
-impl Connection {
-    async fn get(&self, path: &str, query: &Value) -> Result<reqwest::Response, Failure> {
-        let mut url = self.url(path)?;
-        for (name, value) in query.as_object().into_iter().flatten() {
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            url.query_pairs_mut().append_pair(name, &value);
-        }
-        self.send(self.client.get(url)).await
-    }
-
-    async fn post(&self, path: &str, body: Vec<u8>) -> Result<Value, Failure> {
-        let response = self.send(self.client.post(self.url(path)?).body(body)).await?;
-        read_json(response).await
-    }
-
-    fn url(&self, path: &str) -> Result<url::Url, Failure> {
-        self.base.join(path).map_err(Failure::usage)
-    }
-
-    /// Sends a request; any answer but 200 is a failure with what the service said.
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Failure> {
-        let request = match &self.token {
-            Some(token) => request.bearer_auth(token),
-            None => request,
-        };
-        let response = request.send().await.map_err(|error| {
-            let cause =
-                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            Failure::running(format!(
-                "{}: {cause}: is the service running, and is this its private side?",
-                self.base
-            ))
-        })?;
-        let status = response.status();
-        if status == http::StatusCode::OK {
-            return Ok(response);
-        }
-        let body = response.text().await.unwrap_or_default();
-        let said = serde_json::from_str::<Value>(&body).ok();
-        let said = said.as_ref().and_then(|said| said["message"].as_str()).unwrap_or("no more was said");
-        let hint = if status == http::StatusCode::UNAUTHORIZED { " (--token-file)" } else { "" };
-        let failure = format!("{} answered {status}: {said}{hint}", self.base);
-        Err(if status == http::StatusCode::BAD_REQUEST {
-            Failure::usage(failure)
-        } else {
-            Failure::running(failure)
-        })
-    }
-}
-
-async fn read_json(response: reqwest::Response) -> Result<Value, Failure> {
-    let body = response.text().await.map_err(Failure::running)?;
-    serde_json::from_str(&body)
-        .map_err(|_| Failure::running("the answer is not JSON: is this the private side?"))
 }
 
 // === the commands ===
@@ -353,6 +243,7 @@ async fn change(
     wish["dry_run"] = json!(choice.dry_run);
     wish["limit"] = json!(STEP);
     let (mut matched, mut changed, mut unserved) = (0, 0, 0);
+    let progress = Progress::counting("dead letters");
     loop {
         let path = format!("/api/dead-letters/{action}");
         let result = service.post(&path, wish.to_string().into_bytes()).await.map_err(|failure| {
@@ -366,9 +257,10 @@ async fn change(
         if cursor.is_null() {
             break;
         }
-        complain(&format!("{changed} of {matched} {done} so far, it goes on …"));
+        progress.step(changed, matched, &format!("{changed} of {matched} {done} so far, it goes on …"));
         wish["cursor"] = cursor;
     }
+    drop(progress);
     if choice.json {
         say(&format!("{}\n", json!({ "matched": matched, "changed": changed })));
     } else if choice.dry_run {
@@ -398,18 +290,20 @@ async fn export(service: &Connection, filter: &WrittenFilter, output: Option<&Pa
     let mut query = to_value(filter);
     query["limit"] = json!(STEP);
     let mut written = 0;
+    let progress = Progress::counting("dead letters");
     loop {
         let response = service.get("/api/dead-letters/export", &query).await?;
         let next = response.headers().get("next-cursor").and_then(|it| it.to_str().ok()).map(str::to_owned);
         let lines = response.bytes().await.map_err(Failure::running)?;
         out.write_all(&lines).map_err(failed)?;
-        written += lines.split_inclusive(|byte| *byte == b'\n').count();
+        written += lines.split_inclusive(|byte| *byte == b'\n').count() as u64;
         match next {
             Some(next) => query["cursor"] = json!(next),
             None => break,
         }
-        complain(&format!("{written} exported so far, it goes on …"));
+        progress.step(written, 0, &format!("{written} exported so far, it goes on …"));
     }
+    drop(progress);
     out.flush().map_err(failed)?;
     complain(&format!("{written} dead letter(s) exported."));
     Ok(())
@@ -425,6 +319,7 @@ async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result
     };
     let mut input = BufReader::new(input);
     let (mut accepted, mut duplicates, mut refused, mut lines) = (0, 0, 0, 0_u64);
+    let progress = Progress::counting("lines");
     loop {
         let (part, count) = read_part(&mut input).map_err(|error| {
             Failure::running(format!("after line {lines}: {error}; the lines before are imported"))
@@ -432,7 +327,7 @@ async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result
         if count == 0 {
             break;
         }
-        let result = service.post("/api/dead-letters/import", part).await.map_err(|failure| {
+        let result = service.post_lines("/api/dead-letters/import", part).await.map_err(|failure| {
             let message = format!("{}\nup to line {lines} it is done; run the same again", failure.message);
             Failure { message, ..failure }
         })?;
@@ -446,9 +341,10 @@ async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result
         refused += number("refused_total");
         lines += count as u64;
         if count == IMPORT_STEP.0 {
-            complain(&format!("{lines} lines so far, it goes on …"));
+            progress.step(lines, 0, &format!("{lines} lines so far, it goes on …"));
         }
     }
+    drop(progress);
     if json {
         say(&format!("{}\n", json!({ "accepted": accepted, "duplicates": duplicates, "refused": refused })));
     } else {

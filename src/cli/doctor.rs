@@ -6,6 +6,7 @@
 
 mod facts;
 mod judge;
+mod tokens;
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

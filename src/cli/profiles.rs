@@ -13,7 +13,11 @@ use crate::translate::{CallRule, Mapping, Profile, Row};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List the built-in profiles
-    List,
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Show a table as it is in force, and from where each part of it comes
     Show {
         /// The profile [default: that of the organization]
@@ -29,7 +33,13 @@ pub(super) enum Command {
 
 pub(super) fn run(command: &Command) -> Result<(), Failure> {
     match command {
-        Command::List => {
+        Command::List { json: true } => {
+            let meaning = |name: &&str| json!({ "name": name, "meaning": Profile::meaning(name) });
+            let profiles: Vec<_> = Profile::BUILTIN.iter().map(meaning).collect();
+            say(&format!("{:#}\n", Value::from(profiles)));
+            Ok(())
+        }
+        Command::List { json: false } => {
             for name in Profile::BUILTIN {
                 say(&format!("{name:<10}{}\n", Profile::meaning(name).unwrap_or_default()));
             }

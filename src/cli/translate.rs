@@ -1,24 +1,23 @@
 //! `translate`: what events become, and why, without sending anything.
 //!
-//! Events are read as the ingress reads them, with its own limits and codes, and explained by
-//! [`translate::explain_event`]. Here is only what a body on a command line needs besides: JSON lines, and printing.
+//! Events are explained by [`Explainer`], as the service would take and translate them. Here is only what a command line
+//! needs besides: reading and printing.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
 
 use super::choice::{Choice, Chosen};
 use super::{Failure, complain, say};
+use crate::admin::Translated;
+use crate::app::Explainer;
 use crate::clock::Clock;
-use crate::delivery;
 use crate::ingress::Way;
 use crate::organization::ProfileName;
 use crate::outcome::Reason;
-use crate::segment::{self, Arrival, Malformed, Request, Route, Shape, Surroundings};
-use crate::translate::{self, CallMade, CallSkipped, Explanation, Ground, RowFound, Verdict};
+use crate::translate::{self, CallMade, CallSkipped, Explanation, RowFound, Verdict};
 
 #[derive(Debug, Args)]
 pub(super) struct Command {
@@ -37,19 +36,6 @@ pub(super) struct Command {
     file: Option<PathBuf>,
 }
 
-/// What is printed as JSON.
-#[derive(Serialize)]
-struct Report<'a> {
-    /// The organization that the events were explained for.
-    organization: &'a str,
-    /// Whether that one is made up.
-    made_up: bool,
-    /// Its profile.
-    profile: &'a str,
-    /// One entry for each event, in order.
-    events: Vec<Explanation>,
-}
-
 /// The exit code if an event is refused.
 const REFUSED: u8 = 3;
 
@@ -61,12 +47,13 @@ fn way(path: &str) -> Result<Way, String> {
 pub(super) fn run(command: &Command) -> Result<(), Failure> {
     let chosen = command.choice.only_one(command.profile.clone())?;
     let body = read(command.file.as_ref())?;
-    let events = Explainer { chosen: &chosen, path: command.path, now: now() }.body(&body);
+    let explainer = Explainer { config: chosen.settings.ingress.clone(), clock: Clock::system() };
+    let events = explainer.body(&chosen.organization, command.path, &body);
     let refused = events.iter().filter(|event| event.result == Verdict::Refused).count();
     let (all, organization) = (events.len(), &chosen.organization);
     if command.json {
         let (name, profile) = (organization.name.as_str(), organization.profile.name());
-        let report = Report { organization: name, made_up: chosen.made_up, profile, events };
+        let report = Translated { organization: name, made_up: chosen.made_up, profile, events };
         let json = serde_json::to_string_pretty(&report).expect("BUG: text, numbers and JSON are JSON");
         say(&(json + "\n"));
     } else {
@@ -88,77 +75,6 @@ fn read(file: Option<&PathBuf>) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     std::io::stdin().read_to_end(&mut body).map_err(Failure::running)?;
     Ok(body)
-}
-
-fn now() -> i64 {
-    i64::try_from(Clock::system().now().0).unwrap_or(i64::MAX)
-}
-
-// === explaining ===
-
-struct Explainer<'a> {
-    chosen: &'a Chosen,
-    path: Option<Way>,
-    now: i64,
-}
-
-impl Explainer<'_> {
-    /// What becomes of a body: as a whole, or line by line if each line is JSON of its own.
-    fn body(&self, body: &[u8]) -> Vec<Explanation> {
-        let limit = self.chosen.settings.ingress.max_events;
-        match segment::decode(body, limit) {
-            Ok(request) => self.request(&request),
-            Err(Malformed::NotJson { .. }) if is_lines(body) => {
-                let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-                lines.flat_map(|line| self.line(line, limit)).collect()
-            }
-            Err(malformed) => vec![refused(&malformed)],
-        }
-    }
-
-    fn line(&self, line: &[u8], limit: usize) -> Vec<Explanation> {
-        match segment::decode(line, limit) {
-            Ok(request) => self.request(&request),
-            Err(malformed) => vec![refused(&malformed)],
-        }
-    }
-
-    fn request(&self, request: &Request<'_>) -> Vec<Explanation> {
-        let route = if request.shape == Shape::Batch { Route::Tracking } else { Route::Webhook };
-        let way = self.path.unwrap_or(Way { route, kind: None });
-        let surroundings = Surroundings { kind: way.kind, ..request.surroundings.clone() };
-        let organization = &self.chosen.organization;
-        let ground = Ground {
-            profile: &organization.profile,
-            options: &organization.translation,
-            address: &organization.address,
-            arrival: Arrival { route: way.route, received_at: self.now },
-            obeyed: delivery::obeyed(organization.obey_integrations, way.route),
-        };
-        let config = &self.chosen.settings.ingress;
-        let explained = request.items.iter().map(|item| match way.read(item.raw, &surroundings, config) {
-            Ok(event) => translate::explain_event(&event, &ground),
-            Err(finding) => Explanation::refused(finding.code(), finding.message(), finding.pointer()),
-        });
-        explained.collect()
-    }
-}
-
-/// Whether a body that is no JSON is lines of which the first is JSON by itself.
-fn is_lines(body: &[u8]) -> bool {
-    let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-    let first = lines.next().unwrap_or_default();
-    lines.next().is_some() && serde_json::from_slice::<serde::de::IgnoredAny>(first).is_ok()
-}
-
-fn refused(malformed: &Malformed) -> Explanation {
-    Explanation::refused(malformed.code(), sentence(&malformed.to_string()), "")
-}
-
-/// An error's words as a sentence, as in a reply.
-fn sentence(words: &str) -> String {
-    let mut letters = words.chars();
-    letters.next().map(|first| format!("{}{}.", first.to_uppercase(), letters.as_str())).unwrap_or_default()
 }
 
 // === what people see ===
@@ -359,19 +275,6 @@ mod tests {
             ("{ \"a\" : 1 }", "{\n  \"a\": 1\n}"),
         ] {
             assert_eq!(broken(json), expected);
-        }
-    }
-
-    #[test]
-    fn lines_are_told_from_a_body_that_is_broken() {
-        for (body, lines) in [
-            ("{\"a\":1}\n{\"b\":2}\n", true),
-            ("{\"a\":1}\n\nnot json", true),
-            ("{\"a\":1}", false),
-            ("{\n\"a\":1", false),
-            ("", false),
-        ] {
-            assert_eq!(is_lines(body.as_bytes()), lines, "{body}");
         }
     }
 }

@@ -16,16 +16,16 @@ use super::client::{self, Answer, Client, Failure, Outgoing, Try};
 use super::scheduler::{Answer as Said, News};
 use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
-use crate::organization::{ObeyIntegrations, Organization, Organizations};
+use crate::organization::{ObeyIntegrations, Organization, Organizations, Partner};
 use crate::outcome::{Outcome, Owed, Reason};
 use crate::queue::{Account, Claim, Envelope, Progress, Queue, Resolution, Settlement};
 use crate::segment::{Arrival, Event, Route, Surroundings};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Logging, Metrics, PARTNERS, Round as Span, RoundTold, TraceId, Traces, tell};
 use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
 use crate::wigzo::{Call, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Workshop {
     pub(super) config: Config,
     pub(super) client: Client,
@@ -33,6 +33,7 @@ pub(super) struct Workshop {
     pub(super) organizations: Arc<Organizations>,
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
+    pub(super) traces: Traces,
     /// Cancelled when the drain deadline has passed.
     pub(super) stop: CancellationToken,
 }
@@ -48,6 +49,8 @@ pub(super) struct Round {
     pub(super) news: News,
     /// When the work began.
     pub(super) began: UnixMillis,
+    /// Its span, if the event's request was traced.
+    pub(super) span: Option<Box<Span>>,
 }
 
 /// The judgement on one round.
@@ -94,14 +97,16 @@ impl Workshop {
     pub(super) async fn work(&self, claim: Owed<Claim>, configured: Option<Arc<Organization>>) -> Round {
         let envelope = &claim.get().envelope;
         let began = self.clock.now();
+        let span = self.traces.round(|| Surroundings::from_stored(&envelope.content.surroundings)?.trace);
+        let span = span.map(Box::new);
         let judgement = match configured.or_else(|| self.partner(envelope)) {
-            Some(organization) => self.round(envelope, &organization).await,
+            Some(organization) => self.round(envelope, &organization, span.as_deref()).await,
             None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable, None),
         };
         let Judgement { resolution, news, progress, account, detail } = judgement;
         let settlement =
             Settlement { progress, account, detail, ..Settlement::of(&claim.get().envelope, resolution) };
-        Round { claim, settlement, news, began }
+        Round { claim, settlement, news, began, span }
     }
 
     /// The partner that an envelope carries.
@@ -110,9 +115,14 @@ impl Workshop {
         self.organizations.partner(surroundings.settings?.get())
     }
 
-    async fn round(&self, envelope: &Envelope, organization: &Organization) -> Judgement {
+    async fn round(
+        &self,
+        envelope: &Envelope,
+        organization: &Organization,
+        span: Option<&Span>,
+    ) -> Judgement {
         let judgement = match self.calls(envelope, organization) {
-            Ok((calls, detail)) => self.make(&calls, detail, envelope, organization).await,
+            Ok((calls, detail)) => self.make(&calls, detail, envelope, organization, span).await,
             Err(NoCalls { outcome, reason, detail }) => Judgement::ended(envelope, outcome, reason, detail),
         };
         if organization.is_partner() && judgement.news.answer == Said::Good {
@@ -131,7 +141,8 @@ impl Workshop {
         let age = self.clock.age(content.received_at);
         let is_unproven =
             organization.is_partner() && !self.organizations.is_proven_partner(&content.organization);
-        let limits = [self.config.max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
+        let max_age = organization.max_age.or(self.config.max_age);
+        let limits = [max_age, is_unproven.then_some(self.config.unproven_partner_max_age)];
         // What a person had replayed is meant to be delivered, however old it is.
         if envelope.replays == 0 && limits.into_iter().flatten().any(|limit| age > limit.0) {
             return Err(NoCalls::new(Outcome::Expired, Reason::MaxAge));
@@ -161,15 +172,16 @@ impl Workshop {
         detail: Detail,
         envelope: &Envelope,
         organization: &Organization,
+        span: Option<&Span>,
     ) -> Judgement {
         let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered, detail);
         let keyed = keyed(calls);
-        let mut tried = Vec::new();
+        let mut attempted = Vec::new();
         for (place, (key, call)) in (1..).zip(&keyed) {
             if judgement.progress.done.split(' ').any(|done| done == key) {
                 continue;
             }
-            let result = self.call((key, call), envelope, organization, &mut tried).await;
+            let result = self.call((key, call), envelope, organization, (&mut attempted, span)).await;
             let Some(result) = result else {
                 judgement.news.answer = Said::Unknown;
                 let reason = Reason::Interrupted;
@@ -199,13 +211,13 @@ impl Workshop {
                 }
             }
         }
-        take_news(&mut judgement.news, &tried);
+        take_news(&mut judgement.news, &attempted);
         let at_once = judgement.progress.tries == 0
             && matches!(judgement.resolution, Resolution::Ended { outcome: Outcome::Delivered, .. });
         if at_once && !self.queue.records_in_full(&envelope.content.organization) {
             judgement.account = Account::InALine;
         } else {
-            judgement.account = account::in_full(&tried, organization);
+            judgement.account = account::in_full(&attempted, organization);
         }
         judgement
     }
@@ -216,10 +228,11 @@ impl Workshop {
         (key, call): (&'c str, &'c Call),
         envelope: &Envelope,
         organization: &Organization,
-        tried: &mut Vec<Tried<'c>>,
+        (noted, span): (&mut Vec<Tried<'c>>, Option<&Span>),
     ) -> Option<Result<Answer, Failure>> {
         let tries = Arc::new(Mutex::new(Vec::new()));
-        let outgoing = self.outgoing(call, key, envelope, organization, &tries);
+        let mut outgoing = self.outgoing(call, key, envelope, organization, &tries);
+        outgoing.trace = span.map(Span::headers).unwrap_or_default();
         let at = self.clock.now();
         let result = tokio::select! {
             biased;
@@ -227,8 +240,8 @@ impl Workshop {
             () = self.stop.cancelled() => None,
         };
         let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
-        let before = tried.len();
-        tried.extend(tries.into_iter().map(|it| Tried {
+        let before = noted.len();
+        noted.extend(tries.into_iter().map(|it| Tried {
             key,
             call,
             at: it.at,
@@ -236,10 +249,13 @@ impl Workshop {
             result: Some(it.result),
         }));
         if result.is_none() {
-            tried.push(Tried { key, call, at, took: self.clock.now().since(at), result: None });
+            noted.push(Tried { key, call, at, took: self.clock.now().since(at), result: None });
         }
-        for it in tried.iter().skip(before) {
-            self.metrics.attempt(it.reason(), it.took);
+        for (resends, it) in noted.iter().skip(before).enumerate() {
+            self.metrics.attempt(it.reason(), it.took, span.and_then(Span::trace_id));
+            if let Some(span) = span {
+                span.call(it.told(resends));
+            }
             self.metrics.possible_duplicates.inc_by(u64::from(it.is_ambiguous()));
         }
         result
@@ -262,6 +278,7 @@ impl Workshop {
                 .unwrap_or_else(|_| HeaderValue::from_static("unnamed")),
             repeat_ambiguous: self.config.on_ambiguous == OnAmbiguous::Retry,
             tries: Arc::clone(tries),
+            trace: Vec::new(),
         }
     }
 
@@ -317,7 +334,7 @@ impl Workshop {
         let Resolution::Later { due, reason, .. } = resolution else { return };
         let content = &envelope.content;
         self.metrics.parkings.inc();
-        tracing::warn!(
+        tell!(warn or info if Logging::repeats("parked", &content.organization, reason.as_str());
             number = envelope.number.0,
             organization = &*content.organization,
             kind = &*content.kind,
@@ -330,15 +347,23 @@ impl Workshop {
 
     /// The canonical line of an outcome. People and message ids are left out: the number finds them. So is what a page
     /// or screen is called, which may be about a person; the name of a track event is the tracking plan's.
-    pub(super) fn tell(&self, envelope: &Envelope, resolution: Resolution, took: Duration) {
+    pub(super) fn tell(
+        &self,
+        envelope: &Envelope,
+        resolution: Resolution,
+        took: Duration,
+        trace_id: Option<TraceId>,
+    ) {
         let (content, tries) = (&envelope.content, envelope.progress.tries);
         let (number, organization) = (envelope.number.0, &*content.organization);
         let (kind, title) = (&*content.kind, if content.kind == "track" { &*content.title } else { "" });
         let duration_ms = millis(took);
+        let trace = trace_id.map(tracing::field::display);
         match resolution {
             Resolution::Ended { outcome, reason } => {
                 let age = self.clock.age(content.received_at);
-                self.metrics.outcome(outcome, reason, age);
+                let counted = if Partner::is_name(organization) { PARTNERS } else { organization };
+                self.metrics.outcome(counted, outcome, reason, age, trace_id);
                 match outcome {
                     Outcome::Delivered => tracing::info!(
                         number,
@@ -348,26 +373,49 @@ impl Workshop {
                         calls = envelope.progress.done,
                         tries,
                         duration_ms,
+                        trace_id = trace,
                         "delivered"
                     ),
                     Outcome::Filtered | Outcome::Expired => tracing::info!(
-                        number, organization, kind, title, %reason, "{outcome}: {}", reason.meaning()
+                        number, organization, kind, title, %reason, trace_id = trace, "{outcome}: {}", reason.meaning()
                     ),
-                    Outcome::Dead => tracing::warn!(
-                        number, organization, kind, title, %reason, tries, "dead letter: {}", reason.meaning()
-                    ),
+                    Outcome::Dead => {
+                        tell!(warn or info if Logging::repeats("dead letter", organization, reason.as_str());
+                            number, organization, kind, title, %reason, tries, trace_id = trace, "dead letter: {}", reason.meaning()
+                        );
+                    }
                 }
             }
-            Resolution::Later { due, reason, .. } => tracing::info!(
-                number, organization, kind, title, %reason, tries, retry_at = %due, duration_ms, "waits for another try: {}", reason.meaning()
-            ),
+            Resolution::Later { due, reason, .. } => {
+                self.metrics.retried(reason);
+                tell!(info or debug if Logging::repeats("retry", organization, reason.as_str());
+                    number, organization, kind, title, %reason, tries, retry_at = %due, duration_ms, trace_id = trace, "waits for another try: {}", reason.meaning()
+                );
+            }
         }
     }
 }
 
+/// A round's end as its span says it.
+pub(super) fn told(envelope: &Envelope, resolution: Resolution, began: UnixMillis) -> RoundTold<'_> {
+    let (outcome, reason) = match resolution {
+        Resolution::Ended { outcome, reason } => (Some(outcome), reason),
+        Resolution::Later { reason, .. } => (None, reason),
+    };
+    RoundTold {
+        organization: &envelope.content.organization,
+        number: envelope.number.0,
+        kind: &envelope.content.kind,
+        waited: began.since(envelope.content.received_at),
+        tries: envelope.progress.tries,
+        outcome,
+        reason,
+    }
+}
+
 /// What the tries of calls say about Wigzo's load.
-fn take_news(news: &mut News, tried: &[Tried<'_>]) {
-    for it in tried {
+fn take_news(news: &mut News, attempted: &[Tried<'_>]) {
+    for it in attempted {
         match &it.result {
             // Interrupted: that says something of us.
             None => continue,

@@ -55,6 +55,8 @@ pub struct Outgoing {
     pub repeat_ambiguous: bool,
     /// Where every try is noted.
     pub tries: Arc<Mutex<Vec<Try>>>,
+    /// What tells Wigzo of the trace that the call belongs to; none unless that is wanted.
+    pub trace: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// One try, as it went.
@@ -356,11 +358,12 @@ impl Http {
 
 /// The builder, unlike a bare request, sends the login of a URL that has one (for a proxy before Wigzo).
 fn request(client: &reqwest::Client, outgoing: &Outgoing) -> reqwest::RequestBuilder {
-    client
+    let request = client
         .post(Url::clone(&outgoing.url))
         .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
         .header(IDEMPOTENCY_KEY, outgoing.idempotency_key.clone())
-        .body(outgoing.body.clone())
+        .body(outgoing.body.clone());
+    outgoing.trace.iter().fold(request, |request, (name, value)| request.header(name, value))
 }
 
 impl Service<Outgoing> for Http {

@@ -2,21 +2,28 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
+use super::Config;
+use super::holds::{Held, Hold, Holds, HoldsError};
 use super::scheduler::{Gate, Standing, Why};
 use crate::clock::UnixMillis;
+use crate::organization::Organizations;
 
 /// A door to the running delivery. Cheap to clone; looking never waits.
 #[derive(Debug, Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     overview: watch::Receiver<Arc<[Overview]>>,
+    holds: Arc<Holds>,
+    /// Held from the file to the scheduler, so that both hear a hold and its end in the same order.
+    in_turn: Arc<Mutex<()>>,
 }
 
 /// How one organization's delivery stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Overview {
     /// The organization.
     pub organization: Arc<str>,
@@ -42,8 +49,9 @@ pub struct Overview {
 }
 
 /// What an organization may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "Standing")]
 pub enum State {
     /// Everything goes.
     Open,
@@ -57,12 +65,24 @@ pub enum State {
     Failing,
     /// One event at a time finds out whether it goes again.
     Probing,
+    /// It is switched off in the configuration; what waits goes on waiting.
+    Disabled,
+    /// Events wait for it, and there is no such organization in the configuration.
+    Unconfigured,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: &'static [Self] =
-        &[Self::Open, Self::Held, Self::Paused, Self::Suspended, Self::Failing, Self::Probing];
+    pub const ALL: &'static [Self] = &[
+        Self::Open,
+        Self::Held,
+        Self::Paused,
+        Self::Suspended,
+        Self::Failing,
+        Self::Probing,
+        Self::Disabled,
+        Self::Unconfigured,
+    ];
 
     /// The stable string.
     pub fn as_str(self) -> &'static str {
@@ -73,12 +93,19 @@ impl State {
             Self::Suspended => "suspended",
             Self::Failing => "failing",
             Self::Probing => "probing",
+            Self::Disabled => "disabled",
+            Self::Unconfigured => "unconfigured",
         }
+    }
+
+    /// Whether that is as it should be.
+    pub fn is_well(self) -> bool {
+        matches!(self, Self::Open | Self::Disabled)
     }
 }
 
 /// The state of a circuit breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
     /// Calls are made.
@@ -119,11 +146,37 @@ impl Overview {
     }
 }
 
+impl Overview {
+    /// One that is not served.
+    pub(super) fn unserved(organization: Arc<str>, state: State) -> Self {
+        Self {
+            organization,
+            state,
+            breaker: BreakerState::Closed,
+            until: None,
+            failed_probes: 0,
+            failing_lanes: 0,
+            in_flight: 0,
+            concurrency_limit: 0,
+            held: 0,
+            held_by_number: 0,
+        }
+    }
+}
+
 /// What delivery may be asked for.
 #[derive(Debug)]
 pub(super) enum Command {
     Hold(Arc<str>, oneshot::Sender<bool>),
     Resume(Arc<str>, oneshot::Sender<bool>),
+    Configure(Box<Configuration>, oneshot::Sender<bool>),
+}
+
+/// What a reload brings.
+#[derive(Debug)]
+pub(super) struct Configuration {
+    pub(super) config: Config,
+    pub(super) organizations: Arc<Organizations>,
 }
 
 /// The side of delivery.
@@ -136,10 +189,10 @@ pub(super) struct Desk {
 /// Commands that may wait to be heard.
 const WAITING_COMMANDS: usize = 16;
 
-pub(super) fn open() -> (Handle, Desk) {
+pub(super) fn open(holds: Arc<Holds>) -> (Handle, Desk) {
     let (commands, heard) = mpsc::channel(WAITING_COMMANDS);
     let (shown, overview) = watch::channel(Arc::from([]));
-    (Handle { commands, overview }, Desk { commands: heard, overview: shown })
+    (Handle { commands, overview, holds, in_turn: Arc::default() }, Desk { commands: heard, overview: shown })
 }
 
 impl Handle {
@@ -148,16 +201,47 @@ impl Handle {
         Arc::clone(&self.overview.borrow())
     }
 
-    /// Holds an organization: what is in flight ends, nothing more starts until it is resumed. The hold is forgotten
-    /// when the process ends. `false`: there is no such organization, or delivery has ended.
-    pub async fn hold(&self, organization: &str) -> bool {
-        self.ask(|reply| Command::Hold(Arc::from(organization), reply)).await
+    /// Who is held by an operator.
+    pub fn held(&self) -> Arc<Held> {
+        self.holds.all()
     }
 
-    /// Resumes an organization at once, after a hold or when its token or address was corrected: a suspension and an
-    /// open breaker are over too. A pause that Wigzo asked for goes on. `false` as for [`Handle::hold`].
-    pub async fn resume(&self, organization: &str) -> bool {
-        self.ask(|reply| Command::Resume(Arc::from(organization), reply)).await
+    /// Holds an organization: what is in flight ends, nothing more starts until it is resumed, also after a restart. One
+    /// that is not served (yet) is held as soon as it is. Returns when the hold is on disk and obeyed.
+    ///
+    /// # Errors
+    /// When it cannot be written down; then nothing is held.
+    pub async fn hold(&self, organization: &str, hold: Hold) -> Result<(), HoldsError> {
+        let _turn = self.in_turn.lock().await;
+        self.write_down(organization, Some(hold)).await?;
+        self.ask(|reply| Command::Hold(Arc::from(organization), reply)).await;
+        Ok(())
+    }
+
+    /// Takes over another configuration: who is served, how, and with which tokens. What is in flight ends as it began.
+    /// Whose token or address has changed is tried at once. Of `config`, the keys of the HTTP client and
+    /// `max_in_flight` have no effect. `false`: delivery has ended.
+    pub async fn configure(&self, config: Config, organizations: Arc<Organizations>) -> bool {
+        let configuration = Box::new(Configuration { config, organizations });
+        self.ask(|reply| Command::Configure(configuration, reply)).await
+    }
+
+    /// Resumes an organization at once: after a hold, and a suspension and an open breaker are over too. A pause that
+    /// Wigzo asked for goes on.
+    ///
+    /// # Errors
+    /// When it cannot be written down; then it stays held.
+    pub async fn resume(&self, organization: &str) -> Result<(), HoldsError> {
+        let _turn = self.in_turn.lock().await;
+        self.write_down(organization, None).await?;
+        self.ask(|reply| Command::Resume(Arc::from(organization), reply)).await;
+        Ok(())
+    }
+
+    async fn write_down(&self, organization: &str, hold: Option<Hold>) -> Result<(), HoldsError> {
+        let (holds, organization) = (Arc::clone(&self.holds), organization.to_owned());
+        let written = tokio::task::spawn_blocking(move || holds.set(&organization, hold)).await;
+        written.expect("BUG: writing holds down neither panics nor is aborted")
     }
 
     async fn ask(&self, command: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
@@ -172,17 +256,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_word_is_heard_and_answered() {
-        let (handle, mut desk) = open();
+        let (handle, mut desk) = open(Arc::new(Holds::forgetful()));
+        let hold = Hold { since: UnixMillis(7), by: "alice".to_owned(), why: None };
         let hear = async {
             let Some(Command::Hold(name, reply)) = desk.commands.recv().await else { panic!("a hold") };
             reply.send(&*name == "acme").unwrap();
             let Some(Command::Resume(name, reply)) = desk.commands.recv().await else { panic!("a resume") };
             reply.send(&*name == "acme").unwrap();
         };
-        let ask = async { (handle.hold("acme").await, handle.resume("nobody").await) };
-        assert_eq!(tokio::join!(ask, hear).0, (true, false));
+        let ask = async {
+            handle.hold("acme", hold.clone()).await.unwrap();
+            assert_eq!(handle.held().get("acme"), Some(&hold));
+            handle.resume("acme").await.unwrap();
+        };
+        tokio::join!(ask, hear);
         drop(desk);
-        assert!(!handle.hold("acme").await, "delivery has ended");
+        handle.hold("acme", hold.clone()).await.unwrap();
+        assert_eq!(handle.held().get("acme"), Some(&hold), "delivery has ended; the next one will know");
     }
 
     #[test]

@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use crate::clock::UnixMillis;
 use crate::queue::Seq;
-use organization::{Armed, Organization, Taken};
+use organization::{Armed, Organization, Service, Taken};
 use pace::Bucket;
 use turns::Turns;
 
@@ -167,6 +167,8 @@ pub struct Read {
     pub which: Which,
     /// The newest number known when the request was made.
     latest: Seq,
+    /// For whom it was made, see [`Organization::epoch`].
+    epoch: u64,
 }
 
 /// Which envelopes are to be read.
@@ -219,6 +221,8 @@ pub struct Scheduler<T> {
     /// Ids may have been given to another organization since: whoever is woken looks for itself what there is to do.
     timers: BinaryHeap<Reverse<(UnixMillis, usize, Option<LaneKey>)>>,
     in_flight: usize,
+    /// Counts who has come, and who was dismissed.
+    epochs: u64,
 }
 
 impl<T> Scheduler<T> {
@@ -233,12 +237,22 @@ impl<T> Scheduler<T> {
             asking: Vec::new(),
             timers: BinaryHeap::new(),
             in_flight: 0,
+            epochs: 0,
+        }
+    }
+
+    /// Other limits from now on. What is held or in flight beyond them is worked off.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        for id in 0..self.organizations.len() {
+            self.give_turn(id);
+            self.ask(id);
         }
     }
 
     // === who is served ===
 
-    /// Makes an organization known, or changes its share. One that was retired is served again.
+    /// Makes an organization known, or changes its share. One that was retired or dismissed is served again.
     pub fn serve(&mut self, name: &Arc<str>, share: Share, now: UnixMillis) {
         let id = self.names.get(name).copied().unwrap_or_else(|| {
             let id = self.gaps.pop().unwrap_or(self.organizations.len());
@@ -248,9 +262,12 @@ impl<T> Scheduler<T> {
             self.names.insert(Arc::clone(name), id);
             id
         });
+        self.epochs += 1;
+        let epoch = self.epochs;
         let Some(place) = self.organizations.get_mut(id) else { return };
-        let org = place.get_or_insert_with(|| Organization::new(Arc::clone(name), share));
-        (org.share, org.retiring, org.paced) = (share, false, None);
+        let org = place.get_or_insert_with(|| Organization::new(Arc::clone(name), share, epoch));
+        org.serve();
+        (org.share, org.paced) = (share, None);
         match (share.rate, &mut org.bucket) {
             (Some(rate), Some(bucket)) => bucket.set_rate(rate),
             (rate, bucket) => *bucket = rate.map(|rate| Bucket::new(rate, now)),
@@ -265,13 +282,26 @@ impl<T> Scheduler<T> {
     pub fn retire(&mut self, name: &str) {
         let Some(&id) = self.names.get(name) else { return };
         let Some(org) = self.get(id) else { return };
-        org.retiring = true;
+        org.service = if org.is_served() { Service::Retiring } else { Service::Dismissed };
+        self.let_go(id);
+    }
+
+    /// Stops serving an organization: what is in flight ends, the rest waits in the queue and leaves the memory. It is
+    /// remembered until that has ended, and for as long as a pause or an operator's hold lasts. [`Scheduler::serve`]
+    /// takes it up again, from the oldest envelope on.
+    pub fn dismiss(&mut self, name: &str) {
+        let Some(&id) = self.names.get(name) else { return };
+        self.epochs += 1;
+        let epoch = self.epochs;
+        if let Some(org) = self.get(id) {
+            org.dismiss(epoch);
+        }
         self.let_go(id);
     }
 
     fn let_go(&mut self, id: usize) {
         let Some(place) = self.organizations.get_mut(id) else { return };
-        let Some(org) = place.take_if(|org| org.retiring && org.is_idle()) else { return };
+        let Some(org) = place.take_if(|org| org.may_go()) else { return };
         self.names.remove(&org.name);
         if let Some(share) = org.held_back {
             self.turns.let_go(id, share);
@@ -284,8 +314,21 @@ impl<T> Scheduler<T> {
         self.by_name(name).map(|org| org.keeper.hold()).is_some()
     }
 
-    /// An operator resumes an organization, or its token or address was corrected: a hold, a suspension and an open
-    /// breaker are over. A pause that Wigzo asked for goes on. `false`: it is not known.
+    /// An organization's token or address was corrected: a suspension and an open breaker are over, and what waits for
+    /// another try need not wait any longer. A pause that Wigzo asked for and an operator's hold go on.
+    pub fn correct(&mut self, name: &str, now: UnixMillis) {
+        let Some(&id) = self.names.get(name) else { return };
+        let Some(org) = self.get(id) else { return };
+        org.keeper.correct();
+        for lane in org.hasten(now) {
+            self.arm(id, lane, now);
+        }
+        self.give_turn(id);
+        self.ask(id);
+    }
+
+    /// An operator resumes an organization: a hold, a suspension and an open breaker are over. A pause that Wigzo asked
+    /// for goes on. `false`: it is not known.
     pub fn resume(&mut self, name: &str) -> bool {
         let Some(&id) = self.names.get(name) else { return false };
         if let Some(org) = self.get(id) {
@@ -293,6 +336,7 @@ impl<T> Scheduler<T> {
         }
         self.give_turn(id);
         self.ask(id);
+        self.let_go(id);
         true
     }
 
@@ -308,13 +352,13 @@ impl<T> Scheduler<T> {
     // === what comes in ===
 
     /// Offers a freshly committed envelope. It is taken if its organization is up to date and has room; otherwise only
-    /// its number is noted. Envelopes of an unknown organization stay in the queue.
-    pub fn offer(&mut self, organization: &str, item: Item<T>, now: UnixMillis) {
-        let Some(&id) = self.names.get(organization) else { return };
+    /// its number is noted. Envelopes of an organization that is not served stay in the queue: `false`.
+    pub fn offer(&mut self, organization: &str, item: Item<T>, now: UnixMillis) -> bool {
+        let Some(&id) = self.names.get(organization) else { return false };
         let limits = self.limits;
-        let Some(org) = self.get(id) else { return };
+        let Some(org) = self.get(id).filter(|org| org.service != Service::Dismissed) else { return false };
         if item.seq <= org.taken {
-            return; // It has been read from the queue in the meantime.
+            return true; // It has been read from the queue in the meantime.
         }
         let was_behind = org.is_behind();
         org.latest = org.latest.max(item.seq);
@@ -323,9 +367,10 @@ impl<T> Scheduler<T> {
                 org.late.keep(item, &limits);
             }
         } else if self.take(id, item, now) {
-            return;
+            return true;
         }
         self.ask(id);
+        true
     }
 
     /// Lets go of what a lane holds, where `matches` says so (lanes may be shared, see [`LaneKey`]). What is in flight
@@ -348,6 +393,7 @@ impl<T> Scheduler<T> {
     pub fn note(&mut self, organization: &str, latest: Seq) {
         let Some(&id) = self.names.get(organization) else { return };
         if let Some(org) = self.get(id)
+            && org.service != Service::Dismissed
             && latest > org.taken
         {
             org.latest = org.latest.max(latest);
@@ -383,7 +429,10 @@ impl<T> Scheduler<T> {
 
     fn ask(&mut self, id: usize) {
         let Some(org) = self.get(id) else { return };
-        if !org.asks && (org.is_behind() || org.parked.next().is_some() || org.wants_to_load()) {
+        if !org.asks
+            && org.is_served()
+            && (org.is_behind() || org.parked.next().is_some() || org.wants_to_load())
+        {
             org.asks = true;
             self.asking.push(id);
         }
@@ -396,9 +445,13 @@ impl<T> Scheduler<T> {
         for id in std::mem::take(&mut self.asking) {
             let Some(org) = self.get(id) else { continue };
             org.asks = false;
-            let (organization, latest) = (Arc::clone(&org.name), org.latest);
+            if !org.is_served() {
+                self.let_go(id);
+                continue;
+            }
+            let (organization, latest, epoch) = (Arc::clone(&org.name), org.latest, org.epoch);
             let mut read =
-                |which| reads.push(Read { organization: Arc::clone(&organization), which, latest });
+                |which| reads.push(Read { organization: Arc::clone(&organization), which, latest, epoch });
             if org.is_behind() && !org.reading && org.wants_more(&limits) {
                 org.reading = true;
                 drop(org.late.take());
@@ -426,7 +479,7 @@ impl<T> Scheduler<T> {
     /// Takes what a read has found: the first of what was asked for without gaps, at least one if there is any. What
     /// exceeds the window is left for the next read.
     pub fn read(&mut self, read: &Read, found: Vec<Item<T>>, now: UnixMillis) {
-        let Some(&id) = self.names.get(&read.organization) else { return };
+        let Some(id) = self.whose(read) else { return };
         match &read.which {
             Which::After { after, .. } => self.read_after(id, *after, read.latest, found, now),
             Which::Numbers(numbers) => {
@@ -476,7 +529,7 @@ impl<T> Scheduler<T> {
 
     /// Notes that a read failed; it is asked for again.
     pub fn read_failed(&mut self, read: &Read, now: UnixMillis) {
-        let Some(&id) = self.names.get(&read.organization) else { return };
+        let Some(id) = self.whose(read) else { return };
         let Some(org) = self.get(id) else { return };
         match &read.which {
             Which::After { .. } => org.reading = false,
@@ -484,6 +537,12 @@ impl<T> Scheduler<T> {
             Which::Parked { .. } => org.parked.read_failed(now),
         }
         self.ask(id);
+    }
+
+    /// The organization that a read was made for; `None` if it has gone, or was dismissed since then.
+    fn whose(&mut self, read: &Read) -> Option<usize> {
+        let id = *self.names.get(&read.organization)?;
+        self.get(id).filter(|org| org.epoch == read.epoch).map(|_| id)
     }
 
     // === start and finish ===
@@ -596,6 +655,8 @@ impl<T> Scheduler<T> {
             return Finished::Done;
         }
         match finish {
+            // Whatever it is, it waits in the queue.
+            _ if !org.is_served() => {}
             Finish::Again(item) if !ticket.parked => {
                 let alone = item.failing_since.zip(limits.lane_hold);
                 if alone.is_some_and(|(since, hold)| org.keeper.may_park(since, hold, now)) {
@@ -608,6 +669,7 @@ impl<T> Scheduler<T> {
             Finish::Ended => {}
         }
         org.free(&ticket);
+        org.settle_in();
         self.in_flight -= 1;
         self.arm(id, key, now);
         self.give_turn(id);
@@ -646,9 +708,10 @@ impl<T> Scheduler<T> {
         self.in_flight
     }
 
-    /// Every organization, and how it stands.
+    /// Every organization that is served, and how it stands.
     pub fn standings(&self) -> impl Iterator<Item = (&Arc<str>, Standing)> {
-        self.organizations.iter().flatten().map(|org| {
+        let served = |org: &&Organization<T>| org.service != Service::Dismissed;
+        self.organizations.iter().flatten().filter(served).map(|org| {
             let standing = Standing {
                 gate: org.keeper.gate(),
                 in_flight: org.calling,

@@ -1,9 +1,10 @@
 //! From the end of an envelope's calls until its result is on disk: only then is it told, and does its lane go on.
 
 use super::scheduler::{Finish, Finished, News, Ticket};
-use super::{Delivery, item};
+use super::{Delivery, attempt, item};
 use crate::clock::UnixMillis;
 use crate::queue::{Envelope, Resolution, Seq, Settlement};
+use crate::telemetry::Round;
 
 /// An envelope whose result is on its way to disk.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(super) struct Settling {
     pub(super) began: UnixMillis,
     /// What is being recorded.
     pub(super) resolution: Resolution,
+    /// The span of the round, if it has one.
+    pub(super) span: Option<Box<Round>>,
 }
 
 impl Delivery {
@@ -41,13 +44,17 @@ impl Delivery {
         }
     }
 
-    fn is_on_disk(&mut self, Settling { ticket, mut envelope, began, resolution }: Settling) {
+    fn is_on_disk(&mut self, Settling { ticket, mut envelope, began, resolution, span }: Settling) {
         let now = self.clock.now();
         let parks = matches!(resolution, Resolution::Later { parked: true, .. });
         if parks {
             self.workshop.tell_parked(&envelope, resolution);
         } else {
-            self.workshop.tell(&envelope, resolution, now.since(began));
+            let trace_id = span.as_ref().and_then(|span| span.trace_id());
+            self.workshop.tell(&envelope, resolution, now.since(began), trace_id);
+        }
+        if let Some(span) = span {
+            span.end(attempt::told(&envelope, resolution, began));
         }
         let (finish, reason) = match resolution {
             Resolution::Ended { .. } => (Finish::Ended, None),
@@ -67,7 +74,7 @@ impl Delivery {
             let due = item.due.unwrap_or_default();
             let resolution = Resolution::Later { due, reason, parked: true };
             let settlement = Settlement::of(&envelope, resolution);
-            self.settle(settlement, Settling { ticket, envelope, began, resolution });
+            self.settle(settlement, Settling { ticket, envelope, began, resolution, span: None });
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) async fn answer(State(ingress): State<Arc<Ingress>>, request: Request
             reply::refuse(&refusal)
         }
     };
-    ingress.metrics.reply(ROUTE, response.status().as_u16(), began.elapsed());
+    ingress.metrics.reply(ROUTE, response.status().as_u16(), began.elapsed(), None);
     response
 }
 

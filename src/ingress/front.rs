@@ -15,7 +15,6 @@ use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::Router;
@@ -29,6 +28,7 @@ use tower_http::catch_panic::{CatchPanic, ResponseForPanic};
 use tower_http::decompression::RequestDecompression;
 
 use super::{Ingress, body, cors, hear_out, reply};
+use crate::current::Current;
 
 /// What a panic is answered with.
 #[derive(Debug, Clone, Copy)]
@@ -45,13 +45,13 @@ impl ResponseForPanic for Panicked {
 /// The whole public side. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Front {
-    ingress: Arc<Ingress>,
+    ingress: Current<Ingress>,
     plain: CatchPanic<Router, Panicked>,
     packed: CatchPanic<RequestDecompression<Router>, Panicked>,
 }
 
 impl Front {
-    pub(super) fn new(ingress: Arc<Ingress>, routes: Router) -> Self {
+    pub(super) fn new(ingress: Current<Ingress>, routes: Router) -> Self {
         let unpacked = RequestDecompression::new(routes.clone()).pass_through_unaccepted(true);
         Self {
             ingress,
@@ -70,7 +70,7 @@ impl Front {
             plain.oneshot(request).await.into_response()
         };
         if let Some(lent) = lent {
-            hear_out::hear_out(&ingress.config, lent).await;
+            hear_out::hear_out(&ingress.get().config, lent).await;
         }
         if from_page {
             cors::let_read(&mut response);

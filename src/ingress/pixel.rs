@@ -55,7 +55,7 @@ async fn take(ingress: Arc<Ingress>, kind: Option<Kind>, request: Request) {
     let Some(kind) = kind else {
         let status = StatusCode::NOT_FOUND.as_u16();
         tracing::warn!(status, code = "unknown_path", "a pixel's address names no type of event");
-        ingress.metrics.reply(Route::Tracking.as_str(), status, std::time::Duration::ZERO);
+        ingress.metrics.reply(Route::Tracking.as_str(), status, std::time::Duration::ZERO, None);
         return;
     };
     let (mut head, _) = request.into_parts();

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{Ingress, reply};
 use crate::queue::Refusing;
+use crate::shutdown::Rotation;
 
 /// Where the service is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,17 +32,21 @@ pub enum Phase {
 
 /// The phase, shared by those who change it and those who are asked for it.
 #[derive(Debug, Default)]
-pub struct Readiness(AtomicU8);
+pub struct Readiness {
+    phase: AtomicU8,
+    /// Whether an operator has taken the process out of rotation.
+    pub rotation: Rotation,
+}
 
 impl Readiness {
     /// Moves on to a phase.
     pub fn enter(&self, phase: Phase) {
-        self.0.store(phase as u8, Ordering::Release);
+        self.phase.store(phase as u8, Ordering::Release);
     }
 
     /// The phase now.
     pub fn phase(&self) -> Phase {
-        match self.0.load(Ordering::Acquire) {
+        match self.phase.load(Ordering::Acquire) {
             0 => Phase::Starting,
             1 => Phase::Serving,
             2 => Phase::Draining,
@@ -68,9 +73,13 @@ pub(super) async fn live() -> Response {
 
 /// `/readyz` and `/healthz`.
 pub(super) async fn ready(State(ingress): State<Arc<Ingress>>) -> Response {
+    let is_out = ingress.readiness.rotation.is_out();
     let reason = match (ingress.readiness.phase(), ingress.queue.stats().refusing) {
         (Phase::Starting, _) => Some("starting: not all parts are up yet"),
         (Phase::Draining | Phase::Closed, _) => Some("draining: this process is about to end"),
+        (Phase::Serving, _) if is_out => {
+            Some("out of rotation: an operator has asked for it (/api/drain on the private side)")
+        }
         (Phase::Serving, Some(Refusing::Full)) => {
             Some("queue full: queue.max_disk is reached; free space or raise it")
         }

@@ -18,6 +18,7 @@ use super::{Ingress, body, cors, partner};
 use crate::organization::Organization;
 use crate::queue::{self, Appended, DedupKey, NewEnvelope, SourceRoute};
 use crate::segment::{self, Event, Kind, Rejection, RejectionCode, Route, Shape, Surroundings};
+use crate::telemetry::{Logging, Origin, tell};
 
 /// How a request came in.
 #[derive(Debug, Clone)]
@@ -72,6 +73,7 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
     };
     let kept = kept.map_err(|refusal| slow_down(ingress, &head, refusal));
     let took = began.elapsed();
+    let trace_id = head.extensions.get::<Origin>().and_then(Origin::trace_id).map(tracing::field::display);
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let response = match &kept {
         Ok((organization, kept)) => {
@@ -82,6 +84,7 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
                 duplicates = kept.appended.duplicates,
                 rejected = kept.rejected.len(),
                 duration_ms,
+                trace_id,
                 "events kept"
             );
             reply::kept(kept)
@@ -92,11 +95,12 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
         }
         Err(refusal) => {
             let (status, code) = refusal.class();
-            tracing::warn!(
+            tell!(warn or info if Logging::repeats("request refused", "", code);
                 route = route.as_str(),
                 status = status.as_u16(),
                 code,
                 duration_ms,
+                trace_id,
                 "request refused"
             );
             reply::refuse(refusal)
@@ -159,6 +163,8 @@ async fn keep(
             &ingress.config,
         )?;
         let patience = ingress.config.deadline.0.saturating_sub(began.elapsed());
+        let organization = &found.organization.name;
+        let _span = head.extensions.get::<Origin>().map(|it| it.append(organization, found.envelopes.len()));
         ingress.queue.append(found.envelopes, patience).await.map_err(Refusal::Queue)?
     };
     ingress.metrics.duplicates.inc_by(appended.duplicates as u64);
@@ -207,6 +213,9 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     let organization = authenticate::prove(shown, &signed, &request, config, organizations)?;
     // Not before: who asks without a key learns nothing about the organization.
     cors::check(&head.headers, &organization)?;
+    if organization.disabled {
+        return Err(Refusal::Disabled);
+    }
     if authenticate::contradicts(request.write_key.as_deref(), &organization, organizations) {
         tracing::warn!(
             organization = organization.name,
@@ -219,6 +228,16 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     let settings = organization.settings.as_deref().map(serde_json::from_str::<&RawValue>).transpose();
     let settings = settings.expect("BUG: an organization's settings are JSON of our own");
     let surroundings = Surroundings { kind: entry.kind, settings, ..request.surroundings.clone() };
+    let stored = surroundings.to_stored();
+    let around = stored.len();
+    // It does not count as a part of the event: whether it is traced must not decide whether it is too large.
+    let stored = match head.extensions.get::<Origin>() {
+        Some(origin) => {
+            let trace = Some(origin.to_stored(request.items.len()).into());
+            Surroundings { trace, ..surroundings.clone() }.to_stored()
+        }
+        None => stored,
+    };
     let intake = Intake {
         organization: Arc::from(organization.name.as_str()),
         route: entry.route,
@@ -227,7 +246,8 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
             Route::Tracking => "/v1",
         }),
         received_at: ingress.clock.now(),
-        stored: surroundings.to_stored().into(),
+        stored: stored.into(),
+        around,
         surroundings,
         max_event: config.max_event.as_u64(),
         deletions: entry.route == Route::Webhook && form.is_none(),
@@ -272,6 +292,8 @@ struct Intake<'a> {
     received_at: crate::clock::UnixMillis,
     surroundings: Surroundings<'a>,
     stored: Box<str>,
+    /// Bytes of what stands around each event that count as the event's.
+    around: usize,
     max_event: u64,
     /// Whether it may ask for deletions.
     deletions: bool,
@@ -280,7 +302,7 @@ struct Intake<'a> {
 impl Intake<'_> {
     /// Reads an event, or finds what is wrong with it.
     fn event<'a>(&'a self, raw: &'a RawValue) -> Result<Event<'a>, Finding> {
-        let size = (raw.get().len() + self.stored.len()) as u64;
+        let size = (raw.get().len() + self.around) as u64;
         read_event(raw, &self.surroundings, size, self.max_event, self.deletions)
     }
 

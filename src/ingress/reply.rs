@@ -36,6 +36,8 @@ pub(super) enum Refusal {
         /// When it may fail again.
         retry_after: Duration,
     },
+    /// The organization is switched off.
+    Disabled,
     /// The page that sent it is of an origin that the organization does not list.
     Origin,
     /// `Content-Encoding` is none that we unpack.
@@ -194,6 +196,7 @@ impl Refusal {
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::TooManyFailures { .. } => (StatusCode::TOO_MANY_REQUESTS, "too_many_failures"),
+            Self::Disabled => (StatusCode::FORBIDDEN, "organization_disabled"),
             Self::Origin => (StatusCode::FORBIDDEN, "origin_not_allowed"),
             Self::Encoding => (StatusCode::BAD_REQUEST, "unsupported_encoding"),
             Self::Body => (StatusCode::BAD_REQUEST, "unreadable_body"),
@@ -232,6 +235,7 @@ impl Refusal {
             Self::Method,
             Self::Unauthenticated(Unauthenticated::NoCredentials),
             Self::TooManyFailures { retry_after: Duration::from_secs(1) },
+            Self::Disabled,
             Self::Origin,
             Self::Encoding,
             Self::Body,
@@ -275,6 +279,7 @@ impl Refusal {
                 "Too many requests from this address could not be authenticated: check the key or the shared secret."
                     .to_owned()
             }
+            Self::Disabled => "This organization is switched off here. Whoever runs the service can switch it on.".to_owned(),
             Self::Origin => "Pages of this origin may not send here: see cors_origins.".to_owned(),
             Self::Encoding => "Content-Encoding must be gzip, deflate, br, zstd or absent.".to_owned(),
             Self::Body => "The body did not arrive whole, or is not what Content-Encoding says.".to_owned(),
@@ -420,7 +425,7 @@ mod tests {
     /// A new refusal does not compile here until it has a number, and then fails until it stands in `every` or `of_audiences`.
     #[test]
     fn every_refusal_is_in_the_table() {
-        const COUNT: usize = 23;
+        const COUNT: usize = 24;
         let number = |refusal: &Refusal| match refusal {
             Refusal::UnknownPath => 0,
             Refusal::Method => 1,
@@ -445,6 +450,7 @@ mod tests {
             Refusal::Held(Held::Partners) => 20,
             Refusal::Held(Held::Disk) => 21,
             Refusal::NotAnAudience => 22,
+            Refusal::Disabled => 23,
         };
         let of_audiences = Refusal::of_audiences();
         for route in [Route::Webhook, Route::Tracking] {

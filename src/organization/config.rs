@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::origin::AllowedOrigin;
+use crate::clock::Span;
 use crate::secret::Secret;
 use crate::translate::{Identity, Mapping, Profile};
 
@@ -103,6 +104,9 @@ pub struct Config {
     #[schemars(extend("examples" = ["/run/secrets/acme_shared_secrets"]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shared_secrets_file: Option<String>,
+    /// Switches it off: its requests are answered with 403 (`organization_disabled`), and what waits for delivery goes on
+    /// waiting, for as long as it is off. Its name, keys and token stay its own.
+    pub disabled: bool,
     /// Whether `/webhook/NAME` takes events without key and signature. Anybody who knows the address can then send. If
     /// it is the only organization and has neither key nor secret, `/webhook` and `/v1/…` take its events likewise.
     pub open: bool,
@@ -142,6 +146,11 @@ pub struct Config {
     #[schemars(range(min = 0, max = 100_000), extend("examples" = [50]))]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<u32>,
+    /// Overrides `delivery.max_age`: events of this organization that have waited for longer are not delivered any more
+    /// but end as `expired`.
+    #[schemars(extend("examples" = ["30d"]))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Span>,
     /// What is to be different from the profile with the changes of `organization_defaults`.
     #[serde(flatten)]
     pub mapping: Mapping,

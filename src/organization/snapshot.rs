@@ -31,8 +31,8 @@ pub struct Organizations {
     tables: Tables,
     /// Partners by their stored form.
     partners: Mutex<HashMap<KeyHash, Arc<Organization>>>,
-    /// The names of partners whose calls Wigzo has taken.
-    proven: Mutex<HashSet<Arc<str>>>,
+    /// The names of partners whose calls Wigzo has taken. Snapshots that follow each other share it.
+    proven: Arc<Mutex<HashSet<Arc<str>>>>,
 }
 
 /// Partners that are kept ready. Past it all are let go, and those that are needed made again.
@@ -64,6 +64,12 @@ impl Organizations {
         }
         built.distribute_source_keys(configs, &mut problems);
         if problems.0.is_empty() { Ok(built) } else { Err(problems.0) }
+    }
+
+    /// This snapshot as the one that follows another: what was learned of partners is known to both.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        Self { proven: Arc::clone(&before.proven), ..self }
     }
 
     /// Hands every source key to its organization, in the order of the names, so that of two claimants always the
@@ -305,6 +311,7 @@ fn assemble(
 ) -> Organization {
     let base = config.base_url.as_ref().unwrap_or(&defaults.base_url).url().clone();
     Organization {
+        disabled: config.disabled,
         name: name.to_owned(),
         address: Address::new(base, org_token.inner(), config.token.as_ref().map(Secret::inner)),
         profile,
@@ -320,6 +327,7 @@ fn assemble(
         max_in_flight: config.max_in_flight.unwrap_or(defaults.max_in_flight),
         weight: config.weight.unwrap_or(defaults.weight),
         rate_limit: config.rate_limit.unwrap_or(defaults.rate_limit),
+        max_age: config.max_age,
         source_keys: !config.source_keys.is_empty(),
         settings: None,
     }

@@ -3,14 +3,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::Queue;
 use crate::clock::UnixMillis;
 use crate::outcome::{Debt, Outcome, Reason};
 
 /// An envelope's number: given at commit, ascending, never reused. 0 lies before the first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 pub struct Seq(pub u64);
 
 /// What makes two envelopes one event: the hashed pair of organization and message id (12 bytes), then the hashed
@@ -177,7 +178,7 @@ impl Debt for Claim {
 }
 
 /// One try of one call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Attempt {
     /// When it began.
     pub at: UnixMillis,

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Attempt, Seq};
@@ -10,7 +11,7 @@ use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
 
 /// Where a looked-up event stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// Waiting for its turn.
@@ -32,6 +33,41 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::Waiting,
+        Self::Retrying,
+        Self::Parked,
+        Self::Delivered,
+        Self::Filtered,
+        Self::Expired,
+        Self::Dead,
+        Self::Discarded,
+    ];
+
+    /// The stable string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Retrying => "retrying",
+            Self::Parked => "parked",
+            Self::Delivered => "delivered",
+            Self::Filtered => "filtered",
+            Self::Expired => "expired",
+            Self::Dead => "dead",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    /// Where events in this state are.
+    pub fn place(self) -> Place {
+        match self {
+            Self::Waiting | Self::Retrying | Self::Parked => Place::Waiting,
+            Self::Delivered | Self::Filtered | Self::Expired | Self::Discarded => Place::Settled,
+            Self::Dead => Place::Dead,
+        }
+    }
+
     /// The state that an outcome leads to.
     pub fn of(outcome: Outcome, reason: Option<Reason>) -> Self {
         match (outcome, reason) {
@@ -74,6 +110,8 @@ pub struct Lookup {
     pub filter: Filter,
     /// In one of these places: waiting, history or dead letters.
     pub state: Option<Place>,
+    /// Only those in this state.
+    pub standing: Option<State>,
     /// In which order.
     pub order: Order,
     /// Only what comes after this [`Record::seq`] in that order (for paging).
@@ -95,7 +133,7 @@ pub enum Order {
 }
 
 /// The places an envelope can be in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Place {
     /// Not ended yet.
@@ -117,7 +155,7 @@ pub struct Page {
 }
 
 /// What is known about one event.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Record {
     /// Its number: the one that it was accepted under.
     pub number: Seq,
@@ -154,8 +192,10 @@ pub struct Record {
     /// Keys of the calls that Wigzo has taken, separated by spaces.
     pub calls_done: String,
     /// The event's bytes as they arrived; absent in a one-line record and when not asked for.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub payload: Option<Box<RawValue>>,
     /// What stood around it in its request, if anything.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub surroundings: Option<Box<RawValue>>,
     /// The newest attempts, oldest first; empty in a one-line record and when not asked for.
     pub attempts: Vec<Attempt>,
@@ -176,8 +216,37 @@ pub enum Fate {
     },
 }
 
+impl JsonSchema for Reason {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Reason".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let all: Vec<&str> = Self::ALL.iter().map(|reason| reason.as_str()).collect();
+        schemars::json_schema!({ "type": "string", "enum": all })
+    }
+}
+
 impl Serialize for Reason {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Reason {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("no reason"))
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Outcome {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("no outcome"))
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::clock::UnixMillis;
@@ -20,7 +21,7 @@ const ORGANIZATIONS: usize = 1_000;
 const ID: usize = 100;
 
 /// One refused event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Refusal {
     /// When its request arrived.
     pub at: UnixMillis,

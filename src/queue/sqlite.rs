@@ -8,6 +8,7 @@
 //! * *Bounded disk*: records of ended events are trimmed to their time and size, busy or not, and give way to new
 //!   events at `max_disk`; what still exceeds it is waiting or dead, and appends are refused.
 //! * *One owner*: a lock file is held for the process's life. Claims need no rows, since they live in memory.
+//!   A directory that was [sealed](export::Wish::seal) has none any more.
 //!
 //! # Layout (`queue.sqlite`)
 //! `waiting` holds envelopes without an outcome, `settled` and `dead` the records of those with one, `attempts` the
@@ -18,17 +19,23 @@
 //!
 //! # Who reads and writes
 //! Only the writer's connection writes. A second, read-only connection answers claims and look-ups; those are bounded, so
-//! that whoever searches the history does not hold delivery up.
+//! that whoever searches the history does not hold delivery up. A backup and an export read in a process of their own
+//! ([`reading`]), in one transaction, however long it takes; meanwhile the log only grows.
 //!
 //! # Crashes
 //! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for. What
 //! a failed sync leaves behind is the business of `log`.
 
+pub mod backup;
 mod dead;
+pub mod export;
+mod file;
 mod forget;
+mod import;
 mod log;
 mod lookup;
 mod reader;
+mod reading;
 mod schema;
 mod seen;
 mod store;
@@ -46,8 +53,9 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
+use super::transfer::{ImportError, Imported, Part};
 use super::{
-    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Page, Pending,
+    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Oldest, Page, Pending,
     QueueError, Refusals, Refusing, Seq, Settlement, Stats,
 };
 use crate::clock::Clock;
@@ -101,6 +109,9 @@ impl Sqlite {
         let directory = |error| QueueError::Directory { path: config.path.clone(), error };
         create(&config.path).map_err(directory)?;
         let lock = lock(&config.path)?;
+        if export::is_sealed(&config.path) {
+            return Err(QueueError::Sealed(config.path.clone()));
+        }
         let path = config.path.join(FILE);
         log::write_again(&path).map_err(|error| QueueError::Directory { path: path.clone(), error })?;
         let database = |error| match error {
@@ -108,7 +119,9 @@ impl Sqlite {
             other => other,
         };
         let connection = schema::open(&path, clock.now()).map_err(database)?;
-        let reader = Arc::new(Mutex::new(schema::open_reader(&path).map_err(database)?));
+        file::adopt(&path);
+        let reader =
+            Arc::new(Mutex::new(schema::open_reader(&path).map_err(|error| database(error.into()))?));
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
@@ -207,6 +220,7 @@ fn lock(directory: &Path) -> Result<File, QueueError> {
     let path = directory.join("lock");
     let failed = |path: PathBuf| move |error| QueueError::Directory { path, error };
     let file = File::options().create(true).append(true).open(&path).map_err(failed(path.clone()))?;
+    file::adopt(&path);
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(QueueError::InUse(directory.to_owned())),
@@ -325,6 +339,10 @@ impl Engine for Sqlite {
         self.change(Change::Progress { seq, done })
     }
 
+    fn oldest(&self, after: Option<Arc<str>>) -> Pending<'_, Result<Oldest, QueueError>> {
+        self.read(move |connection| reader::oldest(connection, after.as_deref().unwrap_or_default()))
+    }
+
     fn find(&self, lookup: Lookup) -> Pending<'_, Result<Page, QueueError>> {
         self.read(move |connection| lookup::find(connection, &lookup))
     }
@@ -341,6 +359,15 @@ impl Engine for Sqlite {
                 all_moved += moved;
             }
             Ok(all_moved)
+        })
+    }
+
+    fn import(&self, part: Part) -> Pending<'_, Result<Imported, ImportError>> {
+        Box::pin(async move {
+            let (reply, done) = oneshot::channel();
+            let sent = self.commands.send(Command::Import { part, reply });
+            sent.map_err(|_| QueueError::Closed)?;
+            done.await.map_err(|_| QueueError::Closed)?
         })
     }
 

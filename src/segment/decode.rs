@@ -58,6 +58,8 @@ pub struct Surroundings<'a> {
     pub sent_at: Option<Cow<'a, str>>,
     /// What the sender's settings say, in a form that is the ingress's affair. It may hold a token.
     pub settings: Option<&'a RawValue>,
+    /// Where the request stands in a trace, in a form that is telemetry's affair.
+    pub trace: Option<Cow<'a, str>>,
 }
 
 impl<'a> Surroundings<'a> {
@@ -73,6 +75,7 @@ impl<'a> Surroundings<'a> {
                 .as_deref()
                 .map(|sent_at| format!(r#""sentAt":{}"#, serde_json::Value::from(sent_at))),
             self.settings.map(|settings| format!(r#""{SETTINGS}":{}"#, settings.get())),
+            self.trace.as_deref().map(|trace| format!(r#""trace":{}"#, serde_json::Value::from(trace))),
         ];
         let members = members.into_iter().flatten().collect::<Vec<_>>().join(",");
         if members.is_empty() { members } else { format!("{{{members}}}") }
@@ -91,6 +94,7 @@ impl<'a> Surroundings<'a> {
                 "context" => surroundings.context = Some(only_object(member.value)?),
                 "integrations" => surroundings.integrations = Some(only_object(member.value)?),
                 "sentAt" => surroundings.sent_at = Some(string_of(member.value)?),
+                "trace" => surroundings.trace = Some(string_of(member.value)?),
                 SETTINGS => surroundings.settings = Some(only_object(member.value)?),
                 _ => {}
             }
@@ -430,14 +434,16 @@ mod tests {
             integrations: raw(r#"{"All":false}"#),
             sent_at: Some(Cow::Borrowed("\"odd\"\n")),
             settings: raw(r#"{"orgToken":"hush"}"#),
+            trace: Some(Cow::Borrowed("parent 00-1-2-01 a=\"b\"")),
         };
         let stored = surroundings.to_stored();
-        let expected = r#"{"kind":"track","context":{"a" : 1.00,"a":"\ud800"},"integrations":{"All":false},"sentAt":"\"odd\"\n","settings":{"orgToken":"hush"}}"#;
+        let expected = r#"{"kind":"track","context":{"a" : 1.00,"a":"\ud800"},"integrations":{"All":false},"sentAt":"\"odd\"\n","settings":{"orgToken":"hush"},"trace":"parent 00-1-2-01 a=\"b\""}"#;
         assert_eq!(stored, expected);
         let back = Surroundings::from_stored(&stored).unwrap();
         assert_eq!(back.to_stored(), stored);
         assert_eq!(back.kind, Some(Kind::Track));
         assert_eq!(back.sent_at.as_deref(), Some("\"odd\"\n"));
+        assert_eq!(back.trace, surroundings.trace);
         let shown = Surroundings::shown(raw(expected).unwrap());
         assert_eq!(shown, expected.replace("hush", "***"));
         let plain = raw(r#"{"context":{"settings":1,"orgToken":"theirs"},"orgToken":2}"#).unwrap();

@@ -630,6 +630,7 @@ mod tests {
             sent_at: Some(Cow::Borrowed("envelope")),
             kind: None,
             settings: None,
+            trace: None,
         };
         let text = of("page", r#""context":{"ip":"203.0.113.9"},"integrations":{"Wigzo":true}"#);
         let event = read(raw(&text), &surroundings).unwrap();

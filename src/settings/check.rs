@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use bytesize::ByteSize;
 use http::HeaderName;
@@ -10,9 +11,11 @@ use http::HeaderName;
 use super::layer::unreadable;
 use super::problem::join;
 use super::{Problem, Problems, Settings};
+use crate::admin::{BadTokens, Tokens};
 use crate::clock::Span;
 use crate::organization::{BaseUrl, Config, Organizations};
 use crate::secret::Secret;
+use crate::telemetry::BadEndpoint;
 
 /// The least disk space that a queue can work with.
 const LEAST_DISK: ByteSize = ByteSize::mib(64);
@@ -37,8 +40,8 @@ pub struct Checked {
     pub settings: Settings,
     /// The organizations, with the secrets of their files.
     pub organizations: Organizations,
-    /// What `admin.token_file` holds; `None` asks for no token.
-    pub admin_token: Option<Secret>,
+    /// Who may do what on the private side.
+    pub admin_tokens: Tokens,
 }
 
 impl Settings {
@@ -51,7 +54,7 @@ impl Settings {
     pub fn check(mut self, sandbox: bool) -> Result<Checked, Problems> {
         let mut findings = Findings { settings: &self, problems: Vec::new() };
         findings.check_ranges();
-        let admin_token = findings.admin_token();
+        let admin_tokens = findings.admin_tokens();
         let mut problems = findings.problems;
         if self.organizations.is_empty() && sandbox && !self.ingress.partner_mode {
             self.organizations.insert("default".to_owned(), self.sandbox_organization());
@@ -59,9 +62,9 @@ impl Settings {
         let mut findings = Findings { settings: &self, problems: Vec::new() };
         let organizations = findings.organizations();
         problems.append(&mut findings.problems);
-        match organizations {
-            Some(organizations) if problems.is_empty() => {
-                Ok(Checked { settings: self, organizations, admin_token })
+        match (organizations, admin_tokens) {
+            (Some(organizations), Some(admin_tokens)) if problems.is_empty() => {
+                Ok(Checked { settings: self, organizations, admin_tokens })
             }
             _ => Err(Problems(problems)),
         }
@@ -118,6 +121,13 @@ impl Findings<'_> {
         if let Err(bad) = self.settings.telemetry.filter() {
             self.add("telemetry.log", bad);
         }
+        if let Err(bad) = self.settings.telemetry.traces.check() {
+            let key = match bad {
+                BadEndpoint::NotBuilt(_) => "telemetry.traces.protocol",
+                BadEndpoint::Address | BadEndpoint::Client => "telemetry.traces.endpoint",
+            };
+            self.add(key, bad);
+        }
     }
 
     /// What would make a service that takes no request.
@@ -136,8 +146,9 @@ impl Findings<'_> {
 
     /// Spans within which something must be possible.
     fn check_positive(&mut self) {
-        let Settings { ingress, delivery, .. } = self.settings;
+        let Settings { ingress, delivery, telemetry, .. } = self.settings;
         for (key, span) in [
+            ("telemetry.log_summary", telemetry.log_summary),
             ("ingress.deadline", ingress.deadline),
             ("ingress.read_timeout", ingress.read_timeout),
             ("ingress.idle_timeout", ingress.idle_timeout),
@@ -169,19 +180,16 @@ impl Findings<'_> {
         );
     }
 
-    /// The admin token, from its file.
-    fn admin_token(&mut self) -> Option<Secret> {
+    /// The tokens of the private side, from their files.
+    fn admin_tokens(&mut self) -> Option<Tokens> {
         let admin = &self.settings.admin;
-        if admin.token_file.is_empty() {
-            if !is_loopback(admin.listen) {
-                self.add(
-                    "admin.listen",
-                    "anybody on this network could read customer data; set admin.token_file, or listen on 127.0.0.1",
-                );
-            }
-            return None;
+        if admin.token_file.is_empty() && admin.tokens_file.is_empty() && !is_loopback(admin.listen) {
+            self.add(
+                "admin.listen",
+                "anybody on this network could read customer data; set admin.token_file, or listen on 127.0.0.1",
+            );
         }
-        self.secret_file("admin.token_file", &admin.token_file)
+        Tokens::open(admin).map_err(|BadTokens { key, message }| self.add(key, message)).ok()
     }
 
     /// The organizations, with what their files hold.
@@ -276,7 +284,7 @@ impl Findings<'_> {
 
     /// The secrets of a file, one on each line; none after a problem.
     fn secret_lines(&mut self, key: &str, path: &str) -> Vec<Secret> {
-        match std::fs::read_to_string(path) {
+        match self.settings.disk.text(Path::new(path)) {
             Ok(text) => {
                 let lines: Vec<_> =
                     text.lines().filter(|line| !line.trim().is_empty()).map(Secret::new).collect();

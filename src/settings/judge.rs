@@ -5,10 +5,11 @@
 
 use serde_json::Value;
 
-use super::Settings;
 use super::layer::Layer;
 use super::problem::{Place, Problem, join};
 use super::schema::{Kind, Node, Schema};
+use super::{ORGANIZATIONS, Settings};
+use crate::organization;
 
 /// The built-in defaults as JSON.
 pub(super) fn defaults() -> Value {
@@ -85,9 +86,7 @@ impl<'a> Judge<'a> {
         if !node.accepts(value) {
             return Err(node.expected(usual));
         }
-        let mut trial = self.defaults.clone();
-        *slot(&mut trial, path) = value.clone();
-        let Err(error) = serde_json::from_value::<Settings>(trial) else { return Ok(()) };
+        let Err(error) = self.try_on(path, value) else { return Ok(()) };
         let error = error.to_string();
         // A key may need another one beside it, which may stand in another layer.
         if error.starts_with("missing field") {
@@ -111,6 +110,22 @@ impl<'a> Judge<'a> {
             }
             _ => error,
         })
+    }
+}
+
+impl Judge<'_> {
+    /// Tries a value on the real types: of an organization on its own, because there may be thousands.
+    fn try_on(&self, path: &[String], value: &Value) -> Result<(), serde_json::Error> {
+        if let [section, _, key @ ..] = path
+            && section == ORGANIZATIONS
+        {
+            let mut trial = Value::Null;
+            *slot(&mut trial, key) = value.clone();
+            return serde_json::from_value::<organization::Config>(trial).map(drop);
+        }
+        let mut trial = self.defaults.clone();
+        *slot(&mut trial, path) = value.clone();
+        serde_json::from_value::<Settings>(trial).map(drop)
     }
 }
 

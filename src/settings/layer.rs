@@ -2,6 +2,7 @@
 //!
 //! A layer is plain JSON plus the place of every key. Files are parsed with spans, so that a key knows its line.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -11,8 +12,9 @@ use config::{ConfigError, Map, Source, Value as ConfigValue, ValueKind};
 use serde_json::Value;
 use toml::de::{DeArray, DeInteger, DeTable, DeValue};
 
+use super::disk::Disk;
 use super::problem::{Place, Places, Problem, Problems, join};
-use super::{Settings, judge};
+use super::{ORGANIZATIONS, Settings, judge};
 
 /// One layer: what it sets, and where.
 #[derive(Clone)]
@@ -29,6 +31,29 @@ impl Layer {
     }
 }
 
+impl Layer {
+    /// The organizations of this layer, and where each begins.
+    pub(super) fn organizations(&self) -> impl Iterator<Item = (String, Place)> {
+        let members = self.values.get(ORGANIZATIONS).and_then(Value::as_object);
+        members.into_iter().flatten().filter_map(|(name, _)| {
+            Some((name.clone(), self.places.find(&join(ORGANIZATIONS, name))?.clone()))
+        })
+    }
+
+    /// The organizations of this layer that an earlier one has too. Each has one place where it is configured: of two,
+    /// one would be a leftover that nobody reads.
+    pub(super) fn organizations_also_in(&self, earlier: &Self) -> Vec<Problem> {
+        let earlier: BTreeMap<String, Place> = earlier.organizations().collect();
+        let both = self.organizations().filter_map(|(name, place)| Some((earlier.get(&name)?, name, place)));
+        both.map(|(other, name, place)| {
+            let message =
+                format!("this organization is configured in {other} as well; keep it in one of the two");
+            Problem { place: Some(place), key: join(ORGANIZATIONS, &name), message }
+        })
+        .collect()
+    }
+}
+
 /// Values may be secrets.
 impl fmt::Debug for Layer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -37,24 +62,69 @@ impl fmt::Debug for Layer {
 }
 
 /// Reads one file. What its keys mean is judged later.
-pub(super) fn read_file(path: &Path) -> Result<Layer, Problem> {
-    let problem = |line, message: String| Problem {
-        place: Some(Place::File { path: path.to_owned(), line }),
-        key: String::new(),
-        message,
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        problem(None, format!("the file {}; check the path given with --config", unreadable(&error)))
+pub(super) fn read_file(path: &Path, disk: &Disk) -> Result<Layer, Problem> {
+    let text = disk.text(path).map_err(|error| {
+        let message = format!("the file {}; check the path given with --config", unreadable(&error));
+        Problem {
+            place: Some(Place::File { path: path.to_owned(), line: None }),
+            key: String::new(),
+            message,
+        }
     })?;
-    let parsed = DeTable::parse(&text).map_err(|error| {
+    parse(path, &text, "")
+}
+
+/// Reads the directory of organizations beside a configuration file, if there is one: each file in it is one
+/// organization, called like the file.
+pub(super) fn read_directory(directory: &Path, disk: &Disk, problems: &mut Vec<Problem>) -> Layer {
+    let mut problem = |path: &Path, error: &std::io::Error| {
+        let message = format!("the file {}", unreadable(error));
+        let place = Some(Place::File { path: path.to_owned(), line: None });
+        problems.push(Problem { place, key: String::new(), message });
+    };
+    let mut layer = Layer::empty();
+    let files = disk.toml_files(directory).unwrap_or_else(|error| {
+        problem(directory, &error);
+        Vec::new()
+    });
+    let (mut organizations, mut bad) = (serde_json::Map::new(), Vec::new());
+    for path in files {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        match disk.text(&path) {
+            Ok(text) => match parse(&path, &text, &join(ORGANIZATIONS, &name)) {
+                Ok(Layer { values, places }) => {
+                    organizations.insert(name, values);
+                    layer.places.extend(places);
+                }
+                Err(found) => bad.push(found),
+            },
+            Err(error) => problem(&path, &error),
+        }
+    }
+    problems.append(&mut bad);
+    if !organizations.is_empty() {
+        layer.values =
+            Value::Object([(ORGANIZATIONS.to_owned(), Value::Object(organizations))].into_iter().collect());
+    }
+    layer
+}
+
+/// Takes a file's text apart; its keys stand below `outer`.
+fn parse(path: &Path, text: &str, outer: &str) -> Result<Layer, Problem> {
+    let lines = Lines::of(text);
+    let place = |line| Place::File { path: path.to_owned(), line };
+    let parsed = DeTable::parse(text).map_err(|error| {
         // The error's Display shows the line itself, which may hold a secret; its message does not.
-        let line = error.span().map(|span| line_of(&text, &span));
-        problem(line, format!("not TOML: {}", error.message().trim()))
+        let line = error.span().map(|span| lines.at(&span));
+        let message = format!("not TOML: {}", error.message().trim());
+        Problem { place: Some(place(line)), key: String::new(), message }
     })?;
     let mut layer = Layer::empty();
-    layer.values = table(&parsed.into_inner(), "", &mut |key, span| {
-        let place = Place::File { path: path.to_owned(), line: Some(line_of(&text, span)) };
-        layer.places.insert(key, place);
+    if !outer.is_empty() {
+        layer.places.insert(outer.to_owned(), place(None));
+    }
+    layer.values = table(&parsed.into_inner(), outer, &mut |key, span| {
+        layer.places.insert(key, place(Some(lines.at(span))));
     });
     Ok(layer)
 }
@@ -70,9 +140,18 @@ pub(super) fn unreadable(error: &std::io::Error) -> String {
     }
 }
 
-/// The line that a span begins in, from 1.
-fn line_of(text: &str, span: &Range<usize>) -> usize {
-    1 + text.bytes().take(span.start).filter(|b| *b == b'\n').count()
+/// Where the lines of a text end. A file may have tens of thousands, so they are counted once.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(place, _)| place).collect())
+    }
+
+    /// The line that a span begins in, from 1.
+    fn at(&self, span: &Range<usize>) -> usize {
+        1 + self.0.partition_point(|end| *end < span.start)
+    }
 }
 
 /// A TOML table as JSON; `note` is told where each key stands.

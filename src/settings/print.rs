@@ -5,9 +5,9 @@
 
 use serde_json::Value;
 
-use super::Settings;
 use super::problem::join;
 use super::schema::{Kind, Node, Schema};
+use super::{Settings, liveness};
 use crate::secret::MASK;
 
 /// Where comments end.
@@ -18,9 +18,13 @@ const HEAD: &str = "\
 # Every key with its default. Generated from the code:
 # `wigzo-destination print-config --default > config/default.toml`
 #
-# Layers, each over the one before: these defaults, every --config FILE in the order given,
-# environment variables WIGZO__SECTION__KEY (WIGZO__DELIVERY__RETRY__BASE=2s; lists are comma
-# separated). Keys are refused if they are not known, values if they do not fit.
+# Layers, each over the one before: these defaults, every --config FILE in the order given, the
+# organizations in the directory organizations.d beside it, environment variables
+# WIGZO__SECTION__KEY (WIGZO__DELIVERY__RETRY__BASE=2s; lists are comma separated). Keys are refused
+# if they are not known, values if they do not fit.
+#
+# Live: a running service takes a changed value over, on SIGHUP or when it notices the change.
+# Needs a restart: until then the old value stays in force.
 #
 # Durations: \"250ms\", \"1s\", \"10m\", \"24h\", \"7d\". Sizes: \"64 MiB\", \"10 GiB\".
 ";
@@ -40,6 +44,7 @@ pub fn default_toml() -> String {
         let Some(node) = find(schema.root(), &section.path) else { continue };
         text.line("");
         comment(&mut text, node.description().unwrap_or_default(), "");
+        takes(&mut text, &section.path);
         if let Kind::Named(item) = node.kind() {
             named_example(&mut text, &section.path, item);
             continue;
@@ -49,6 +54,7 @@ pub fn default_toml() -> String {
             if let Some(child) = node.child(key) {
                 text.line("");
                 describe(&mut text, child);
+                takes(&mut text, &join(&section.path, key));
             }
             text.line(&format!("{key} = {value}"));
         }
@@ -100,6 +106,7 @@ fn unset(text: &mut Lines, node: Node<'_>, path: &str, set: &[Section]) {
         if !is_set && matches!(child.kind(), Kind::Value) {
             text.line("");
             describe(text, *child);
+            takes(text, &join(path, key));
             text.line(&format!("# {key} = {}", example(*child)));
         }
     }
@@ -203,6 +210,13 @@ fn describe(text: &mut Lines, node: Node<'_>) {
     }
     if let Some(range) = node.range() {
         comment(text, &format!("Range: {range}."), "");
+    }
+}
+
+/// When a changed value takes effect: of a key, or of all keys of a section.
+fn takes(text: &mut Lines, path: &str) {
+    if let Some(takes) = liveness::of(path) {
+        text.line(&format!("# {}", takes.words()));
     }
 }
 

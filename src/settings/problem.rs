@@ -86,6 +86,11 @@ impl Places {
         self.0.contains_key(key)
     }
 
+    /// Where `key` itself was set.
+    pub(super) fn get(&self, key: &str) -> Option<&Place> {
+        self.0.get(key)
+    }
+
     /// Where `key` was set, or else what surrounds it (`organizations.acme` for a token that is missing there).
     pub(super) fn find(&self, key: &str) -> Option<&Place> {
         let mut key = key;

@@ -6,6 +6,7 @@ use std::hash::Hash;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -19,16 +20,24 @@ pub const LABELS: &[(&str, &str)] = &[
     ("le", "of a histogram's buckets: the upper bound"),
     (
         "organization",
-        "the 20 organizations with the most waiting events by name; `(other)` is the rest together",
+        "of gauges: those with the highest values, of counters: the most active, `telemetry.metric_organizations` of them \
+         at most; `_other` is the rest together, `_partners` all partners",
     ),
     ("outcome", "`delivered`, `filtered`, `expired` or `dead`"),
     (
         "reason",
-        "of an outcome: why it ended so, as in the README; of a request: what was wrong with its credentials",
+        "of an outcome or a retry: why, as in the README; of a request: what was wrong with its credentials",
     ),
-    ("result", "`delivered`, or the reason for which the try failed"),
+    (
+        "result",
+        "of a try: `delivered`, or the reason for which it failed; of a reload: `applied` or `refused`",
+    ),
     ("route", "the family of routes: `webhook`, `v1`, …"),
-    ("state", "what delivery may do: `open`, `held`, `paused`, `suspended`, `failing` or `probing`"),
+    (
+        "state",
+        "what delivery may do: `open`, `held`, `paused`, `suspended`, `failing`, `probing`, `disabled`, or \
+         `unconfigured` (events wait for a name that is not configured)",
+    ),
     ("status", "the HTTP status of the reply"),
     ("term", "`accepted`, `delivered`, `filtered`, `expired`, `dead` or `waiting`"),
     ("version", "the version of the program"),
@@ -168,6 +177,12 @@ impl<N, A> Labelled for Gauge<N, A> {
 }
 
 impl Labelled for Histogram {
+    fn labels() -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl<S> Labelled for HistogramWithExemplars<S> {
     fn labels() -> Vec<String> {
         Vec::new()
     }

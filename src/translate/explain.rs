@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -35,7 +36,7 @@ pub struct Ground<'a> {
 }
 
 /// Everything that can be told of one event.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// How it ends, as far as this can be known before Wigzo answers.
     pub result: Verdict,
@@ -60,7 +61,7 @@ pub struct Explanation {
 }
 
 /// How an event ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// There are calls to make.
@@ -74,7 +75,7 @@ pub enum Verdict {
 }
 
 /// A warning.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Remark {
     /// Its stable code.
     pub code: &'static str,
@@ -83,7 +84,7 @@ pub struct Remark {
 }
 
 /// What an event is.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Subject {
     /// Its type.
     #[serde(rename = "type")]
@@ -96,7 +97,7 @@ pub struct Subject {
 }
 
 /// Whom calls are about.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Learner {
     /// Wigzo's id.
     pub id: String,
@@ -107,7 +108,7 @@ pub struct Learner {
 }
 
 /// A row of the table.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct RowFound {
     /// The name that the row goes by: that of a track event, or `page`, `screen`, `group`, `alias`, `otherwise`.
     pub name: String,
@@ -124,7 +125,7 @@ pub struct RowFound {
 }
 
 /// A call that is made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CallMade {
     /// What it is made for.
     pub because: Because,
@@ -135,13 +136,14 @@ pub struct CallMade {
     /// Where it goes, with `***` for each token.
     pub url: String,
     /// The body, byte for byte.
+    #[schemars(with = "serde_json::Value")]
     pub body: Box<RawValue>,
     /// From where its fields were taken, in the order in which they were read.
     pub fields: Vec<FieldTaken>,
 }
 
 /// A call that is not made.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct CallSkipped {
     /// What it would have been made for.
     pub because: Because,
@@ -152,7 +154,7 @@ pub struct CallSkipped {
 }
 
 /// What a call is made for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Because {
     /// `row`, `identify`, `earlier_learner`, `extra_traits` or `computed`.
     pub cause: &'static str,
@@ -161,7 +163,7 @@ pub struct Because {
 }
 
 /// From where a field was taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct FieldTaken {
     /// The field of the body, or `eventval` for a value that is no object.
     pub field: String,

@@ -83,6 +83,14 @@ impl Address {
     }
 }
 
+/// Whether calls go to the same place with the same tokens: both are in the URLs.
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        let urls = |it: &Self| [&it.identify, &it.event, &it.product, &it.shipment].map(|it| it.url.clone());
+        urls(self) == urls(other)
+    }
+}
+
 // === impl CallUrl ===
 
 impl CallUrl {

@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use crate::manners::commands;
 use crate::service::{PATIENCE, program};
 use crate::skipped::skipped;
 
@@ -15,14 +16,6 @@ async fn said(arguments: &[&str]) -> String {
     let output = run(arguments).await;
     assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
-}
-
-/// The commands, as the help lists them.
-async fn commands() -> Vec<String> {
-    let help = said(&["--help"]).await;
-    let list = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
-    list.lines().filter(is_name).map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]

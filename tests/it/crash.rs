@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -193,7 +194,7 @@ impl Target<'_> {
 }
 
 /// Strikes a service under load so many times, and settles accounts.
-async fn storm(blow: Blow, blows: usize, seed: u64) {
+async fn storm(blow: Blow, blows: usize, seed: u64, bar: &ProgressBar) {
     println!("{blows} blows, seed {seed}");
     let wigzo = StandIn::start().await;
     let chance = fastrand::Rng::with_seed(seed);
@@ -221,12 +222,15 @@ async fn storm(blow: Blow, blows: usize, seed: u64) {
         service = target.strike(service).await;
         public.send_replace(service.public.clone());
         private.send_replace(service.private.clone());
-        if target.struck >= told + 10 {
+        let acknowledged = watch.acknowledged.load(Ordering::Relaxed);
+        bar.set_position(target.struck as u64);
+        bar.set_message(format!("{acknowledged} events acknowledged"));
+        if bar.is_hidden() && target.struck >= told + 10 {
             told = target.struck;
-            let acknowledged = watch.acknowledged.load(Ordering::Relaxed);
             println!("{told} of {blows} blows, {acknowledged} events acknowledged, {:?}", began.elapsed());
         }
     }
+    bar.finish_and_clear();
     let blows = target.struck;
     stop.send_replace(true);
     let (mut sent, mut acknowledged, mut repeated, mut duplicates) = (BTreeSet::new(), BTreeSet::new(), 0, 0);
@@ -273,12 +277,12 @@ async fn storm(blow: Blow, blows: usize, seed: u64) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_to_ten_kills_under_load() {
-    storm(Blow::Kill, 10, fastrand::u64(..)).await;
+    storm(Blow::Kill, 10, fastrand::u64(..), &ProgressBar::hidden()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_to_ten_power_cuts_under_load() {
-    storm(Blow::PowerCut, 10, fastrand::u64(..)).await;
+    storm(Blow::PowerCut, 10, fastrand::u64(..), &ProgressBar::hidden()).await;
 }
 
 #[tokio::test]
@@ -313,6 +317,9 @@ async fn harness() {
     let blows = number("CRASH_BLOWS").unwrap_or(100_u64);
     let seed = number("CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
     let bound = PATIENCE * 3 + BLOW * u32::try_from(blows).unwrap();
-    let storm = storm(blow, usize::try_from(blows).unwrap(), seed);
+    // Where somebody watches; else it says a line now and then.
+    let style = ProgressStyle::with_template("{bar:32} {pos} of {len} blows  {msg}  {eta} left").unwrap();
+    let bar = ProgressBar::new(blows).with_style(style);
+    let storm = storm(blow, usize::try_from(blows).unwrap(), seed, &bar);
     tokio::time::timeout(bound, storm).await.expect("the harness hangs");
 }

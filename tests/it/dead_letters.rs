@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conservation::{Account, Mark};
-use crate::service::{PATIENCE, Reply, Service, Setup, program};
+use crate::service::{PATIENCE, Service, Setup, program};
 use crate::stand_in::StandIn;
 
 const QUICK: &str = "[delivery]\nquick_retries = 0\n[delivery.retry]\nbase = \"40ms\"\ncap = \"100ms\"\n";
@@ -41,10 +41,6 @@ async fn done(service: &Service, arguments: &[&str]) -> Value {
     let (code, out, err) = run(service, arguments).await;
     assert_eq!(code, 0, "{arguments:?}: {out}{err}");
     serde_json::from_str(&out).unwrap_or(Value::String(out))
-}
-
-async fn post(service: &Service, path: &str, body: &str) -> Reply {
-    service.send(service.client().post(format!("{}{path}", service.private)).body(body.to_owned())).await
 }
 
 /// The marks of calls, in the order of their arrival.
@@ -107,9 +103,9 @@ async fn after_a_correction_letters_are_replayed_in_order_and_only_what_failed_i
     assert!(record["seq"].as_u64() > Some(5), "{record}");
     assert_eq!(record["attempts"].as_array().unwrap().len(), 3, "the tries of before are still told");
     let log = service.log();
-    let told = log.lines().filter(|line| line.contains("a person has decided")).collect::<Vec<_>>();
-    assert_eq!(told.len(), 2, "{log}");
-    assert!(told[0].contains(r#""changed":4"#) && told[0].contains("wigzo_422"), "{}", told[0]);
+    let told = log.lines().filter(|line| line.contains(r#""action":"replay""#)).collect::<Vec<_>>();
+    assert_eq!(told.len(), 3, "the dry run too: {log}");
+    assert!(told[1].contains(r#""changed":4"#) && told[1].contains("reason=wigzo_422"), "{}", told[1]);
     assert!(!log.contains("user-1"), "a person stands in the log:\n{log}");
     service.end().await;
 }
@@ -206,10 +202,10 @@ async fn a_wish_that_is_not_clear_changes_nothing() {
         ("discard", json!({ "all": true }), "why these events are given up"),
         ("discard", json!({ "all": true, "why": "x".repeat(501) }), "why these events are given up"),
         ("discard", json!({ "all": true, "why": "because", "repeat_done": true }), "for replaying"),
-        ("discard", json!("all"), "should look like"),
+        ("discard", json!("all"), "not what this takes"),
     ];
     for (action, body, message) in wrong {
-        let reply = post(&service, &format!("/api/dead-letters/{action}"), &body.to_string()).await;
+        let reply = service.operate(&format!("/api/dead-letters/{action}"), &body).await;
         assert_eq!(reply.status, 400, "{body}: {reply:?}");
         assert!(reply.json()["message"].as_str().unwrap().contains(message), "{body}: {reply:?}");
     }
@@ -243,6 +239,7 @@ async fn a_page_in_a_browser_on_the_same_machine_changes_nothing() {
     ] {
         let url = format!("{}/api/dead-letters/replay", service.private);
         let mut request = service.client().post(url).body(r#"{"all":true}"#).header("host", &host);
+        request = request.header("content-type", "application/json");
         if let Some(origin) = &origin {
             request = request.header("origin", origin);
         }
@@ -258,7 +255,7 @@ async fn the_token_is_needed_and_the_command_finds_it() {
     std::fs::write(&token, "a-token-of-the-private-side\n").unwrap();
     let service =
         Service::sandbox().config(&format!("[admin]\ntoken_file = '{}'", token.display())).start().await;
-    assert_eq!(post(&service, "/api/dead-letters/replay", r#"{"all":true}"#).await.status, 401);
+    assert_eq!(service.operate("/api/dead-letters/replay", &json!({ "all": true })).await.status, 401);
     let (code, _, err) = run(&service, &["list"]).await;
     assert!(code == 1 && err.contains("--token-file"), "{code}: {err}");
     let (code, _, err) = run(&service, &["list", "--token-file", &token.display().to_string()]).await;

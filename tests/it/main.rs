@@ -12,6 +12,7 @@
     reason = "a test that finds something missing fails at once, and says where"
 )]
 
+mod access;
 mod authentication;
 mod bad_input;
 mod books;
@@ -35,13 +36,23 @@ mod first_event;
 mod form;
 mod guides;
 mod limits;
+mod logs;
+mod manners;
 mod metrics;
+mod moving;
 mod openapi;
 mod opening;
+mod organizations;
 mod partner;
+mod pause;
 mod pixel;
+mod private_document;
+mod private_side;
 mod probes;
 mod profiles;
+#[path = "../support/python.rs"]
+mod python;
+mod reload;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]

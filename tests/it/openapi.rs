@@ -2,13 +2,14 @@
 //! else.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::process::Command;
 
+use crate::python;
 use crate::service::{Service, Setup};
 use crate::skipped::skipped;
 use crate::wire::Request;
@@ -95,8 +96,8 @@ async fn the_router_takes_what_the_document_says_and_nothing_else() {
 #[tokio::test]
 async fn a_fuzzer_finds_no_answer_that_is_not_documented() {
     let check = "schemathesis against /openapi.json";
-    let program = match tokio::task::spawn_blocking(installed).await.unwrap() {
-        Ok(program) => program,
+    let program = match tokio::task::spawn_blocking(|| python::programs("schemathesis")).await.unwrap() {
+        Ok(programs) => programs.join("schemathesis"),
         Err(reason) => return skipped(check, &reason),
     };
     let service = service().start().await;
@@ -133,39 +134,4 @@ async fn a_fuzzer_finds_no_answer_that_is_not_documented() {
     // It got past the first door.
     assert!(codes.contains("no_user_anon_id") && log.contains("events kept"), "{codes:?}");
     service.end().await;
-}
-
-/// The program, installed once for this target directory; or why it cannot be.
-fn installed() -> Result<PathBuf, String> {
-    let pins = root().join("tests/support/schemathesis.txt");
-    let wanted = fs::read_to_string(&pins).unwrap();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemathesis");
-    fs::create_dir_all(&folder).unwrap();
-    // Held until the end: another test run may be installing.
-    let lock = File::create(folder.join("lock")).unwrap();
-    lock.lock().unwrap();
-    let (venv, done) = (folder.join("venv"), folder.join("installed"));
-    let program = venv.join("bin/schemathesis");
-    if fs::read_to_string(&done).is_ok_and(|done| done == wanted) && program.exists() {
-        return Ok(program);
-    }
-    let _ = fs::remove_file(&done);
-    run(std::process::Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
-    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"];
-    run(std::process::Command::new(venv.join("bin/python")).args(pip).arg(&pins))?;
-    fs::write(&done, wanted).unwrap();
-    Ok(program)
-}
-
-/// Runs a command; what it said last, if it failed.
-fn run(command: &mut std::process::Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|error| format!("{name}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said =
-        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
-    Err(format!("it could not be installed: {last}"))
 }

@@ -1,12 +1,16 @@
-//! What must stay secret stays secret: no token, key or shared secret anywhere, nothing about a person in logs and
-//! metrics, however bad the day and however much is logged.
+//! What must stay secret stays secret: no token, key or shared secret anywhere, nothing about a person in logs, metrics
+//! and traces, however bad the day and however much is logged.
+
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 
-use crate::service::{Reply, Service};
+use crate::service::{Reply, Service, program};
 
 const ORG_TOKEN: &str = "canary-org-token-4711";
 const TOKEN: &str = "canary/second+token=4712";
@@ -23,9 +27,14 @@ const SECRETS: [&str; 5] =
     ["canary-org-token", "second+token", "canary-source-key", "canary-wrong-key", "canary-shared-secret"];
 const PERSONAL: [&str; 4] = ["canary.person", "910000000000", "canary-user", "canary-message"];
 
-fn config() -> String {
+/// A configuration that traces everything, for a collector at this address.
+fn config(collector: &str) -> String {
     format!(
         r#"
+[telemetry.traces]
+endpoint = "{collector}"
+sample = 1
+propagate = true
 [ingress]
 key_header = "x-source-key"
 [delivery]
@@ -63,6 +72,67 @@ fn echo() -> String {
     let escaped: String = url::form_urlencoded::byte_serialize(TOKEN.as_bytes()).collect();
     json!({ "status": "error", "message": format!("{ORG_TOKEN} {TOKEN} ?org_token={ORG_TOKEN}&token={escaped}") })
         .to_string()
+}
+
+/// A collector of traces that takes whatever comes. Protobuf holds texts as they are, so its bytes can be searched.
+async fn collector() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, taken) =
+        (format!("http://{}", listener.local_addr().unwrap()), Arc::new(Mutex::new(Vec::new())));
+    let bytes = Arc::clone(&taken);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let bytes = Arc::clone(&bytes);
+            tokio::spawn(async move {
+                let mut block = vec![0; 64 * 1024];
+                let (mut head, mut left) = (Vec::new(), None);
+                while let Ok(read @ 1..) = stream.read(&mut block).await {
+                    bytes.lock().unwrap().extend_from_slice(&block[..read]);
+                    head.extend_from_slice(&block[..read]);
+                    if left.is_none()
+                        && let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n")
+                    {
+                        let text = String::from_utf8_lossy(&head[..end]).to_lowercase();
+                        let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
+                        left = length.map(|length| end + 4 + length.parse::<usize>().unwrap());
+                    }
+                    if left.is_some_and(|whole| head.len() >= whole) {
+                        (head, left) = (Vec::new(), None);
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        stream.write_all(answer).await.unwrap();
+                    }
+                }
+            });
+        }
+    });
+    (url, taken)
+}
+
+/// What the commands say that read the same configuration, the one that examines everything among them.
+async fn said_by_commands(service: &Service) -> Vec<(&'static str, String)> {
+    let directory = service.directory.path();
+    let mut said = Vec::new();
+    for (name, arguments) in [
+        ("check", &["check"][..]),
+        ("print-config", &["print-config"]),
+        ("doctor", &["doctor", "--offline"]),
+        ("doctor, as JSON", &["doctor", "--offline", "--json"]),
+    ] {
+        let mut command = program(directory);
+        let output = command.args(arguments).args(["--config", "config.toml"]).output().await.unwrap();
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        assert!(text.len() > 20, "{name} says nothing");
+        said.push((name, text));
+    }
+    for arguments in [&["list"][..], &["list", "--json"], &["show", "1"]] {
+        let mut command = program(directory);
+        let url = &service.private;
+        let output = command.arg("dead-letters").args(arguments).args(["--url", url]).output().await.unwrap();
+        let text = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+        said.push(("dead-letters", text));
+    }
+    said
 }
 
 struct Noise {
@@ -168,11 +238,26 @@ async fn mistreated(noise: &mut Noise) {
     noise.post("/v1/track", Some(SOURCE_KEY), &filtered.to_string()).await;
 }
 
+/// The same over HTTP/2, whose library has lines of its own about headers.
+async fn over_http_2(noise: &mut Noise) {
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    let event = identify("http-2").to_string();
+    for (key, body, status) in [(WRONG_KEY, event.as_str(), 401), (SOURCE_KEY, EMAIL, 400)] {
+        let request = client.post(format!("{}/v1/track?email={EMAIL}", noise.service.public));
+        let request = request.basic_auth(key, Some("")).header("x-source-key", key).body(body.to_owned());
+        let reply = noise.send(request).await;
+        assert_eq!(reply.status, status, "{reply:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_noisy_day_tells_no_secrets() {
-    let service = Service::sandbox().config(&config()).env("WIGZO__TELEMETRY__LOG", "trace").start().await;
+    let (collector, traced) = collector().await;
+    let service =
+        Service::sandbox().config(&config(&collector)).env("WIGZO__TELEMETRY__LOG", "trace").start().await;
     let mut noise = Noise { service, said: Vec::new() };
     refused(&mut noise).await;
+    over_http_2(&mut noise).await;
     mistreated(&mut noise).await;
     let ledger = noise.service.settled(11).await;
     assert_eq!((&ledger["dead"], &ledger["filtered"]), (&json!(2), &json!(1)), "{ledger}");
@@ -183,15 +268,32 @@ async fn a_noisy_day_tells_no_secrets() {
     }
     assert!(shown.iter().any(|record| record.contains("org_token=***&token=***")), "{shown:#?}");
     assert!(shown.iter().any(|record| record.contains(EMAIL)), "payloads are shown");
-    let public = [
+    let open = noise.service.client().get(format!("{}/metrics", noise.service.private));
+    let open = noise.service.send(open.header("accept", "application/openmetrics-text")).await;
+    assert!(open.body.contains("# {trace_id="), "{}", open.body);
+    let mut public = vec![
         ("the metrics", noise.service.private("/metrics").await.body),
+        ("the metrics with exemplars", open.body),
         ("the statistics", noise.service.private("/api/stats").await.body),
+        ("the level of the log", noise.service.private("/api/log-level").await.body),
     ];
+    let commands = said_by_commands(&noise.service).await;
+    for (what, text) in &commands {
+        for canary in SECRETS {
+            let line = text.lines().find(|line| line.contains(canary));
+            assert!(line.is_none(), "{what} tells {canary}: {line:?}");
+        }
+    }
     let Noise { mut service, said } = noise;
     service.signal("INT");
     assert_eq!(service.ended().await.code(), Some(0));
     let log = service.log();
     assert!(log.contains("TRACE"), "nothing was traced");
+    let traced = String::from_utf8_lossy(&traced.lock().unwrap()).into_owned();
+    for span in ["POST v1", "append", "deliver", "call event", "call identify", "wigzo_401", "dead"] {
+        assert!(traced.contains(span), "no span says {span}");
+    }
+    public.push(("the traces", traced));
     for (what, text) in
         public.into_iter().chain([("the log", log)]).chain(said.into_iter().map(|reply| ("a reply", reply)))
     {

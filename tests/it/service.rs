@@ -93,6 +93,12 @@ impl Service {
         self.send(self.client.get(format!("{}{path}", self.private))).await
     }
 
+    /// A word to the private side.
+    pub async fn operate(&self, path: &str, body: &Value) -> Reply {
+        let request = self.client.post(format!("{}{path}", self.private)).body(body.to_string());
+        self.send(request.header("content-type", "application/json")).await
+    }
+
     /// The calls that the sandbox has seen, oldest first, filtered by query parameters (`event_name=buy&…`).
     pub async fn calls(&self, filter: &str) -> Vec<Value> {
         let mut calls = Vec::new();

@@ -53,6 +53,11 @@ async fn systemd_hears_that_the_service_is_ready_alive_and_stopping() {
     for _ in 0..3 {
         assert_eq!(listener.next().await, "WATCHDOG=1");
     }
+    service.signal("HUP");
+    let reloading = listener.next_word().await;
+    let time = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").and_then(|rest| rest.split_once('\n'));
+    assert!(time.is_some_and(|(time, _)| time.parse::<u64>().is_ok_and(|time| time > 0)), "{reloading}");
+    assert_eq!(listener.next_word().await, format!("READY=1\nSTATUS=taking events on {address}"));
     service.signal("TERM");
     assert_eq!(listener.next_word().await, "STOPPING=1\nSTATUS=draining");
     // A drain may take longer than the watchdog's patience.

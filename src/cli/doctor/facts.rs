@@ -15,6 +15,7 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use url::Url;
 
 use super::judge::{Disk, Facts, Port, Reach, WigzoHost};
+use super::tokens;
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::BaseUrl;
 use crate::settings::Settings;
@@ -30,10 +31,14 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Looks at everything that the settings speak of.
 pub(super) fn gather(settings: &Settings, offline: bool) -> Facts {
-    let problems = settings.clone().check(false).err().map(|problems| super::lines(&problems));
+    let (problems, odd_tokens) = match settings.clone().check(false) {
+        Ok(checked) => (Vec::new(), tokens::oddities(&checked.organizations)),
+        Err(problems) => (super::lines(&problems), Vec::new()),
+    };
     let wanted = settings.ingress.max_connections.saturating_add(settings.delivery.max_in_flight) as u64;
     Facts {
-        problems: problems.unwrap_or_default(),
+        problems,
+        odd_tokens,
         organizations: settings.organizations.len(),
         exposed_files: secret_files(settings).into_iter().filter(|file| readable_by_all(file)).collect(),
         disk: disk(settings),
@@ -54,7 +59,11 @@ fn secret_files(settings: &Settings) -> Vec<PathBuf> {
             .into_iter()
             .flatten()
     });
-    organizations.chain([&settings.admin.token_file]).filter(|it| !it.is_empty()).map(PathBuf::from).collect()
+    organizations
+        .chain([&settings.admin.token_file, &settings.admin.tokens_file])
+        .filter(|it| !it.is_empty())
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// What a container engine mounts for one container is for all users of that container, of whom there is one.

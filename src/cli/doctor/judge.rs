@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 use url::{Host, Url};
 
+use super::tokens::Oddity;
 use crate::clock::UnixMillis;
 
 /// Everything that is known of the machine.
@@ -18,6 +19,8 @@ pub(super) struct Facts {
     pub(super) problems: Vec<String>,
     /// How many organizations are configured.
     pub(super) organizations: usize,
+    /// What is odd about the tokens of organizations, by their names.
+    pub(super) odd_tokens: Vec<(String, Oddity)>,
     /// Files with secrets that every user of the machine may read.
     pub(super) exposed_files: Vec<PathBuf>,
     pub(super) disk: Disk,
@@ -133,6 +136,13 @@ const FIRST_DAY: UnixMillis = UnixMillis(1_767_225_600_000);
 /// Decides what the facts mean, in the order in which somebody would repair them.
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = configuration(&facts.problems, facts.organizations);
+    findings.extend(facts.odd_tokens.iter().map(|(organization, oddity)| {
+        let (what, remedy) = oddity.said();
+        warning("tokens", format!("the organization token of {organization} {what}"), remedy.to_owned())
+    }));
+    if facts.odd_tokens.is_empty() && facts.problems.is_empty() && facts.organizations > 0 {
+        findings.push(ok("tokens", "the organization tokens look like tokens of Wigzo's".to_owned()));
+    }
     findings.extend(facts.exposed_files.iter().map(|file| {
         let message = format!("{} can be read by every user of this machine", file.display());
         warning("secrets", message, format!("chmod 600 {}, or hand it over as a credential", file.display()))

@@ -8,6 +8,7 @@ use crate::clock::UnixMillis;
 use crate::organization::Organization;
 use crate::outcome::Reason;
 use crate::queue::{Account, Attempt};
+use crate::telemetry::CallTold;
 use crate::wigzo::{Call, Verdict, verdict};
 
 /// How much of a call's body its record keeps. The event itself is kept whole beside it.
@@ -40,6 +41,19 @@ impl Tried<'_> {
         self.result.as_ref().is_none_or(|result| {
             matches!(verdict(&client::as_reply(result)), Verdict::Retry { ambiguous: true, .. })
         })
+    }
+
+    /// How it stands in a trace, after so many tries of the same call.
+    pub(super) fn told(&self, resends: usize) -> CallTold<'_> {
+        CallTold {
+            endpoint: self.call.endpoint.as_str(),
+            call: self.key,
+            resends,
+            began_ms: self.at.0,
+            took: self.took,
+            status: self.result.as_ref().and_then(|result| result.as_ref().ok()).map(|answer| answer.status),
+            result: self.reason(),
+        }
     }
 
     /// Its stored form, with tokens masked wherever Wigzo may have echoed them.

@@ -43,6 +43,7 @@ impl Case {
                 idempotency_key: HeaderValue::from_static("0123-7-event/buy"),
                 repeat_ambiguous: true,
                 tries: Arc::default(),
+                trace: Vec::new(),
             },
         }
     }

@@ -203,14 +203,20 @@ impl Keeper {
         self.held = true;
     }
 
-    /// An operator resumes it, or its token was corrected: what was learned of the old one does not count. A pause that
-    /// Wigzo asked for goes on.
+    /// An operator resumes it. A pause that Wigzo asked for goes on.
     pub(super) fn resume(&mut self) {
         self.held = false;
-        if self.shut.take().is_some() {
-            // What is still under way with the old token must not shut it again.
-            self.shuts += 1;
+        if self.shut.is_some() {
+            self.correct();
         }
+        self.failing.clear();
+    }
+
+    /// Its token or address was corrected: what was learned of the old one does not count, and what is still under way
+    /// with it must not shut the gate again. A pause that Wigzo asked for goes on, and so does an operator's hold.
+    pub(super) fn correct(&mut self) {
+        self.shut = None;
+        self.shuts += 1;
         self.failing.clear();
     }
 

@@ -31,8 +31,9 @@ const RETRY_TURN: u32 = 4;
 pub(super) struct Organization<T> {
     pub(super) name: Arc<str>,
     pub(super) share: Share,
-    /// Whether it goes as soon as it is idle.
-    pub(super) retiring: bool,
+    pub(super) service: Service,
+    /// Which reads are its own: those that were asked for before it was last dismissed are not.
+    pub(super) epoch: u64,
     pub(super) lanes: HashMap<LaneKey, Lane<T>>,
     /// Lanes whose head may start, in the order in which they became ready: heads that were never tried, and retries.
     fresh: VecDeque<LaneKey>,
@@ -73,6 +74,20 @@ pub(super) struct Organization<T> {
     pub(super) held_back: Option<usize>,
     /// Whether it is among those that may want to read.
     pub(super) asks: bool,
+}
+
+/// How far an organization is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Service {
+    /// In full.
+    Served,
+    /// In full, and it goes as soon as it is idle.
+    Retiring,
+    /// Nothing is taken, read or started. It goes as soon as what was in flight has ended.
+    Dismissed,
+    /// It was dismissed and is to be served again. What was in flight then still is, and waits on disk like all the
+    /// rest: nothing is read before it has ended, or it would be worked twice.
+    Returning,
 }
 
 /// Envelopes that were offered during a read. If they are all that came since the read was asked for, the organization
@@ -142,11 +157,12 @@ pub(super) enum Armed {
 }
 
 impl<T> Organization<T> {
-    pub(super) fn new(name: Arc<str>, share: Share) -> Self {
+    pub(super) fn new(name: Arc<str>, share: Share, epoch: u64) -> Self {
         Self {
             name,
             share,
-            retiring: false,
+            service: Service::Served,
+            epoch,
             lanes: HashMap::new(),
             fresh: VecDeque::new(),
             retries: VecDeque::new(),
@@ -187,6 +203,73 @@ impl<T> Organization<T> {
             && self.keeper.is_forgettable()
             && !self.has_turn
             && !self.asks
+    }
+
+    // === coming and going ===
+
+    /// Whether its envelopes may be taken, read and started.
+    pub(super) fn is_served(&self) -> bool {
+        matches!(self.service, Service::Served | Service::Retiring)
+    }
+
+    /// Whether it can be let go of now.
+    pub(super) fn may_go(&self) -> bool {
+        matches!(self.service, Service::Retiring | Service::Dismissed) && self.is_idle()
+    }
+
+    /// Lets go of everything that is not in flight; it is in the queue.
+    pub(super) fn dismiss(&mut self, epoch: u64) {
+        self.service = Service::Dismissed;
+        self.epoch = epoch;
+        self.lanes.retain(|_, lane| lane.in_flight);
+        for lane in self.lanes.values_mut() {
+            *lane = Lane { in_flight: true, ..Lane::new() };
+        }
+        self.fresh.clear();
+        self.retries.clear();
+        self.to_load.clear();
+        self.parked.let_go();
+        self.late = Late::new();
+        (self.held, self.held_bytes, self.stubs) = (0, 0, 0);
+        (self.taken, self.latest) = (Seq(0), Seq(0));
+        (self.unread, self.reading, self.loading) = (false, false, false);
+    }
+
+    /// It is to be served, whatever it was before.
+    pub(super) fn serve(&mut self) {
+        match self.service {
+            Service::Served | Service::Retiring => self.service = Service::Served,
+            Service::Dismissed | Service::Returning => {
+                self.service = Service::Returning;
+                // Whatever comes meanwhile is only noted.
+                self.unread = true;
+                self.settle_in();
+            }
+        }
+    }
+
+    /// Begins anew, if it is to be served again and nothing is in flight any more.
+    pub(super) fn settle_in(&mut self) {
+        if self.service == Service::Returning && self.in_flight == 0 {
+            self.service = Service::Served;
+            self.parked.look();
+        }
+    }
+
+    /// Lets nothing wait for its own time any more: the heads of all lanes may start, as far as the gate lets them.
+    /// Returns the lanes to arm.
+    pub(super) fn hasten(&mut self, now: UnixMillis) -> Vec<LaneKey> {
+        let waits = |due: &Option<UnixMillis>| due.is_some_and(|due| due > now);
+        let mut hastened = Vec::new();
+        for (key, lane) in &mut self.lanes {
+            let head = lane.items.front_mut().map(|item| &mut item.due);
+            let head = head.or_else(|| lane.stubs.front_mut().map(|stub| &mut stub.due));
+            if let Some(due) = head.filter(|due| waits(due)) {
+                *due = Some(now);
+                hastened.push(*key);
+            }
+        }
+        hastened
     }
 
     // === the window ===

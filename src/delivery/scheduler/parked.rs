@@ -29,6 +29,16 @@ impl<T> Parked<T> {
         Self { next: Some(UnixMillis(0)), timer: None, reading: false, batch: VecDeque::new(), in_flight: 0 }
     }
 
+    /// Lets go of what is held. What is in flight is not touched, and of what is on disk nothing is known any more.
+    pub(super) fn let_go(&mut self) {
+        *self = Self { next: None, in_flight: self.in_flight, ..Self::unknown() };
+    }
+
+    /// What is parked on disk is to be found out.
+    pub(super) fn look(&mut self) {
+        self.next = Some(UnixMillis(0));
+    }
+
     /// When a batch should be read, unless one is being worked.
     pub(super) fn next(&self) -> Option<UnixMillis> {
         self.next.filter(|_| self.is_worked_off())

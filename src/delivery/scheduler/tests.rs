@@ -1036,12 +1036,125 @@ fn a_corrected_token_resumes_at_once() {
     assert_eq!(desk.start(), [1, 2, 3]);
     desk.again(1, "l1", START, REFUSED);
     assert!(matches!(desk.gate(), Gate::Shut { why: Why::Refused, .. }));
-    desk.scheduler.resume("acme");
+    desk.scheduler.correct("acme", START);
     assert_eq!((desk.start(), desk.gate()), (vec![1], Gate::Open));
     desk.again(2, "l2", START, REFUSED);
     assert_eq!(desk.gate(), Gate::Open, "that was said of the old token");
     desk.again(1, "l1", START, REFUSED);
     assert!(matches!(desk.gate(), Gate::Shut { .. }), "this of the new one");
+}
+
+/// The gate need not have shut for that: what is in flight has begun with the old token.
+#[test]
+fn what_the_old_token_brings_after_the_correction_does_not_count() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
+    desk.offer("acme", 1, "ann");
+    assert_eq!(desk.start(), [1]);
+    desk.scheduler.correct("acme", START);
+    desk.again(1, "ann", START, REFUSED);
+    assert_eq!((desk.start(), desk.gate()), (vec![1], Gate::Open));
+}
+
+#[test]
+fn what_waits_for_another_try_goes_at_once_after_a_correction() {
+    let mut desk = Desk::new(Limits { failing_lanes: 2, ..LIMITS }, &[("acme", 20)]);
+    for (seq, lane) in [(1, "ann"), (2, "bob"), (3, "ann"), (4, "cid")] {
+        desk.offer("acme", seq, lane);
+    }
+    assert_eq!(desk.start(), [1, 2, 4]);
+    for (seq, lane) in [(1, "ann"), (2, "bob")] {
+        desk.again(seq, lane, at(3_600), FAILED);
+    }
+    desk.again(4, "cid", at(3_600), pause(at(60)));
+    assert!(matches!(desk.gate(), Gate::Shut { why: Why::Failing, .. }));
+    desk.scheduler.hold("acme");
+    desk.scheduler.correct("acme", START);
+    desk.scheduler.correct("nobody", START);
+    assert_eq!((desk.start(), desk.gate()), (NOTHING.to_vec(), Gate::Held), "an operator's hold goes on");
+    desk.scheduler.resume("acme");
+    assert_eq!((desk.start(), desk.gate()), (NOTHING.to_vec(), Gate::Paused(at(60))), "and Wigzo's pause");
+    desk.now = at(60);
+    let mut started = desk.start();
+    started.sort_unstable();
+    assert_eq!(started, [1, 2, 4], "in the order of their lanes");
+}
+
+// === dismissing ===
+
+#[test]
+fn a_dismissed_organization_starts_nothing_and_leaves_no_memory() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 10), ("other", 10)]);
+    for (seq, lane) in [(1, "ann"), (2, "ann"), (3, "bob")] {
+        desk.offer("acme", seq, lane);
+    }
+    assert_eq!(desk.start(), [1, 3]);
+    desk.scheduler.dismiss("acme");
+    desk.scheduler.dismiss("nobody");
+    assert!(!desk.scheduler.offer("acme", item(4, "cid"), desk.now), "it stays in the queue");
+    assert!(!desk.scheduler.offer("nobody", item(4, "cid"), desk.now));
+    desk.scheduler.note("acme", Seq(4));
+    assert_eq!(desk.start(), NOTHING);
+    assert!(desk.reads().is_empty());
+    assert_eq!((desk.org("acme").held, desk.org("acme").stubs), (0, 0));
+    assert_eq!(desk.scheduler.standings().count(), 1, "it is not shown any more");
+    desk.again(1, "ann", START, GOOD);
+    desk.end(3, GOOD);
+    assert!(!desk.scheduler.names.contains_key("acme"), "nothing of it is in flight any more");
+    desk.offer("other", 5, "ann");
+    assert_eq!(desk.start(), [5], "the others go on");
+}
+
+#[test]
+fn who_comes_back_is_read_from_the_beginning_once_nothing_is_in_flight() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 10)]);
+    let acme: Arc<str> = Arc::from("acme");
+    for (seq, lane) in [(1, "ann"), (2, "ann"), (3, "bob")] {
+        desk.offer("acme", seq, lane);
+    }
+    assert_eq!(desk.start(), [1, 3]);
+    desk.scheduler.dismiss("acme");
+    desk.scheduler.serve(&acme, share(10), desk.now);
+    desk.offer("acme", 4, "cid");
+    assert!(desk.reads().is_empty() && desk.start().is_empty(), "1 and 3 would be worked twice");
+    desk.end(1, GOOD);
+    desk.again(3, "bob", at(5), UNKNOWN);
+    let reads = desk.reads();
+    assert!(matches!(reads[0].which, Which::After { after: Seq(0), .. }), "{reads:?}");
+    desk.answer(&reads[0], &[(2, "ann"), (3, "bob"), (4, "cid")]);
+    assert_eq!(desk.start(), [2, 3, 4]);
+}
+
+#[test]
+fn a_read_from_before_the_dismissal_says_nothing() {
+    let mut desk = Desk::unread(LIMITS, &[("acme", 10)]);
+    let acme: Arc<str> = Arc::from("acme");
+    let first = desk.reads().remove(0);
+    desk.answer(&first, &[(1, "ann")]);
+    let late = desk.reads().remove(0);
+    assert!(matches!(late.which, Which::After { after: Seq(1), .. }), "{late:?}");
+    desk.scheduler.dismiss("acme");
+    desk.scheduler.serve(&acme, share(10), desk.now);
+    let reads = desk.reads();
+    desk.answer(&late, &[(2, "bob")]);
+    assert_eq!(desk.start(), NOTHING, "or 1 would be passed over");
+    desk.scheduler.read_failed(&late, desk.now);
+    assert!(desk.reads().is_empty(), "the new read is still under way");
+    for read in reads {
+        desk.answer(&read, &[(1, "ann"), (2, "bob")]);
+    }
+    assert_eq!(desk.start(), [1, 2]);
+}
+
+#[test]
+fn other_limits_hold_at_once() {
+    let mut desk = Desk::new(Limits { in_flight: 1, ..LIMITS }, &[("acme", 10)]);
+    desk.offer("acme", 1, "ann");
+    desk.offer("acme", 2, "bob");
+    assert_eq!(desk.start(), [1]);
+    desk.scheduler.set_limits(Limits { failing_lanes: 1, ..LIMITS });
+    assert_eq!(desk.start(), [2]);
+    desk.again(2, "bob", START, FAILED);
+    assert!(matches!(desk.gate(), Gate::Shut { why: Why::Failing, .. }), "{:?}", desk.gate());
 }
 
 // === parking ===

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
+use super::reading;
+
 /// Pages in the log from which on they are carried over: 16 MiB.
 const LONG: u64 = 4_000;
 
@@ -39,8 +41,10 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    /// The only connection that reads beside the writer's.
+    /// The only connection of this process that reads beside the writer's.
     reader: Arc<Mutex<Connection>>,
+    /// Locked by readers in other processes. `None` if it cannot be opened: then there are none.
+    elsewhere: Option<File>,
     /// Whether something may be in the cache only.
     suspect: bool,
     /// About how many bytes were written since the log's length was last looked at.
@@ -52,7 +56,8 @@ pub(super) struct Log {
 impl Log {
     /// The log of a database that has been opened after [`write_again`].
     pub(super) fn new(database: &Path, reader: Arc<Mutex<Connection>>) -> Self {
-        Self { path: path(database), reader, suspect: false, written: 0, failed_at: None }
+        let elsewhere = reading::lock_file(database).ok();
+        Self { path: path(database), reader, elsewhere, suspect: false, written: 0, failed_at: None }
     }
 
     /// What a failure says about the log.
@@ -105,7 +110,14 @@ impl Log {
             return Ok(());
         }
         let Some(_nobody_reads) = self.reader(pending > TOO_LONG) else { return Ok(()) };
+        let Some(_nobody_reads_elsewhere) = self.elsewhere() else { return Ok(()) };
         pages(writer, "PASSIVE").map(drop)
+    }
+
+    /// Keeps readers in other processes from beginning, unless one has.
+    fn elsewhere(&self) -> Option<Elsewhere<'_>> {
+        let is_free = self.elsewhere.as_ref().is_none_or(|file| file.try_lock().is_ok());
+        is_free.then_some(Elsewhere(self.elsewhere.as_ref()))
     }
 
     fn reader(&self, wait: bool) -> Option<MutexGuard<'_, Connection>> {
@@ -116,6 +128,16 @@ impl Log {
                 wait.then(|| self.reader.lock().unwrap_or_else(PoisonError::into_inner))
             }
         }
+    }
+}
+
+/// Nobody begins to read in another process while this is held.
+struct Elsewhere<'a>(Option<&'a File>);
+
+impl Drop for Elsewhere<'_> {
+    fn drop(&mut self) {
+        // A lock that cannot be given back goes with the file.
+        let _ = self.0.map(File::unlock);
     }
 }
 
@@ -188,6 +210,20 @@ mod tests {
         drop(reading);
         log.carry_over(&writer).unwrap();
         assert_eq!(pages(&writer, "NOOP").unwrap(), 0);
+    }
+
+    #[test]
+    fn a_log_is_left_alone_while_another_process_reads() {
+        let (directory, writer, mut log) = long();
+        let database = directory.path().join("queue.sqlite");
+        let elsewhere = reading::lock_file(&database).unwrap();
+        elsewhere.lock_shared().unwrap();
+        log.carry_over(&writer).unwrap();
+        assert!(pages(&writer, "NOOP").unwrap() > LONG, "somebody reads");
+        elsewhere.unlock().unwrap();
+        log.carry_over(&writer).unwrap();
+        assert_eq!(pages(&writer, "NOOP").unwrap(), 0);
+        assert!(elsewhere.try_lock_shared().is_ok(), "the writer has let go");
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result
     // Where the table that was read the least far ends.
     let mut end: Option<Seq> = None;
     for (place, table, columns) in PLACES {
-        if lookup.state.is_some_and(|wanted| wanted != place) {
+        let places = [lookup.state, lookup.standing.map(State::place)];
+        if places.into_iter().flatten().any(|wanted| wanted != place) {
             continue;
         }
         let (found, stopped) = find_in(&connection, lookup, &remembered, (place, table, columns))?;
@@ -209,6 +210,8 @@ impl Condition {
                 condition.add(term, number(*time));
             }
         }
+        let standing = lookup.standing.and_then(standing);
+        condition.terms.extend(standing.map(Cow::Borrowed));
         if message_id.is_some() {
             if !remembered.is_empty() {
                 condition.is_narrow = true;
@@ -224,8 +227,23 @@ impl Condition {
         }
         let only_organization =
             lookup.filter == Filter { organization: organization.clone(), ..Filter::default() };
-        condition.is_narrow |= only_organization && (organization.is_none() || by_organization(place));
+        condition.is_narrow |=
+            only_organization && standing.is_none() && (organization.is_none() || by_organization(place));
         condition
+    }
+}
+
+/// What tells the rows of a state from others of its place; `None`: there are no others.
+fn standing(state: State) -> Option<&'static str> {
+    match state {
+        State::Waiting => Some("due IS NULL AND parked = 0"),
+        State::Retrying => Some("due IS NOT NULL AND parked = 0"),
+        State::Parked => Some("parked = 1"),
+        State::Delivered => Some("outcome = 'delivered'"),
+        State::Filtered => Some("outcome = 'filtered'"),
+        State::Expired => Some("outcome = 'expired'"),
+        State::Discarded => Some("outcome = 'dead'"),
+        State::Dead => None,
     }
 }
 
@@ -275,7 +293,8 @@ fn record(row: &Row<'_>, in_full: bool) -> rusqlite::Result<Record> {
     })
 }
 
-fn attempts(connection: &Connection, Seq(seq): Seq) -> rusqlite::Result<Vec<Attempt>> {
+/// The attempts of an event, oldest first.
+pub(super) fn attempts(connection: &Connection, Seq(seq): Seq) -> rusqlite::Result<Vec<Attempt>> {
     connection
         .prepare_cached(
             "SELECT at, call, status, duration_ms, reason, request, response FROM attempts WHERE seq = ? ORDER BY id",

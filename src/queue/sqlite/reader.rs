@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, Rows, params};
 
 use crate::clock::UnixMillis;
-use crate::queue::{DedupKey, Envelope, NewEnvelope, Progress, Seq, SourceRoute};
+use crate::queue::{DedupKey, Envelope, NewEnvelope, Oldest, Progress, Seq, SourceRoute};
 
 /// The columns of an envelope.
 const ENVELOPE: &str = "seq, route, message_id, lane, kind, title, received_at, due, tries, soft_failures,
@@ -64,6 +64,33 @@ pub(super) fn parked(
          ORDER BY due, seq LIMIT ?"
     ))?;
     envelopes(statement.query(params![&**organization, limit as u64])?, organization)
+}
+
+/// Organizations in one page of [`oldest`]: delivery waits for the same connection.
+const PAGE: usize = 250;
+
+/// When the first waiting envelope of each organization after this one arrived. Replays apart: see
+/// [`Engine::oldest`](crate::queue::Engine::oldest).
+pub(super) fn oldest(connection: &Connection, after: &str) -> rusqlite::Result<Oldest> {
+    let mut statement = connection.prepare_cached(
+        "SELECT organization, (
+             SELECT received_at FROM (
+                 SELECT seq, received_at, replays FROM waiting
+                 WHERE waiting.organization = counts.organization ORDER BY seq LIMIT 100)
+             WHERE replays = 0 ORDER BY seq LIMIT 1)
+         FROM counts WHERE waiting > 0 AND organization > ? ORDER BY organization LIMIT ?",
+    )?;
+    let mut rows = statement.query(params![after, PAGE as u64])?;
+    let (mut oldest, mut seen, mut last) = (Oldest::default(), 0, None);
+    while let Some(row) = rows.next()? {
+        let organization: Arc<str> = Arc::from(row.get_ref(0)?.as_str()?);
+        if let Some(arrival) = row.get(1)? {
+            oldest.arrivals.push((Arc::clone(&organization), UnixMillis(arrival)));
+        }
+        (seen, last) = (seen + 1, Some(organization));
+    }
+    oldest.next = last.filter(|_| seen == PAGE);
+    Ok(oldest)
 }
 
 fn envelopes(mut rows: Rows<'_>, organization: &Arc<str>) -> rusqlite::Result<Vec<Envelope>> {

@@ -11,10 +11,11 @@ use crate::queue::QueueError;
 
 /// The steps from each format to the next; the format of a file is its `user_version`, 0 in an empty one. A new database
 /// takes all steps, so that what was created and what was migrated cannot differ. A released step never changes.
-pub(super) const STEPS: [Step; 3] = [
+pub(super) const STEPS: [Step; 4] = [
     Step { sql: FORMAT_1, then: |_, _| Ok(()) },
     Step { sql: FORMAT_2, then: |_, _| Ok(()) },
     Step { sql: FORMAT_3, then: seen::migrate },
+    Step { sql: FORMAT_4, then: |_, _| Ok(()) },
 ];
 
 /// A step to the next format.
@@ -196,6 +197,25 @@ CREATE TABLE seen_runs (
 );
 ";
 
+/// How far imports have come, so that no line of an export is taken twice, however late it is repeated.
+const FORMAT_4: &str = "
+CREATE TABLE imports (
+    export TEXT PRIMARY KEY,
+    lines  INTEGER NOT NULL,  -- lines of the export that have been taken
+    at     INTEGER NOT NULL
+) WITHOUT ROWID;
+";
+
+/// The newest format that this program knows.
+pub(super) fn known() -> i64 {
+    (1_i64..).zip(STEPS).last().map_or(0, |(format, _)| format)
+}
+
+/// The format of a database.
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 /// Opens the one connection that writes, creating or migrating the database.
 pub(super) fn open(path: &Path, now: UnixMillis) -> Result<Connection, QueueError> {
     let connection = Connection::open(path)?;
@@ -222,13 +242,11 @@ pub(super) fn open(path: &Path, now: UnixMillis) -> Result<Connection, QueueErro
 
 /// Takes the steps that are missing, each in a transaction with the format that it leads to.
 fn migrate(connection: &Connection, path: &Path, now: UnixMillis) -> Result<(), QueueError> {
-    let steps = || (1_i64..).zip(STEPS);
-    let known = steps().last().map_or(0, |(format, _)| format);
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let (known, found) = (known(), format(connection)?);
     if !(0..=known).contains(&found) {
         return Err(QueueError::TooNew { path: path.to_owned(), found, known });
     }
-    for (format, step) in steps().filter(|(format, _)| *format > found) {
+    for (format, step) in (1_i64..).zip(STEPS).filter(|(format, _)| *format > found) {
         connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", step.sql))?;
         (step.then)(connection, now)?;
         connection.execute_batch(&format!("PRAGMA user_version = {format}; COMMIT;"))?;
@@ -240,7 +258,7 @@ fn migrate(connection: &Connection, path: &Path, now: UnixMillis) -> Result<(), 
 }
 
 /// Opens a connection that can only read.
-pub(super) fn open_reader(path: &Path) -> Result<Connection, QueueError> {
+pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
         path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,

@@ -164,7 +164,9 @@ impl Seen {
             return Ok(());
         }
         let mut keys = Vec::with_capacity(self.open.noted.len() * ENTRY);
-        self.open.noted.iter().for_each(|(key, seq)| push(&mut keys, *key, *seq));
+        for (key, seq) in &self.open.noted {
+            push(&mut keys, *key, *seq);
+        }
         transaction
             .prepare_cached("INSERT INTO seen_recent (noted_at, keys) VALUES (?, ?)")?
             .execute(params![now.0, keys])
@@ -228,7 +230,9 @@ impl Run {
         for bucket in entries.chunk_by(|(one, _), (other, _)| run.bucket(*one) == run.bucket(*other)) {
             let Some((first, _)) = bucket.first() else { continue };
             keys.clear();
-            bucket.iter().for_each(|(key, seq)| push(&mut keys, *key, *seq));
+            for (key, seq) in bucket {
+                push(&mut keys, *key, *seq);
+            }
             insert.execute(params![run.bucket(*first), keys])?;
         }
         transaction
@@ -306,6 +310,27 @@ pub(super) fn numbers(
     Ok(found)
 }
 
+/// Goes through all keys that are looked at, each with its event's number.
+pub(super) fn each(
+    connection: &Connection,
+    look: &mut dyn FnMut(DedupKey, u64) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let sources = [
+        "SELECT keys FROM seen_recent ORDER BY id".to_owned(),
+        format!(
+            "SELECT keys FROM seen_buckets WHERE id >> {BUCKET_BITS} IN (SELECT run FROM seen_runs) ORDER BY id"
+        ),
+    ];
+    for sql in sources {
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            entries(row.get_ref(0)?.as_blob()?).try_for_each(|(key, seq)| look(key, seq))?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes one step's worth of buckets that are older than the oldest living run; how many have gone.
 pub(super) fn trim(connection: &Connection, oldest: i64) -> rusqlite::Result<usize> {
     connection
@@ -368,9 +393,11 @@ impl Filter {
 
     /// A key's block, and its bits there. Only the identity is looked at, and its bits are uniform.
     fn place(&self, key: DedupKey) -> (usize, [u64; 8]) {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = key.identity();
-        let block = (u64::from(u32::from_be_bytes([a, b, c, d])) * self.0.len() as u64) >> 32;
-        let bits = u64::from_be_bytes([e, f, g, h, i, j, k, l]);
+        let identity = key.identity();
+        let (first, rest) = identity.split_first_chunk().expect("BUG: an identity has twelve bytes");
+        let rest = rest.first_chunk().expect("BUG: and eight after the first four");
+        let block = (u64::from(u32::from_be_bytes(*first)) * self.0.len() as u64) >> 32;
+        let bits = u64::from_be_bytes(*rest);
         let mut words = [0; 8];
         for probe in 0..PROBES {
             let bit = (bits >> (probe * 9)) & 511;

@@ -2,7 +2,9 @@
 
 mod dead;
 mod model;
+mod oldest;
 mod open;
+mod transfer;
 
 use std::path::Path;
 
@@ -201,6 +203,13 @@ async fn every_envelope_is_in_one_place_and_the_ledger_balances() {
     let lookup = |state| Lookup { state, limit: 10, in_full: true, ..Lookup::default() };
     let states: Vec<State> = found(&queue, lookup(None)).await.iter().map(|record| record.state).collect();
     assert_eq!(states, [State::Retrying, State::Dead, State::Expired, State::Filtered, State::Delivered]);
+    for standing in State::ALL {
+        let lookup = Lookup { standing: Some(*standing), limit: 10, ..Lookup::default() };
+        let found = found(&queue, lookup).await.iter().map(|record| record.state).collect::<Vec<_>>();
+        let expected: Vec<State> = states.iter().copied().filter(|state| state == standing).collect();
+        assert_eq!(found, expected, "{standing:?}");
+        assert_eq!(serde_json::to_value(standing).unwrap(), standing.as_str());
+    }
     let dead = found(&queue, lookup(Some(Place::Dead))).await.remove(0);
     assert_eq!((dead.message_id.as_str(), dead.reason), ("d", Some(Reason::Wigzo400)));
     assert_eq!(dead.attempts, [attempt()]);

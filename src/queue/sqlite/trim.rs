@@ -54,15 +54,15 @@ pub(super) fn trim(
     Ok(())
 }
 
-/// Gives one step's worth of free pages back to the file system.
-pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<()> {
+/// Gives one step's worth of free pages back to the file system; whether there are more.
+pub(super) fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     let free: u32 = connection.pragma_query_value(None, "freelist_count", |row| row.get(0))?;
     if free < PAGES * 2 {
-        return Ok(());
+        return Ok(false);
     }
     // As a query, stepped to its end: through `execute` SQLite stops after the first page.
     let mut statement = connection.prepare_cached(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
-    Ok(())
+    Ok(free >= PAGES * 3)
 }

@@ -11,12 +11,14 @@ use super::dead::{self, Moved};
 use super::log::Log;
 use super::seen::Seen;
 use super::store::{self, Brought, Statements, Totals};
-use super::{Decision, PendingBytes, Shared, forget, trim};
+use super::{Decision, PendingBytes, Shared, forget, import, trim};
 use crate::clock::{Clock, UnixMillis};
 use crate::queue::counts::{Counts, Tally};
+use crate::queue::transfer::{ImportError, Imported, Part};
 use crate::queue::{
-    AppendError, Appended, Config, Fate, NewEnvelope, QueueError, Refusing, Seq, Settlement, Stats,
+    AppendError, Appended, Config, Fate, Groups, NewEnvelope, QueueError, Refusing, Seq, Settlement, Stats,
 };
+use crate::telemetry::{Logging, tell};
 
 /// What the thread is asked to do.
 #[derive(Debug)]
@@ -32,6 +34,10 @@ pub(super) enum Command {
         reply: Option<oneshot::Sender<()>>,
     },
     Decide(Decide),
+    Import {
+        part: Part,
+        reply: oneshot::Sender<Result<Imported, ImportError>>,
+    },
 }
 
 /// What a person has decided about dead letters; the answer says how far one step came.
@@ -51,6 +57,16 @@ pub(super) enum Change {
     Progress { seq: Seq, done: String },
 }
 
+impl Change {
+    /// How many envelopes it is about.
+    const fn size(&self) -> usize {
+        match self {
+            Self::Settle(settlements) => settlements.len(),
+            Self::Progress { .. } => 1,
+        }
+    }
+}
+
 /// Changes, each with whom to tell; if nobody waits, what was settled is told to delivery.
 type Changes = Vec<(Change, Option<oneshot::Sender<()>>)>;
 
@@ -63,7 +79,8 @@ const COMPANY: Duration = Duration::from_millis(1);
 /// How often the thread tidies up, busy or not; after a failure, how long until it tries again.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// The same while there are more records than there may be: a hundred thousand can go in a second.
+/// The same while there are more records than there may be (a hundred thousand can go in a second), and while an idle
+/// queue has more space to give back.
 const HURRY: Duration = Duration::from_millis(20);
 
 /// How often the stored counts of organizations without any events are removed.
@@ -76,6 +93,7 @@ type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 struct Group {
     appends: Vec<Append>,
     decisions: Vec<Decide>,
+    imports: Vec<(Part, oneshot::Sender<Result<Imported, ImportError>>)>,
     bytes: usize,
 }
 
@@ -101,11 +119,14 @@ pub(super) struct Writer {
     changes: Changes,
     commits: u64,
     commands: u64,
+    groups: Groups,
     duplicates: u64,
     dropped: u64,
     failing: bool,
     /// Whether there may be a person to forget.
     forgetting: bool,
+    /// Whether nothing else was to be done, and more free space can go back to the file system.
+    giving_back: bool,
     disk_bytes: u64,
     tidied_at: Instant,
     swept_at: Instant,
@@ -132,10 +153,12 @@ impl Writer {
             changes: Changes::new(),
             commits: 0,
             commands: 0,
+            groups: Groups::default(),
             duplicates: 0,
             dropped: 0,
             failing: false,
             forgetting: true,
+            giving_back: false,
             disk_bytes: 0,
             tidied_at: Instant::now(),
             swept_at: Instant::now(),
@@ -172,7 +195,7 @@ impl Writer {
         let mut idle = false;
         loop {
             let behind = self.forgetting || self.records_to_remove() > 0 || self.letters_to_drop() > 0;
-            let rest = if behind { HURRY } else { IDLE };
+            let rest = if behind || self.giving_back { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
             if !self.failing && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
@@ -190,9 +213,13 @@ impl Writer {
             }
             self.gather(inbox, &mut group);
             let decisions = std::mem::take(&mut group.decisions);
+            let imports = std::mem::take(&mut group.imports);
             self.commit(group);
             for decision in decisions {
                 self.decide(decision);
+            }
+            for (part, reply) in imports {
+                drop(reply.send(self.import(&part)));
             }
         }
         if !self.changes.is_empty() {
@@ -232,6 +259,10 @@ impl Writer {
                 group.bytes += 256;
                 group.decisions.push(decision);
             }
+            Command::Import { part, reply } => {
+                group.bytes += 256;
+                group.imports.push((part, reply));
+            }
         }
     }
 
@@ -246,6 +277,9 @@ impl Writer {
                 self.seen.committed(now);
                 self.forgetting |= !forgotten.is_empty();
                 self.commits += 1;
+                self.groups.count(
+                    group.appends.len() + changes.iter().map(|(change, _)| change.size()).sum::<usize>(),
+                );
                 let mut replies: Replies = Vec::with_capacity(group.appends.len());
                 for (append, result) in group.appends.into_iter().zip(results) {
                     self.duplicates += result.duplicates as u64;
@@ -264,7 +298,8 @@ impl Writer {
                 self.carry_over();
             }
             Err(error) => {
-                tracing::error!(%error, "the queue cannot write; new events are refused until it can");
+                tell!(error or debug if Logging::repeats("the queue cannot write", "", "");
+                    %error, "the queue cannot write; new events are refused until it can");
                 self.log.doubt(&error);
                 self.seen.rolled_back();
                 self.changes = changes;
@@ -346,6 +381,7 @@ impl Writer {
             history_bytes: self.totals.history_bytes,
             commits: self.commits,
             commands: self.commands,
+            groups: self.groups,
             refusing: full.then_some(Refusing::Full),
             committed_at: self.clock.now(),
         };
@@ -390,7 +426,8 @@ impl Writer {
                 let oldest_run = self.seen.oldest();
                 trim::trim(&mut self.connection, &self.config, excess, now, oldest_run, &mut self.totals)
             })
-            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(()) });
+            .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(false) });
+        self.giving_back = *tidied.as_ref().unwrap_or(&false);
         if let Err(error) = &tidied {
             tracing::warn!(%error, "the queue could not be tidied; it is tried again");
             self.log.doubt(error);
@@ -434,6 +471,52 @@ impl Writer {
         drop(reply.send(done.map_err(QueueError::from)));
     }
 
+    /// Takes a part of an export.
+    fn import(&mut self, part: &Part) -> Result<Imported, ImportError> {
+        if !part.lines.is_empty() && self.disk_bytes >= self.config.max_disk.as_u64() {
+            return Err(ImportError::Full);
+        }
+        let now = self.clock.now();
+        match self.write_import(part, now) {
+            Ok((taken, moved)) => {
+                if taken.is_ok() {
+                    self.seen.committed(now);
+                } else {
+                    self.seen.rolled_back();
+                }
+                self.make_known(moved);
+                taken
+            }
+            Err(error) => {
+                self.seen.rolled_back();
+                self.log.doubt(&error);
+                Err(QueueError::from(error).into())
+            }
+        }
+    }
+
+    /// Takes a part in a transaction of its own; of one that is not the next nothing is written.
+    fn write_import(
+        &mut self,
+        part: &Part,
+        now: UnixMillis,
+    ) -> rusqlite::Result<(Result<Imported, ImportError>, Moved)> {
+        let (mut totals, mut moved) = (self.totals, Moved::default());
+        self.log.trust()?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.seen.begin(&transaction, &self.config, now)?;
+        let taken = import::take(&transaction, part, now, (&mut self.seen, &mut totals), &mut moved)?;
+        if taken.is_ok() {
+            self.seen.write(&transaction, now)?;
+            store::write_totals(&transaction, &totals)?;
+            store::write_counts(&transaction, &moved.tally)?;
+            transaction.commit()?;
+            self.totals = totals;
+            self.log.has_written_much();
+        }
+        Ok((taken, moved))
+    }
+
     /// Dead letters above their limit, if there is one.
     fn letters_to_drop(&self) -> u64 {
         match self.config.max_dead_letters {
@@ -469,13 +552,19 @@ impl Writer {
         work: impl FnOnce(&Transaction<'_>, &mut Totals) -> rusqlite::Result<Moved>,
     ) -> rusqlite::Result<(usize, u64)> {
         let moved = self.write_letters(work).inspect_err(|error| self.log.doubt(error));
-        let Moved { looked_at, count, tally, latest } = moved?;
+        let moved = moved?;
+        let told = (moved.looked_at, moved.count);
+        self.make_known(moved);
+        Ok(told)
+    }
+
+    /// Makes known what was moved.
+    fn make_known(&mut self, Moved { tally, latest, .. }: Moved) {
         self.publish(&tally);
         // Not the envelopes themselves: delivery reads a mass replay at its own pace.
         for (organization, latest) in latest {
             self.shared.fresh.note(organization, latest);
         }
-        Ok((looked_at, count))
     }
 
     fn write_letters(

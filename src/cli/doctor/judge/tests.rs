@@ -6,6 +6,7 @@ fn healthy() -> Facts {
     Facts {
         problems: Vec::new(),
         organizations: 2,
+        odd_tokens: Vec::new(),
         exposed_files: Vec::new(),
         disk: Disk {
             path: "data".into(),
@@ -43,6 +44,7 @@ fn a_healthy_machine_is_said_to_be_healthy() {
         said,
         [
             "ok configuration: good, 2 organization(s)",
+            "ok tokens: the organization tokens look like tokens of Wigzo's",
             "ok disk: data: a sync takes 1.5 ms",
             "ok disk: data: 20.0 GiB are free",
             "ok open files: 65536 may be open, 5220 may be needed",
@@ -62,6 +64,24 @@ const ROWS: &[Row] = &[
         Level::Broken,
         "configuration",
         "queue.max_disk: expected",
+    ),
+    (
+        |it| it.odd_tokens = vec![("shop".to_owned(), Oddity::Shape)],
+        Level::Warning,
+        "tokens",
+        "the organization token of shop is neither a UUID",
+    ),
+    (
+        |it| it.odd_tokens = vec![("shop".to_owned(), Oddity::SourceKey)],
+        Level::Warning,
+        "tokens",
+        "the organization token of shop is one of the source keys",
+    ),
+    (
+        |it| it.odd_tokens = vec![("shop".to_owned(), Oddity::Shared)],
+        Level::Warning,
+        "tokens",
+        "the organization token of shop is another organization's",
     ),
     (
         |it| it.exposed_files = vec!["/etc/token".into()],

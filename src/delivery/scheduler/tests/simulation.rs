@@ -1,6 +1,6 @@
 //! A random world around the scheduler: a queue, a hand-over that drops, reads that come late, an organization mix with
 //! outages, pauses, refused tokens, slow answers and poisoned events, people who are forgotten, organizations that come
-//! and go, operators who hold and resume, limits that change, and crashes between any two steps. Time is virtual; a seed
+//! and go, are dismissed and corrected, operators who hold and resume, limits that change, and crashes between any two steps. Time is virtual; a seed
 //! decides everything.
 //!
 //! The world keeps its own books and checks after each step: nothing is lost or worked twice; a lane's envelopes start in
@@ -33,6 +33,8 @@ struct Row {
     parked: bool,
     /// Whether it fails whatever the weather.
     poisoned: bool,
+    /// Whether it need not wait for its time any more: its organization was corrected.
+    hastened: bool,
     size: usize,
 }
 
@@ -82,8 +84,11 @@ enum Weather {
 
 /// What the world knows of an organization.
 #[derive(Debug, Default, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 struct Books {
     served: bool,
+    /// Nothing of it may start; it goes when what is in flight has ended.
+    dismissed: bool,
     weather: Weather,
     share: Option<Share>,
     held: bool,
@@ -184,7 +189,7 @@ impl World {
         let rate = (self.faults && self.random.u8(0..3) == 0).then(|| self.random.u32(1..=30));
         let share = Share { weight: self.random.usize(1..=3), max_in_flight: self.random.usize(1..=6), rate };
         let books = &mut self.books[id];
-        books.served = true;
+        (books.served, books.dismissed) = (true, false);
         if books.share.is_none_or(|before| before.rate != rate) {
             // A bucket begins full, or keeps what is in it.
             (books.poured, books.poured_at) = (0, self.now);
@@ -205,6 +210,24 @@ impl World {
         books.held = false;
         books.shuts += u64::from(books.shut.take().is_some());
         books.failing.clear();
+    }
+
+    /// Its token or address is corrected: whoever waits on disk for another try may go.
+    fn correct(&mut self, id: usize) {
+        self.scheduler.correct(ORGANIZATIONS[id], self.now);
+        let books = &mut self.books[id];
+        (books.shut, books.shuts) = (None, books.shuts + 1);
+        books.failing.clear();
+        for (seq, row) in &mut self.queue {
+            let in_flight = self.flights.iter().any(|flight| flight.seq == *seq);
+            row.hastened |= row.organization == id && !row.parked && !in_flight;
+        }
+    }
+
+    fn dismiss(&mut self, id: usize) {
+        self.scheduler.dismiss(ORGANIZATIONS[id]);
+        self.books[id].dismissed = true;
+        self.notice_who_has_gone();
     }
 
     fn step(&mut self) {
@@ -249,7 +272,7 @@ impl World {
         let id = self.random.usize(0..ORGANIZATIONS.len());
         let name = ORGANIZATIONS[id];
         let is_known = self.scheduler.names.contains_key(name);
-        match self.random.u8(0..6) {
+        match self.random.u8(0..8) {
             0..3 => self.serve(id),
             3 if is_known => {
                 self.scheduler.hold(name);
@@ -260,6 +283,8 @@ impl World {
                 self.scheduler.retire(name);
                 self.notice_who_has_gone();
             }
+            6 if is_known => self.dismiss(id),
+            7 if is_known => self.correct(id),
             _ => self.forget(id),
         }
     }
@@ -305,6 +330,7 @@ impl World {
                 failing_since: None,
                 parked: false,
                 poisoned: self.random.u8(0..16) == 0,
+                hastened: false,
                 size: self.random.usize(1..=12),
             };
             self.queue.insert(self.last_seq, row.clone());
@@ -333,6 +359,7 @@ impl World {
         for (index, (read, _)) in self.reads.iter().enumerate() {
             let same = |other: &Read| {
                 other.organization == read.organization
+                    && other.epoch == read.epoch
                     && std::mem::discriminant(&other.which) == std::mem::discriminant(&read.which)
             };
             let twice = self.reads[..index].iter().any(|(other, _)| same(other));
@@ -463,14 +490,15 @@ impl World {
         let organization = row.organization;
         let books = &self.books[organization];
         let same_lane = |organization, lane| (organization, lane) == (row.organization, row.lane);
-        self.check(books.served, "its organization is served");
+        self.check(books.served && !books.dismissed, "its organization is served");
         self.check(
             !self.flights.iter().any(|it| same_lane(it.organization, it.lane)),
             "it starts while its lane is busy",
         );
         let first = self.queue.iter().find(|(_, it)| same_lane(it.organization, it.lane) && !it.parked);
         self.check(row.parked || first.is_some_and(|(first, _)| *first == seq), "it starts out of order");
-        self.check(row.due.is_none_or(|due| due <= self.now), "it starts before it is due");
+        let is_due = row.hastened || row.due.is_none_or(|due| due <= self.now);
+        self.check(is_due, "it starts before it is due");
         self.check(books.paused <= self.now, "it starts in a pause");
         self.check(!books.held, "it starts while its organization is held");
         let calling = self.flights.iter().filter(|it| it.organization == organization && !it.heard).count();
@@ -528,6 +556,7 @@ impl World {
                 match row {
                     Some(_) if ends => drop(self.queue.remove(&flight.seq)),
                     Some(row) => {
+                        row.hastened = false;
                         row.due = Some(flight.news.pause.map_or(later, |pause| pause.max(later)));
                         if flight.news.answer == Answer::Failed {
                             row.failing_since.get_or_insert(now);
@@ -702,9 +731,9 @@ impl World {
             self.noted.insert(row.0, row.1);
         }
         for id in 0..ORGANIZATIONS.len() {
-            let Books { served, weather, .. } = self.books[id];
+            let Books { served, dismissed, weather, .. } = self.books[id];
             self.books[id] = Books { weather, ..Books::default() };
-            if served {
+            if served && !dismissed {
                 self.serve(id);
             }
         }

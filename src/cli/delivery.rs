@@ -1,0 +1,248 @@
+//! `delivery`: how organizations' deliveries stand, and an operator's word about them. It talks to a running service.
+
+#![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::connection::{Connection, Service, read_json};
+use super::{Failure, complain, in_runtime, say};
+
+/// Organizations in one step of a list.
+const STEP: usize = 1_000;
+
+/// How organizations' deliveries stand: pause one, resume it, send a test event, take the service out of rotation
+///
+/// The commands talk to a running service through its private side: the address and the token come from the
+/// configuration, or from --url and --token-file.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(super) struct Delivery {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  Who does not get events, and until when:
+    wigzo-destination delivery list
+  Nothing more to Wigzo for a shop, until somebody says so (a restart does not):
+    wigzo-destination delivery pause acme --why \"stock-taking until Monday\"
+    wigzo-destination delivery resume acme
+  Does it work, all the way to Wigzo?
+    wigzo-destination delivery test acme
+  Before this machine is stopped: senders elsewhere, then wait until nothing waits:
+    wigzo-destination delivery drain
+    wigzo-destination delivery drain --back
+
+Exit codes: 0 done; 1 the service could not be reached or refused, or there is no such organization; 2 the command line
+or the configuration is wrong.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List organizations with how their delivery stands, by name
+    List {
+        #[command(flatten)]
+        service: Service,
+        /// Only those that stand so: open, held, paused, suspended, failing, probing, disabled, unconfigured
+        #[arg(long)]
+        standing: Option<String>,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send nothing more of an organization until it is resumed, also after a restart; its events wait
+    Pause {
+        #[command(flatten)]
+        service: Service,
+        /// The organization
+        name: String,
+        /// Why; it is shown with the pause
+        #[arg(long)]
+        why: Option<String>,
+        /// The organization as a line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send an organization's events again, at once: after a pause, a suspension, an open breaker
+    Resume {
+        #[command(flatten)]
+        service: Service,
+        /// The organization
+        name: String,
+        /// The organization as a line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send a made-up event the real way to Wigzo; it is marked as a test
+    Test {
+        #[command(flatten)]
+        service: Service,
+        /// The organization
+        name: String,
+        /// The type of the event
+        #[arg(long = "type", value_enum, default_value = "track")]
+        kind: TestType,
+        /// Its number as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take the service out of rotation: /readyz turns 503, and it goes on delivering
+    Drain {
+        #[command(flatten)]
+        service: Service,
+        /// Bring it back
+        #[arg(long)]
+        back: bool,
+        /// What still waits as JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TestType {
+    /// Something that was done
+    Track,
+    /// A page that was viewed
+    Page,
+    /// A person with an e-mail address
+    Identify,
+}
+
+impl TestType {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Track => "track",
+            Self::Page => "page",
+            Self::Identify => "identify",
+        }
+    }
+}
+
+impl Delivery {
+    /// Runs the command.
+    pub(super) fn run(self) -> Result<(), Failure> {
+        in_runtime(async move {
+            match self.command {
+                Command::List { service, standing, json } => {
+                    list(&service.connect()?, standing.as_deref(), json).await
+                }
+                Command::Pause { service, name, why, json } => {
+                    let wish = why.map_or_else(|| json!({}), |why| json!({ "why": why }));
+                    let said = format!("{name} is paused; its events wait until it is resumed.");
+                    change(&service.connect()?, &organization(&name, "pause"), wish, (&said, json)).await
+                }
+                Command::Resume { service, name, json } => {
+                    let said = format!("{name} is resumed.");
+                    change(&service.connect()?, &organization(&name, "resume"), json!({}), (&said, json))
+                        .await
+                }
+                Command::Test { service, name, kind, json } => {
+                    let path = organization(&name, "test-event");
+                    test(&service.connect()?, &path, kind, json).await
+                }
+                Command::Drain { service, back, json } => drain(&service.connect()?, back, json).await,
+            }
+        })
+    }
+}
+
+fn organization(name: &str, action: &str) -> String {
+    let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    format!("/api/organizations/{}/{action}", name.replace('+', "%20"))
+}
+
+async fn post(service: &Connection, path: &str, wish: &Value) -> Result<Value, Failure> {
+    service.post(path, wish.to_string().into_bytes()).await
+}
+
+async fn change(
+    service: &Connection,
+    path: &str,
+    wish: Value,
+    (said, json): (&str, bool),
+) -> Result<(), Failure> {
+    let answer = post(service, path, &wish).await?;
+    say(&if json { format!("{answer}\n") } else { format!("{said}\n") });
+    Ok(())
+}
+
+async fn test(service: &Connection, path: &str, kind: TestType, json: bool) -> Result<(), Failure> {
+    let answer = post(service, path, &json!({ "type": kind.as_str() })).await?;
+    if json {
+        say(&format!("{answer}\n"));
+    } else {
+        let number = &answer["number"];
+        say(&format!("Event {number} is on its way: wigzo-destination events show {number}\n"));
+    }
+    Ok(())
+}
+
+async fn drain(service: &Connection, back: bool, json: bool) -> Result<(), Failure> {
+    let answer = post(service, "/api/drain", &json!({ "out_of_rotation": !back })).await?;
+    if json {
+        say(&format!("{answer}\n"));
+    } else if back {
+        say("The service is in rotation again.\n");
+    } else {
+        let (waiting, in_flight) = (&answer["waiting"], &answer["in_flight"]);
+        say(&format!(
+            "The service is out of rotation and goes on; {waiting} event(s) wait, {in_flight} in flight.\n"
+        ));
+    }
+    Ok(())
+}
+
+async fn list(service: &Connection, standing: Option<&str>, json: bool) -> Result<(), Failure> {
+    let mut query = json!({ "limit": STEP });
+    if let Some(standing) = standing {
+        query["standing"] = json!(standing);
+    }
+    let mut shown = 0_usize;
+    loop {
+        let page = read_json(service.get("/api/organizations", &query).await?).await?;
+        let organizations = page["organizations"].as_array().cloned().unwrap_or_default();
+        if !json && shown == 0 && !organizations.is_empty() {
+            say(&row(["ORGANIZATION", "STANDS", "UNTIL", "WAITING", "DEAD", "IN FLIGHT", "PAUSED BY"]));
+        }
+        for organization in &organizations {
+            say(&if json { format!("{organization}\n") } else { line_of(organization) });
+        }
+        shown += organizations.len();
+        query["cursor"] = page["cursor"].clone();
+        if query["cursor"].is_null() {
+            break;
+        }
+    }
+    if !json && shown == 0 {
+        complain("no organizations");
+    }
+    Ok(())
+}
+
+fn line_of(organization: &Value) -> String {
+    let delivery = &organization["delivery"];
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let paused = &organization["paused"];
+    let by = if paused.is_null() {
+        String::new()
+    } else {
+        format!("{} {}", text(&paused["by"]), text(&paused["why"])).trim_end().to_owned()
+    };
+    row([
+        &text(&organization["name"]),
+        delivery["state"].as_str().unwrap_or("not served"),
+        &text(&delivery["until"]),
+        &organization["waiting"].to_string(),
+        &organization["dead_letters"].to_string(),
+        &delivery["in_flight"].as_u64().unwrap_or_default().to_string(),
+        &by,
+    ])
+}
+
+fn row([name, stands, until, waiting, dead, in_flight, by]: [&str; 7]) -> String {
+    let by: String = by.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line =
+        format!("{name:<24}  {stands:<10}  {until:<24}  {waiting:>9}  {dead:>7}  {in_flight:>9}  {by}");
+    format!("{}\n", line.trim_end())
+}
