@@ -1,7 +1,7 @@
 # One door for every habit. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint format doc deny bench fuzz image ci
+.PHONY: help run test crash lint format doc deny bench count fuzz image ci
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ deny: ## Licences, duplicates, sources and advisories of the dependencies
 bench: ## The benchmarks, end to end last
 	cargo bench --locked
 	scripts/bench.sh
+
+count: ## The instructions that an event takes, compared with the baseline
+	scripts/instructions.sh
 
 fuzz: ## Every fuzz target for a minute (needs cargo-fuzz)
 	scripts/fuzz.sh

@@ -261,7 +261,7 @@ fn systemd_itself_understands_the_unit_and_finds_it_confined() {
 
 #[test]
 fn scripts_are_executable_and_whole() {
-    for script in [".ci/run", "tests/run", "scripts/deny.sh", "scripts/fuzz.sh"] {
+    for script in [".ci/run", "tests/run", "scripts/deny.sh", "scripts/fuzz.sh", "scripts/instructions.sh"] {
         let text = read(script);
         assert!(text.starts_with("#!/usr/bin/env bash\n"), "{script} says what runs it");
         assert!(text.contains("\nset -euo pipefail\n"), "{script} stops at the first failure");

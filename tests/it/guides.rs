@@ -141,6 +141,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/performance.md", "scripts/bench.sh", Not(MINUTES)),
     ("docs/performance.md", "cargo bench --bench isolation", Not(MINUTES)),
     ("docs/performance.md", "cargo bench --bench queue", Not(MINUTES)),
+    ("docs/performance.md", "scripts/instructions.sh", By(".ci/run", "scripts/instructions.sh")),
     ("docs/reliability.md", "scripts/crash.sh", By("tests/it/crash.rs", "async fn harness")),
     ("docs/runbook.md", "wigzo-destination check", Shows(&["The configuration is good"])),
     (

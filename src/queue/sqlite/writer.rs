@@ -415,6 +415,7 @@ impl Writer {
 
     /// Old records go, and when idle free space goes back to the file system, both in small steps. (A busy queue would
     /// take that space again at once.)
+    #[cold]
     fn tidy(&mut self, idle: bool) {
         let excess = self.records_to_remove();
         let now = self.clock.now();
