@@ -110,15 +110,7 @@ impl App {
 
         let (mut stand_in, mut sandbox_base) = (None, None);
         if with_sandbox {
-            let address = settings.sandbox.listen;
-            let sandbox = Sandbox::bind(&settings.sandbox, clock.clone()).await.map_err(|error| {
-                StartError::Listen { what: "the sandbox", address, key: "sandbox.listen", error }
-            })?;
-            let base = Url::parse(&format!("http://{}", sandbox.local_addr()))
-                .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
-            settings
-                .redirect_to(base.clone())
-                .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
+            let (sandbox, base) = start_sandbox(&mut settings, &clock).await?;
             (stand_in, sandbox_base) = (Some(sandbox), Some(base));
         }
         let Checked { settings, organizations, admin_tokens } = settings.check(with_sandbox)?;
@@ -284,6 +276,18 @@ impl App {
         self.readiness.enter(Phase::Closed);
         End::Failed(name)
     }
+}
+
+/// A stand-in for Wigzo, to which every organization is pointed, and its address.
+async fn start_sandbox(settings: &mut Settings, clock: &Clock) -> Result<(Sandbox, Url), StartError> {
+    let address = settings.sandbox.listen;
+    let sandbox = Sandbox::bind(&settings.sandbox, clock.clone())
+        .await
+        .map_err(|error| StartError::Listen { what: "the sandbox", address, key: "sandbox.listen", error })?;
+    let base = Url::parse(&format!("http://{}", sandbox.local_addr()))
+        .map_err(|error| StartError::SandboxAddress(error.to_string()))?;
+    settings.redirect_to(base.clone()).map_err(|error| StartError::SandboxAddress(error.to_string()))?;
+    Ok((sandbox, base))
 }
 
 /// How long what was put back at the drain deadline may take to reach the disk.

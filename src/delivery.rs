@@ -99,6 +99,7 @@ impl Delivery {
     ///
     /// # Errors
     /// When no HTTP client can be built on this machine.
+    #[expect(clippy::too_many_arguments, reason = "what other rooms hand in, once, in the composition root")]
     pub fn new(
         config: Config,
         queue: Queue,
@@ -187,14 +188,18 @@ impl Delivery {
             in_flight = self.scheduler.in_flight(),
             "delivery drains: what is in flight may end, the rest stays in the queue"
         );
-        while !self.workers.is_empty() || !self.settling.is_empty() {
+        loop {
+            // Before each wait: the signal may have come with the word of something that ended, or is on disk.
+            self.ended_too();
+            self.arrivals();
             self.hand_in();
+            if self.workers.is_empty() && self.settling.is_empty() {
+                break;
+            }
             tokio::select! {
                 () = self.queue.fresh().arrived() => {}
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
             }
-            self.ended_too();
-            self.arrivals();
         }
     }
 

@@ -197,7 +197,9 @@ fn check_command(document: &str, line: &str) -> Option<String> {
     let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
     let command = words.next().unwrap_or_default().to_owned();
     let help = match (command.as_str(), words.next()) {
-        ("dead-letters" | "organizations" | "profiles", Some(part)) => help(&[&command, part]),
+        ("dead-letters" | "delivery" | "events" | "organizations" | "profiles", Some(part)) => {
+            help(&[&command, part])
+        }
         _ => help(&[&command]),
     };
     assert!(help.is_some(), "{document}: there is no command {command:?}: {line}");

@@ -243,7 +243,9 @@ fn responses(operation: Operation, schemas: &mut Schemas) -> Value {
     if operation == Operation::Metrics {
         let open = json!({ Format::OpenMetrics.content_type(): { "schema": { "type": "string" } } });
         let content = done.get_mut("content").and_then(Value::as_object_mut);
-        content.into_iter().for_each(|content| content.extend(open.as_object().cloned().unwrap_or_default()));
+        if let Some(content) = content {
+            content.extend(open.as_object().cloned().unwrap_or_default());
+        }
     }
     if operation == Operation::Export {
         let header = json!({

@@ -58,6 +58,7 @@ pub(super) struct Organization {
 
 /// What is configured for an organization.
 #[derive(Serialize, JsonSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "switches, as the configuration has them")]
 struct Configuration {
     /// Whether it is switched off: nothing is taken in for it, and what waits goes on waiting.
     disabled: bool,

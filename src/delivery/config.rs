@@ -15,8 +15,9 @@ use crate::clock::{BadSpan, Span};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Events in flight to Wigzo at a time, over all organizations; each has a limit of its own besides, and where
-    /// there are several, none takes so much that nothing is left for the others. 1 to 100000.
+    /// Events in flight at a time, over all organizations: their calls are being made, or their results are not on disk
+    /// yet. So many calls may be made twice after a crash. Where there are several organizations, none takes so much that
+    /// nothing is left for the others. 1 to 100000.
     pub max_in_flight: usize,
     /// How long a connection to Wigzo may take to be made. Shorter than `timeout`.
     pub connect_timeout: Span,

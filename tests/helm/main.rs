@@ -1,12 +1,7 @@
 //! The Helm chart: rendered by Helm's own engine, judged by the schemas of Kubernetes, and held against the program that
 //! it starts. Where the engine cannot be had the tests are skipped with the reason; in CI that is a failure.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails at once, and says where"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails at once, and says where")]
 
 #[path = "../support/python.rs"]
 mod python;

@@ -106,6 +106,8 @@ async fn a_role_decides_what_a_token_may_and_every_change_has_its_line() {
     let unknown = post(&service, "/api/organizations/nobody/pause", ADMIN, &json!({})).await;
     assert_eq!((unknown.status, &unknown.json()["code"]), (404, &json!("unknown_organization")));
     expected.push(json!(["admin", "operate", "pause", "", "unknown_organization", 404, "req-7"]));
+    // A line may come a moment after its answer.
+    service.eventually("every change is told", async || audit(&service).len() == expected.len()).await;
     let told: Vec<Value> = audit(&service)
         .iter()
         .map(|it| {

@@ -75,6 +75,10 @@ const CODES: &[(&[&str], &str, i32)] = &[
     (&["doctor", "--offline", "--config", "c.toml"], "nonsense", 2),
     (&["dead-letters", "list", "--url", "http://127.0.0.1:1"], "", 1),
     (&["dead-letters", "replay", "--url", "http://127.0.0.1:1", "--limits"], "", 2),
+    (&["events", "list", "--url", "http://127.0.0.1:1"], "", 1),
+    (&["events", "list", "--limit", "nonsense"], "", 2),
+    (&["delivery", "list", "--url", "http://127.0.0.1:1"], "", 1),
+    (&["delivery", "pause"], "", 2),
     (&["organizations", "list"], "", 0),
     (&["organizations", "show", "nobody"], "", 2),
     (&["backup", "copy.sqlite"], "", 1),
@@ -165,13 +169,11 @@ async fn on_a_terminal(directory: &Path, line: &str, env: &[(&str, &str)]) -> Op
         .env_remove("NO_COLOR");
     script.env("PROGRAM", env!("CARGO_BIN_EXE_wigzo-destination")).envs(env.iter().copied());
     script.stdin(std::process::Stdio::null()).kill_on_drop(true);
-    match tokio::time::timeout(PATIENCE, script.output()).await.expect("it does not end") {
-        Ok(output) => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
-        Err(_) => {
-            skipped("colours and bars on a terminal", "script (util-linux) is not installed");
-            None
-        }
+    if let Ok(output) = tokio::time::timeout(PATIENCE, script.output()).await.expect("it does not end") {
+        return Some(String::from_utf8_lossy(&output.stdout).into_owned());
     }
+    skipped("colours and bars on a terminal", "script (util-linux) is not installed");
+    None
 }
 
 const ESCAPE: char = '\u{1b}';

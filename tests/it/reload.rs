@@ -408,7 +408,7 @@ async fn nothing_is_lost_doubled_or_reordered_while_the_configuration_changes() 
                 0 => {}
                 1 => text += &organization(name, "disabled = true"),
                 more => {
-                    text += &organization(name, &format!("weight = {more}\nmax_in_flight = {}", more * 4))
+                    text += &organization(name, &format!("weight = {more}\nmax_in_flight = {}", more * 4));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Programs from PyPI that judge what we ship: installed once for a target directory, as exact versions.
+//! Programs from `PyPI` that judge what we ship: installed once for a target directory, as exact versions.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
