@@ -299,7 +299,8 @@ async fn the_table_of_what_an_event_waits_for_is_true() {
     let service = acme(&wigzo).start().await;
     service.faults(&json!([{ "status": 401 }])).await;
     post(&service, &track("user-1", "m-1", "Seat Chosen")).await;
-    let event = service.until("/api/events/1", |it| it["next_attempt"]["waits_for"] == "correction").await;
+    let is_settled = |it: &Value| it["next_attempt"]["waits_for"] == "correction" && !it["reason"].is_null();
+    let event = service.until("/api/events/1", is_settled).await;
     assert_eq!(event["reason"], "wigzo_401");
     assert!(event["next_attempt"]["at"].is_string(), "{event}");
     let directory = service.kill().await;
