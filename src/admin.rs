@@ -3,7 +3,7 @@
 //! Everything here may show personal data (an event's payload is one), so on any address but loopback each request
 //! needs a token. What changes something is a POST by somebody with the role for it, and leaves an audit line.
 //!
-//! * [`address`] is the table of what there is, `guard` stands before it, [`openapi`] tells programs of it.
+//! * `address` is the table of what there is, `guard` stands before it, `openapi` tells programs of it.
 //! * A handler answers with JSON or with a `Problem`, whose table has every refusal.
 //! * A list is a page of at most a thousand entries with a `cursor`; no request does unbounded work.
 //!

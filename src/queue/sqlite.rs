@@ -20,7 +20,7 @@
 //! # Who reads and writes
 //! Only the writer's connection writes. A second, read-only connection answers claims and look-ups; those are bounded, so
 //! that whoever searches the history does not hold delivery up. A backup and an export read in a process of their own
-//! ([`reading`]), in one transaction, however long it takes; meanwhile the log only grows.
+//! (`reading`), in one transaction, however long it takes; meanwhile the log only grows.
 //!
 //! # Crashes
 //! A torn or unfinished transaction is rolled back by SQLite from the WAL's checksums: none of it was answered for. What

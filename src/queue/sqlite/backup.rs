@@ -1,7 +1,7 @@
 //! A whole copy of the queue's database, made while it is served or not, and how it is put back.
 //!
 //! Invariants:
-//! * A copy is of one moment (see [`super::reading`]), one file, and has been checked before it gets its name.
+//! * A copy is of one moment (see `reading`), one file, and has been checked before it gets its name.
 //! * A copy is made at a bounded pace, so that the service's own syncs are not held up by it.
 //! * A copy goes only into a directory without a queue. What waited in it may have been delivered since it was made: the
 //!   person who puts it back says whether it is sent again, or held as dead letters for a person to decide.

@@ -1,7 +1,7 @@
 //! Writes a queue as lines: what waits with its progress, dead letters, remembered keys, if asked the history.
 //!
 //! Invariants:
-//! * All of one moment, served or not (see [`super::reading`]).
+//! * All of one moment, served or not (see `reading`).
 //! * What belongs to a person who is being forgotten is left out.
 //! * An export that says it is sealed comes from a queue that nobody serves any more. The seal stands in the directory
 //!   before the export is whole: a crash leaves a queue that must be unsealed by hand, never two that both deliver.
