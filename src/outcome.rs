@@ -69,6 +69,7 @@ closed! {
         UserDeleted = "user_deleted", "A deletion request named this person: what was kept of them here has been removed.";
         MaxAge = "max_age", "The event waited longer than `delivery.max_age` or `delivery.unproven_partner_max_age`.";
         Unreachable = "unreachable", "No connection to Wigzo could be made: name look-up, refused, TLS or connect time-out.";
+        Certificate = "certificate", "The certificate at Wigzo's address could not be verified: expired, of an unknown authority, or for another name.";
         Broken = "connection_broken", "The connection broke after the call may have been sent.";
         TimedOut = "timeout", "Wigzo did not answer in time; it may have carried the call out.";
         Interrupted = "interrupted", "The service had to end while the call was in flight; Wigzo may have carried it out.";

@@ -422,7 +422,7 @@ fn take_news(news: &mut News, attempted: &[Tried<'_>]) {
                 news.latency = news.latency.max(Some(it.took));
             }
             Some(Err(Failure::TimedOut)) => news.overloaded = true,
-            Some(Err(Failure::Unreachable | Failure::Broken)) => {}
+            Some(Err(Failure::Unreachable | Failure::Certificate | Failure::Broken)) => {}
         }
         news.calls += 1;
     }

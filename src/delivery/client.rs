@@ -97,6 +97,9 @@ pub enum Failure {
     /// No connection could be made; nothing was sent.
     #[error("no connection to Wigzo could be made")]
     Unreachable,
+    /// The server's certificate could not be verified; nothing was sent.
+    #[error("the certificate of Wigzo's server could not be verified")]
+    Certificate,
     /// The connection broke after the request may have been written.
     #[error("the connection to Wigzo broke")]
     Broken,
@@ -111,7 +114,7 @@ pub fn as_reply(result: &Result<Answer, Failure>) -> Reply<'_> {
         Ok(Answer { status, retry_after, body }) => {
             Reply::Answer { status: *status, retry_after: *retry_after, body }
         }
-        Err(Failure::Unreachable) => Reply::Unreachable,
+        Err(Failure::Unreachable | Failure::Certificate) => Reply::Unreachable,
         Err(Failure::Broken) => Reply::Broken,
         Err(Failure::TimedOut) => Reply::TimedOut,
     }
@@ -194,7 +197,8 @@ impl QuickRetry {
             Ok(answer) => matches!(answer.status, 502..=504) && answer.retry_after.is_none(),
             Err(Failure::Unreachable) => true,
             Err(Failure::Broken) => outgoing.repeat_ambiguous,
-            Err(Failure::TimedOut) => false,
+            // It will be the same a moment later.
+            Err(Failure::TimedOut | Failure::Certificate) => false,
         }
     }
 }
@@ -400,7 +404,9 @@ async fn read(response: &mut reqwest::Response) -> Result<Bytes, Failure> {
 }
 
 fn transport_failure(error: &reqwest::Error) -> Failure {
-    if error.is_connect() || was_never_sent(error) {
+    if matches!(tls_error(error), Some(rustls::Error::InvalidCertificate(_))) {
+        Failure::Certificate
+    } else if error.is_connect() || was_never_sent(error) {
         Failure::Unreachable
     } else if error.is_timeout() {
         Failure::TimedOut
@@ -427,17 +433,22 @@ fn was_never_sent(error: &(dyn Error + 'static)) -> bool {
 fn speaks_only_http2(error: &reqwest::Error) -> bool {
     const ALERT: rustls::Error =
         rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol);
+    tls_error(error) == Some(&ALERT)
+}
+
+/// What was wrong with TLS, if that is the cause.
+fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         // An I/O error shows what it wraps by `get_ref`, not as its source.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let found = wrapped.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
-        if found == Some(&ALERT) {
-            return true;
+        if found.is_some() {
+            return found;
         }
         cause = wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
     }
-    false
+    None
 }
 
 /// `Retry-After` as a wait from now: seconds or an HTTP date (RFC 9110, section 10.2.3).

@@ -92,6 +92,7 @@ pub(super) fn reason_of_result(result: &Result<Answer, Failure>) -> Reason {
         Ok(Answer { status: 200..=299, .. }) => Reason::SoftFailure,
         Ok(Answer { status, .. }) => Reason::of_status(*status),
         Err(Failure::Unreachable) => Reason::Unreachable,
+        Err(Failure::Certificate) => Reason::Certificate,
         Err(Failure::Broken) => Reason::Broken,
         Err(Failure::TimedOut) => Reason::TimedOut,
     }

@@ -337,11 +337,11 @@ async fn a_server_that_speaks_both_is_called_by_http1() {
 }
 
 #[tokio::test]
-async fn an_unknown_certificate_is_no_connection() {
+async fn an_unknown_certificate_is_named_and_not_tried_again_at_once() {
     for protocols in [&["h2"][..], &["http/1.1"]] {
         let tls = Tls::start(protocols).await;
         let (result, tries) = Case::new(&tls.url()).repeat_ambiguous(false).call(&client(OPTIONS)).await;
-        assert_eq!((result, tries.len()), (Err(Failure::Unreachable), 3), "{protocols:?}");
+        assert_eq!((result, tries.len()), (Err(Failure::Certificate), 1), "{protocols:?}");
     }
 }
 
