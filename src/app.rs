@@ -254,8 +254,8 @@ impl App {
         }
         self.readiness.enter(Phase::Closed);
         self.shutdown.stop.cancel();
-        // The last handle: the writer commits what it holds and ends.
-        drop(self.queue);
+        // The last handles: the writer commits what it holds and ends.
+        drop((self.reloader, self.queue));
         while let Some((name, in_order)) = self.tasks.ended().await {
             if !in_order {
                 return End::Failed(name);
