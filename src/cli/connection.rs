@@ -1,13 +1,67 @@
 //! The private side of a running service, as commands reach it.
 
+#![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use http::header::CONTENT_TYPE;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Failure, Files, reachable};
+use super::{Failure, Files, complain, reachable, say};
+
+/// Entries that one request asks for.
+pub(super) const STEP: usize = 1_000;
+
+/// A list that comes page by page, newest first.
+pub(super) struct Listing {
+    /// Where it is.
+    pub(super) path: &'static str,
+    /// The member of an answer that holds the entries.
+    pub(super) member: &'static str,
+    pub(super) heading: fn() -> String,
+    pub(super) line: fn(&Value) -> String,
+    /// What is said if there is nothing.
+    pub(super) none: &'static str,
+}
+
+impl Listing {
+    /// Shows at most `limit` entries, as lines or as JSON.
+    pub(super) async fn show(
+        &self,
+        service: &Connection,
+        mut query: Value,
+        limit: usize,
+        json: bool,
+    ) -> Result<(), Failure> {
+        let (mut left, mut shown) = (limit, 0_usize);
+        while left > 0 {
+            query["limit"] = json!(left.min(STEP));
+            let page = read_json(service.get(self.path, &query).await?).await?;
+            let entries = page[self.member].as_array().cloned().unwrap_or_default();
+            if !json && shown == 0 && !entries.is_empty() {
+                say(&(self.heading)());
+            }
+            for entry in &entries {
+                say(&if json { format!("{entry}\n") } else { (self.line)(entry) });
+            }
+            (left, shown) = (left.saturating_sub(entries.len()), shown + entries.len());
+            query["cursor"] = page["cursor"].clone();
+            if query["cursor"].is_null() {
+                break;
+            }
+        }
+        if !json {
+            match (shown, left) {
+                (0, _) => complain(self.none),
+                (_, 0) => complain(&format!("the newest {shown}; --limit shows more")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
 
 /// How long one step may take.
 const PATIENCE: Duration = Duration::from_mins(2);

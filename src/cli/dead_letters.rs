@@ -11,13 +11,10 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Service, read_json};
+use super::connection::{Connection, Listing, STEP, Service, read_json};
 use super::progress::Progress;
 use super::{Failure, complain, in_runtime, say};
 use crate::admin::WrittenFilter;
-
-/// Letters in one step of a replay, a discard or an export.
-const STEP: usize = 1_000;
 
 /// Lines, and bytes, in one step of an import.
 const IMPORT_STEP: (usize, usize) = (1_000, 4 << 20);
@@ -151,7 +148,7 @@ impl DeadLetters {
         in_runtime(async move {
             match self.command {
                 Command::List { service, filter, limit, json } => {
-                    list(&service.connect()?, &filter, limit, json).await
+                    LISTING.show(&service.connect()?, to_value(&filter), limit, json).await
                 }
                 Command::Show { service, number, json } => show(&service.connect()?, number, json).await,
                 Command::Replay { service, choice, repeat_done } => {
@@ -175,35 +172,13 @@ impl DeadLetters {
 
 // === the commands ===
 
-async fn list(service: &Connection, filter: &WrittenFilter, limit: usize, json: bool) -> Result<(), Failure> {
-    let mut query = to_value(filter);
-    let mut left = limit;
-    let mut shown = 0_usize;
-    while left > 0 {
-        query["limit"] = json!(left.min(STEP));
-        let page = read_json(service.get("/api/dead-letters", &query).await?).await?;
-        let letters = page["dead_letters"].as_array().cloned().unwrap_or_default();
-        if !json && shown == 0 && !letters.is_empty() {
-            say(&row(["NUMBER", "ORGANIZATION", "DIED", "REASON", "REPLAYS", "EVENT"]));
-        }
-        for letter in &letters {
-            say(&if json { format!("{letter}\n") } else { line_of(letter) });
-        }
-        (left, shown) = (left.saturating_sub(letters.len()), shown + letters.len());
-        query["cursor"] = page["cursor"].clone();
-        if query["cursor"].is_null() {
-            break;
-        }
-    }
-    if !json {
-        match (shown, left) {
-            (0, _) => complain("no dead letters"),
-            (_, 0) => complain(&format!("the newest {shown}; --limit shows more")),
-            _ => {}
-        }
-    }
-    Ok(())
-}
+const LISTING: Listing = Listing {
+    path: "/api/dead-letters",
+    member: "dead_letters",
+    heading: || row(["NUMBER", "ORGANIZATION", "DIED", "REASON", "REPLAYS", "EVENT"]),
+    line: line_of,
+    none: "no dead letters",
+};
 
 fn line_of(letter: &Value) -> String {
     let text = |field: &str| letter[field].as_str().unwrap_or_default();

@@ -7,12 +7,9 @@ use std::fmt::Write as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Service, read_json};
-use super::{Failure, complain, in_runtime, say};
+use super::connection::{Connection, Listing, Service, read_json};
+use super::{Failure, in_runtime, say};
 use crate::admin::WrittenFilter;
-
-/// Events in one step of a list.
-const STEP: usize = 1_000;
 
 /// What became of events: look one up, read what came in, what went out and what Wigzo said
 ///
@@ -78,7 +75,7 @@ impl Events {
                     if let Some(state) = state {
                         query["state"] = json!(state);
                     }
-                    list(&service.connect()?, query, limit, json).await
+                    LISTING.show(&service.connect()?, query, limit, json).await
                 }
                 Command::Show { service, number, json } => show(&service.connect()?, number, json).await,
             }
@@ -86,33 +83,13 @@ impl Events {
     }
 }
 
-async fn list(service: &Connection, mut query: Value, limit: usize, json: bool) -> Result<(), Failure> {
-    let (mut left, mut shown) = (limit, 0_usize);
-    while left > 0 {
-        query["limit"] = json!(left.min(STEP));
-        let page = read_json(service.get("/api/events", &query).await?).await?;
-        let events = page["events"].as_array().cloned().unwrap_or_default();
-        if !json && shown == 0 && !events.is_empty() {
-            say(&row(["NUMBER", "ORGANIZATION", "RECEIVED", "STATE", "REASON", "EVENT"]));
-        }
-        for event in &events {
-            say(&if json { format!("{event}\n") } else { line_of(event) });
-        }
-        (left, shown) = (left.saturating_sub(events.len()), shown + events.len());
-        query["cursor"] = page["cursor"].clone();
-        if query["cursor"].is_null() {
-            break;
-        }
-    }
-    if !json {
-        match (shown, left) {
-            (0, _) => complain("no events"),
-            (_, 0) => complain(&format!("the newest {shown}; --limit shows more")),
-            _ => {}
-        }
-    }
-    Ok(())
-}
+const LISTING: Listing = Listing {
+    path: "/api/events",
+    member: "events",
+    heading: || row(["NUMBER", "ORGANIZATION", "RECEIVED", "STATE", "REASON", "EVENT"]),
+    line: line_of,
+    none: "no events",
+};
 
 fn line_of(event: &Value) -> String {
     let text = |field: &str| event[field].as_str().unwrap_or_default();

@@ -119,3 +119,22 @@ async fn a_supervisor_that_went_away_is_no_reason_to_end() {
     }
     service.end().await;
 }
+
+/// As a program that embeds it does: nothing follows the configuration, and nothing holds the queue open at the end.
+#[tokio::test]
+async fn a_service_in_process_ends_though_it_follows_no_configuration() {
+    use wigzo_destination::app::{App, End, Haste};
+
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("c.toml");
+    let queue = directory.path().join("queue");
+    let local = "listen = \"127.0.0.1:0\"";
+    let text =
+        format!("[queue]\npath = {queue:?}\n[ingress]\n{local}\n[admin]\n{local}\n[sandbox]\n{local}\n");
+    std::fs::write(&config, text).unwrap();
+    let settings =
+        wigzo_destination::settings::Settings::load(&[config], &std::collections::BTreeMap::new()).unwrap();
+    let app = App::start(settings, true, wigzo_destination::clock::Clock::system()).await.unwrap();
+    let end = tokio::time::timeout(PATIENCE, app.run(async { Haste::Prompt })).await.expect("it ends");
+    assert_eq!(end, End::InOrder);
+}
