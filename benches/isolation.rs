@@ -4,7 +4,8 @@
 //! each kind of neighbour. The healthy organization sends at a steady pace whatever comes back, so that a stall is
 //! measured and not waited for. Everything shares the machine; the senders and the stand-ins for Wigzo have threads of
 //! their own, as they have machines of their own in life.
-//! `-- --seconds 30` measures each kind for longer than the ten seconds that are the default.
+//! The kinds take turns, and the table has medians over the rounds: a disk that stops for a tenth of a second stops all,
+//! and is nobody's neighbour. `-- --seconds 10 --rounds 9` measures for longer than the defaults, five of each.
 
 #![expect(clippy::print_stdout, reason = "its result is what it prints")]
 #![expect(
@@ -49,17 +50,21 @@ enum Neighbour {
     Slow,
     Refusing,
     Flooding,
+    /// Floods as well, but another service on the same machine.
+    Elsewhere,
 }
 
 impl Neighbour {
-    /// What it is called; `alone` twice, which shows how much the figures vary by themselves.
-    const ROWS: [(&str, Self); 7] = [
+    /// What it is called; `alone` twice, which shows how much the figures vary by themselves. A flood that another
+    /// service takes shows what the machine alone does to the healthy organization: no isolation can be better.
+    const ROWS: [(&str, Self); 8] = [
         ("alone", Self::None),
         ("healthy", Self::Healthy),
         ("dead: connections refused", Self::Dead),
         ("slow: answers after 5 s", Self::Slow),
         ("refusing: 429", Self::Refusing),
         ("flooding: 2 000 events/s", Self::Flooding),
+        ("the same flood, at another service", Self::Elsewhere),
         ("alone again", Self::None),
     ];
 
@@ -68,7 +73,7 @@ impl Neighbour {
         match self {
             Self::None => None,
             Self::Healthy | Self::Dead | Self::Slow | Self::Refusing => Some((NEIGHBOUR_PACE, 1)),
-            Self::Flooding => Some(FLOOD),
+            Self::Flooding | Self::Elsewhere => Some(FLOOD),
         }
     }
 }
@@ -89,7 +94,11 @@ async fn answer(State(wigzo): State<Arc<Wigzo>>, body: String) -> (StatusCode, &
     match wigzo.mood {
         Neighbour::Slow => tokio::time::sleep(Duration::from_secs(5)).await,
         Neighbour::Refusing => return (StatusCode::TOO_MANY_REQUESTS, ""),
-        Neighbour::None | Neighbour::Healthy | Neighbour::Dead | Neighbour::Flooding => {}
+        Neighbour::None
+        | Neighbour::Healthy
+        | Neighbour::Dead
+        | Neighbour::Flooding
+        | Neighbour::Elsewhere => {}
     }
     (StatusCode::OK, r#"{"status":"success"}"#)
 }
@@ -139,14 +148,20 @@ async fn send(public: String, key: &'static str, load: (u32, usize), until: Inst
     sent
 }
 
-/// Latencies of the healthy organization's events beside a neighbour, sorted; and how many never arrived.
-async fn measure(neighbour: Neighbour, time: Duration, outside: &Handle) -> (Vec<Duration>, usize) {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let (healthy_address, healthy) = stand_in(Neighbour::Healthy, outside).await;
-    let (neighbour_address, _) = stand_in(neighbour, outside).await;
-    let config = directory.path().join("config.toml");
-    let text = format!(
-        r#"
+/// A service with both organizations, over a directory of its own.
+struct Service {
+    public: String,
+    stop: oneshot::Sender<()>,
+    running: tokio::task::JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl Service {
+    async fn start(healthy_address: &str, neighbour_address: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = directory.path().join("config.toml");
+        let text = format!(
+            r#"
 [ingress]
 listen = "127.0.0.1:0"
 drain_deadline = "1s"
@@ -163,22 +178,44 @@ org_token = "org-token-neighbour-1"
 source_keys = ["neighbour"]
 base_url = "{neighbour_address}"
 "#,
-        directory.path().join("queue").display()
-    );
-    std::fs::write(&config, text).expect("a file");
-    let settings = Settings::load(&[config], &BTreeMap::new()).expect("a good configuration");
-    let app = App::start(settings, false, Clock::system()).await.expect("a service");
-    let public = format!("http://{}", app.public);
-    let (stop, stopped) = oneshot::channel::<()>();
-    let service = tokio::spawn(app.run(async move {
-        // Sent or dropped, the measurement is over.
-        let _ = stopped.await;
-        Haste::Prompt
-    }));
+            directory.path().join("queue").display()
+        );
+        std::fs::write(&config, text).expect("a file");
+        let settings = Settings::load(&[config], &BTreeMap::new()).expect("a good configuration");
+        let app = App::start(settings, false, Clock::system()).await.expect("a service");
+        let public = format!("http://{}", app.public);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = tokio::spawn(async move {
+            // Sent or dropped, the measurement is over.
+            let stopped = async move { stopped.await.map_or(Haste::Prompt, |()| Haste::Prompt) };
+            let _end = app.run(stopped).await;
+        });
+        Self { public, stop, running, _directory: directory }
+    }
+
+    async fn end(self) {
+        drop(self.stop);
+        self.running.await.expect("the service ends");
+    }
+}
+
+/// Latencies of the healthy organization's events beside a neighbour, sorted; and how many never arrived.
+async fn measure(neighbour: Neighbour, time: Duration, outside: &Handle) -> (Vec<Duration>, usize) {
+    let (healthy_address, healthy) = stand_in(Neighbour::Healthy, outside).await;
+    let (neighbour_address, _) = stand_in(neighbour, outside).await;
+    let service = Service::start(&healthy_address, &neighbour_address).await;
+    let elsewhere = match neighbour {
+        Neighbour::Elsewhere => Some(Service::start(&healthy_address, &neighbour_address).await),
+        _ => None,
+    };
 
     let until = Instant::now() + WARM_UP + time;
-    let other = neighbour.load().map(|load| outside.spawn(send(public.clone(), "neighbour", load, until)));
-    let sent = outside.spawn(send(public, "healthy", (PACE, 1), until)).await.expect("a sender");
+    let other = neighbour.load().map(|load| {
+        let public = elsewhere.as_ref().unwrap_or(&service).public.clone();
+        outside.spawn(send(public, "neighbour", load, until))
+    });
+    let sent = send(service.public.clone(), "healthy", (PACE, 1), until);
+    let sent = outside.spawn(sent).await.expect("a sender");
     if let Some(other) = other {
         other.await.expect("a sender");
     }
@@ -187,8 +224,10 @@ base_url = "{neighbour_address}"
     while arrived().len() < sent.len() && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    drop(stop);
-    service.await.expect("the service ends");
+    service.end().await;
+    if let Some(elsewhere) = elsewhere {
+        elsewhere.end().await;
+    }
 
     let arrived = arrived();
     let counted = sent.iter().enumerate().filter(|(_, at)| **at + time >= until);
@@ -216,30 +255,65 @@ fn machine() -> String {
     format!("{}, {cores} cores, load before {}", model.unwrap_or("unknown processor"), load.join(" "))
 }
 
+/// What a round has shown of one neighbour, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    p50: f64,
+    p99: f64,
+    longest: f64,
+    /// p99 as a multiple of the same round's `alone`.
+    to_alone: f64,
+}
+
+fn median(rounds: &[Shown], figure: impl Fn(&Shown) -> f64) -> f64 {
+    let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The number after a flag.
+fn number(flag: &str, default: usize) -> usize {
+    let value = std::env::args().skip_while(|it| it != flag).nth(1);
+    value.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{flag} takes a number")))
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    let seconds = arguments.iter().skip_while(|it| *it != "--seconds").nth(1);
-    let seconds = seconds.map_or(10, |text| text.parse().expect("--seconds takes a number"));
+    let (seconds, rounds) = (number("--seconds", 5), number("--rounds", 5));
+    let time = Duration::from_secs(seconds as u64);
     let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let (runtime, outside) = (runtime(), runtime());
     println!("{}", machine());
     println!(
-        "{PACE} events/s of the healthy organization for {seconds} s; milliseconds from request to call\n"
+        "{PACE} events/s of the healthy organization for {seconds} s; milliseconds from request to call; medians of \
+         {rounds} rounds\n"
     );
-    println!("| neighbour | events | p50 | p99 | longest | p99 to alone |");
+    let mut shown = Neighbour::ROWS.map(|_| Vec::new());
+    for round in 1..=rounds {
+        let mut alone = f64::NAN;
+        for ((name, neighbour), shown) in Neighbour::ROWS.iter().zip(&mut shown) {
+            eprintln!("round {round} of {rounds}: {name}");
+            let (latencies, missing) = runtime.block_on(measure(*neighbour, time, outside.handle()));
+            let [p50, p99, longest] = [500, 990, 1_000].map(|thousandths| quantile(&latencies, thousandths));
+            if alone.is_nan() {
+                alone = p99;
+            }
+            shown.push(Shown { p50, p99, longest, to_alone: p99 / alone });
+            if missing > 0 {
+                println!("{name}: {missing} events did not arrive within {LAST:?}");
+            }
+        }
+    }
+    println!("| neighbour | p50 | p99 | p99, range | longest | p99 to alone |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
-    let mut alone = f64::NAN;
-    for (name, neighbour) in Neighbour::ROWS {
-        let (latencies, missing) =
-            runtime.block_on(measure(neighbour, Duration::from_secs(seconds), outside.handle()));
-        let [p50, p99, longest] = [500, 990, 1_000].map(|thousandths| quantile(&latencies, thousandths));
-        if alone.is_nan() {
-            alone = p99;
-        }
-        let events = latencies.len();
-        println!("| {name} | {events} | {p50:.2} | {p99:.2} | {longest:.2} | {:.2} |", p99 / alone);
-        if missing > 0 {
-            println!("  {missing} events did not arrive within {LAST:?}");
-        }
+    for ((name, _), rounds) in Neighbour::ROWS.iter().zip(&shown) {
+        let least = rounds.iter().map(|it| it.p99).fold(f64::INFINITY, f64::min);
+        let [most, longest] = [|it: &Shown| it.p99, |it: &Shown| it.longest]
+            .map(|it| rounds.iter().map(it).fold(0.0, f64::max));
+        println!(
+            "| {name} | {:.2} | {:.2} | {least:.2} to {most:.2} | {longest:.2} | {:.2} |",
+            median(rounds, |it| it.p50),
+            median(rounds, |it| it.p99),
+            median(rounds, |it| it.to_alone)
+        );
     }
 }

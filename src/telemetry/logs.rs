@@ -3,6 +3,7 @@
 //! Which lines there are can be changed while the service runs. Lines are handed to a thread of their own (`writer`), so
 //! that nobody who tells something waits for whoever reads.
 
+mod json;
 mod writer;
 
 use std::io::IsTerminal;
@@ -17,6 +18,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use super::Config;
 use super::repeats::{Repeat, Repeats, Summary};
+use json::Json;
 use writer::Writer;
 
 /// Form of the log lines.
@@ -99,7 +101,7 @@ impl Logging {
             };
             let lines = fmt::layer().with_writer(writer.clone());
             let lines = if json {
-                lines.json().flatten_event(true).with_current_span(false).boxed()
+                lines.event_format(Json).boxed()
             } else if terminal {
                 // In colours, unless NO_COLOR is set.
                 lines.with_target(false).boxed()

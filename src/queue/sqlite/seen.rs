@@ -11,6 +11,7 @@
 //! * Forgetting costs nothing per key: a run that ended a window ago is not looked at any more, and goes in small steps.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -39,7 +40,7 @@ const STEP: u32 = 500;
 #[derive(Debug)]
 pub(super) struct Seen {
     /// The newest run.
-    recent: HashMap<DedupKey, u64>,
+    recent: Keys,
     /// When its first key and its last one were noted.
     began_at: UnixMillis,
     ended_at: UnixMillis,
@@ -53,11 +54,33 @@ pub(super) struct Seen {
 /// What a transaction has changed, until it is committed.
 #[derive(Debug, Default)]
 struct Open {
-    noted: HashMap<DedupKey, u64>,
+    noted: Keys,
     /// The newest run, if it was closed.
     closed: Option<Run>,
     /// How many of the oldest runs are not looked at any more.
     forgotten: usize,
+}
+
+/// Keys, each with its event's number.
+type Keys = HashMap<DedupKey, u64, BuildHasherDefault<KeyHasher>>;
+
+/// Takes a key's first eight bytes as they are: they are of a cryptographic hash, so whoever wants them alike must search.
+#[derive(Debug, Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, key: &[u8]) {
+        if let Some(first) = key.first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    /// An array says its length first.
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -89,7 +112,7 @@ impl Seen {
                 .query_row("SELECT max(id) >> ?1 FROM seen_buckets", [BUCKET_BITS], |row| row.get(0))?;
         let last = runs.back().map(|run| run.number).max(newest).unwrap_or(0);
         let mut seen = Self {
-            recent: HashMap::new(),
+            recent: Keys::default(),
             began_at: UnixMillis(0),
             ended_at: UnixMillis(0),
             runs,

@@ -410,6 +410,36 @@ async fn history_gives_way_to_new_events_when_the_disk_limit_is_reached() {
 }
 
 #[tokio::test]
+async fn records_go_when_they_are_as_old_as_they_may_get() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    let retention = fixture.config.history_retention.0;
+    let kept = async || {
+        let records = found(&queue, Lookup { limit: 10, ..Lookup::default() }).await;
+        records.into_iter().map(|record| record.number.0).collect::<Vec<_>>()
+    };
+    let goes = async |left: &[u64]| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while kept().await != left {
+            assert!(std::time::Instant::now() < deadline, "{:?} of {left:?}", kept().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    deliver_one(&queue, 0).await;
+    fixture.clock.advance(retention / 2);
+    deliver_one(&queue, 1).await;
+    // Long enough for the queue to look, and to find nothing that is too old.
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    assert_eq!(kept().await, [2, 1]);
+    fixture.clock.advance(retention / 2 + Duration::from_millis(1));
+    goes(&[2]).await;
+    fixture.clock.advance(retention);
+    goes(&[]).await;
+    assert_eq!(queue.stats().history_bytes, 0);
+    assert_eq!(queue.stats().ledger.delivered, 2, "the count stays");
+}
+
+#[tokio::test]
 async fn the_attempts_of_an_event_that_keeps_failing_are_bounded() {
     let fixture = Fixture::new();
     let queue = fixture.open();

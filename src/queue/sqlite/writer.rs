@@ -11,7 +11,8 @@ use super::dead::{self, Moved};
 use super::log::Log;
 use super::seen::Seen;
 use super::store::{self, Brought, Statements, Totals};
-use super::{Decision, PendingBytes, Shared, forget, import, trim};
+use super::trim::{self, Trimmer};
+use super::{Decision, PendingBytes, Shared, forget, import};
 use crate::clock::{Clock, UnixMillis};
 use crate::queue::counts::{Counts, Tally};
 use crate::queue::transfer::{ImportError, Imported, Part};
@@ -128,6 +129,7 @@ pub(super) struct Writer {
     /// Whether nothing else was to be done, and more free space can go back to the file system.
     giving_back: bool,
     disk_bytes: u64,
+    trimmer: Trimmer,
     tidied_at: Instant,
     swept_at: Instant,
 }
@@ -160,6 +162,7 @@ impl Writer {
             forgetting: true,
             giving_back: false,
             disk_bytes: 0,
+            trimmer: Trimmer::default(),
             tidied_at: Instant::now(),
             swept_at: Instant::now(),
         };
@@ -227,8 +230,8 @@ impl Writer {
         }
     }
 
-    /// Takes what else is waiting. Results alone wait a moment for an event that has to be committed anyway: nobody is
-    /// answered later for it but the next event of the same person.
+    /// Takes what else is waiting. Changes alone wait a moment for an event that has to be committed anyway: only a call
+    /// is made later for it, the next one of the same event or person.
     fn gather(&mut self, inbox: &Receiver<Command>, group: &mut Group) {
         let began = Instant::now();
         while group.bytes < GROUP_BYTES {
@@ -424,7 +427,8 @@ impl Writer {
             .trust()
             .and_then(|()| {
                 let oldest_run = self.seen.oldest();
-                trim::trim(&mut self.connection, &self.config, excess, now, oldest_run, &mut self.totals)
+                let (connection, totals) = (&mut self.connection, &mut self.totals);
+                self.trimmer.step(connection, &self.config, excess, now, oldest_run, totals)
             })
             .and_then(|()| if idle { trim::give_back(&self.connection) } else { Ok(false) });
         self.giving_back = *tidied.as_ref().unwrap_or(&false);

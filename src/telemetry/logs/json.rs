@@ -1,0 +1,231 @@
+//! The JSON form of a line: one object, its members in the order `timestamp`, `level`, the fields as they were told (the
+//! message first), `target`.
+//!
+//! At `info` an event has two lines, so their form is a part of what an event costs; this one takes about half of what
+//! the library's takes ([decision 13](../../../docs/decisions/0013-log-lines.md)). Spans are not printed: there are none.
+//! What a library tells through the crate `log` has its target in `log.target`.
+
+use std::fmt::{self, Write as _};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use jiff::fmt::StdFmtWrite;
+use jiff::fmt::temporal::DateTimePrinter;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// Prints lines as JSON objects.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Json;
+
+/// Microseconds, always with six digits.
+const TIMES: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        print(line, SystemTime::now(), event)
+    }
+}
+
+fn print(mut line: Writer<'_>, at: SystemTime, event: &Event<'_>) -> fmt::Result {
+    line.write_str("{\"timestamp\":\"")?;
+    let at = Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH);
+    TIMES.print_timestamp(&at, StdFmtWrite(&mut line)).map_err(|_| fmt::Error)?;
+    let metadata = event.metadata();
+    write!(line, "\",\"level\":\"{}\"", metadata.level().as_str())?;
+    let mut members = Members { line, result: Ok(()) };
+    event.record(&mut members);
+    members.member("target", |line| string(line, metadata.target()));
+    members.result?;
+    members.line.write_str("}\n")
+}
+
+/// Prints fields as members of the object that has been begun.
+struct Members<'l> {
+    line: Writer<'l>,
+    /// How it went so far; a visitor cannot say it.
+    result: fmt::Result,
+}
+
+impl<'l> Members<'l> {
+    fn member(&mut self, name: &str, value: impl FnOnce(&mut Writer<'l>) -> fmt::Result) {
+        // Names are Rust's identifiers, which the library lets be spelled raw.
+        let name = name.strip_prefix("r#").unwrap_or(name);
+        self.result = self.result.and_then(|()| {
+            self.line.write_str(",\"")?;
+            self.line.write_str(name)?;
+            self.line.write_str("\":")?;
+            value(&mut self.line)
+        });
+    }
+}
+
+impl Visit for Members<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.member(field.name(), |line| match serde_json::Number::from_f64(value) {
+            Some(number) => write!(line, "{number}"),
+            None => line.write_str("null"),
+        });
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.member(field.name(), |line| write!(line, "{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.member(field.name(), |line| write!(line, "{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.member(field.name(), |line| line.write_str(if value { "true" } else { "false" }));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.member(field.name(), |line| string(line, value));
+    }
+
+    /// Everything else is told by what it prints.
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.member(field.name(), |line| {
+            line.write_char('"')?;
+            write!(Escaped(line), "{value:?}")?;
+            line.write_char('"')
+        });
+    }
+}
+
+fn string(line: &mut Writer<'_>, text: &str) -> fmt::Result {
+    line.write_char('"')?;
+    Escaped(line).write_str(text)?;
+    line.write_char('"')
+}
+
+/// Text inside of a JSON string (RFC 8259, section 7).
+struct Escaped<'w, 'l>(&'w mut Writer<'l>);
+
+impl fmt::Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text;
+        while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+            // What is escaped is one byte long, so these are places between letters.
+            let (before, letter) = (rest.get(..at).unwrap_or_default(), rest.as_bytes().get(at));
+            self.0.write_str(before)?;
+            match letter {
+                Some(b'\n') => self.0.write_str("\\n")?,
+                Some(b'\r') => self.0.write_str("\\r")?,
+                Some(b'\t') => self.0.write_str("\\t")?,
+                Some(letter @ (b'"' | b'\\')) => write!(self.0, "\\{}", char::from(*letter))?,
+                Some(letter) => write!(self.0, "\\u{letter:04x}")?,
+                None => {}
+            }
+            rest = rest.get(at + 1..).unwrap_or_default();
+        }
+        self.0.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+    use tracing_subscriber::fmt::MakeWriter;
+    use tracing_subscriber::fmt::format::DefaultFields;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    use super::*;
+
+    /// Keeps what is written.
+    #[derive(Debug, Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Kept {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    /// The lines that are told meanwhile.
+    fn lines(tell: impl FnOnce()) -> String {
+        let kept = Kept::default();
+        let layer = tracing_subscriber::fmt::layer()
+            .fmt_fields(DefaultFields::new())
+            .event_format(Json)
+            .with_writer(kept.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), tell);
+        String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_one_object_with_its_members_in_order() {
+        let line = lines(|| {
+            tracing::warn!(
+                number = 7_u64,
+                left = -7_i64,
+                share = 0.5,
+                odd = f64::NAN,
+                is_well = true,
+                organization = "acme",
+                missing = None::<u64>,
+                reason = %"two\nlines",
+                r#type = ?Some("x"),
+                "a message of {} words",
+                5
+            );
+        });
+        let (time, rest) = line.split_once("Z\",").unwrap();
+        let time = time.strip_prefix("{\"timestamp\":\"").unwrap();
+        assert!(time.len() == "2026-01-02T03:04:05.000006".len(), "{time}");
+        assert!(format!("{time}Z").parse::<Timestamp>().is_ok(), "{time}");
+        assert_eq!(
+            rest,
+            concat!(
+                r#""level":"WARN","message":"a message of 5 words","number":7,"left":-7,"share":0.5,"odd":null,"#,
+                r#""is_well":true,"organization":"acme","reason":"two\nlines","type":"Some(\"x\")","#,
+                r#""target":"wigzo_destination::telemetry::logs::json::tests"}"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_time_before_1970_harms_nothing() {
+        let mut text = String::new();
+        let at = Timestamp::try_from(SystemTime::UNIX_EPOCH - std::time::Duration::from_secs(1)).unwrap();
+        TIMES.print_timestamp(&at, &mut text).unwrap();
+        assert_eq!(text, "1969-12-31T23:59:59.000000Z");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_back(told in any::<String>(), message in any::<String>()) {
+            let line = lines(|| tracing::info!(told, shown = %told, "{message}"));
+            prop_assert_eq!(line.matches('\n').count(), 1);
+            let read: Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(&read["told"], &json!(told));
+            prop_assert_eq!(&read["shown"], &json!(told));
+            prop_assert_eq!(&read["message"], &json!(message));
+        }
+    }
+}
