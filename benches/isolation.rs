@@ -287,10 +287,18 @@ fn main() {
         "{PACE} events/s of the healthy organization for {seconds} s; milliseconds from request to call; medians of \
          {rounds} rounds\n"
     );
-    let mut shown = Neighbour::ROWS.map(|_| Vec::new());
+    // Without `--only` every row's name begins with it; the first is what the others are compared with.
+    let only = std::env::args().skip_while(|it| it != "--only").nth(1).unwrap_or_default();
+    let rows: Vec<_> = Neighbour::ROWS
+        .into_iter()
+        .enumerate()
+        .filter(|(place, (name, _))| *place == 0 || name.starts_with(&only))
+        .map(|(_, row)| row)
+        .collect();
+    let mut shown = vec![Vec::new(); rows.len()];
     for round in 1..=rounds {
         let mut alone = f64::NAN;
-        for ((name, neighbour), shown) in Neighbour::ROWS.iter().zip(&mut shown) {
+        for ((name, neighbour), shown) in rows.iter().zip(&mut shown) {
             eprintln!("round {round} of {rounds}: {name}");
             let (latencies, missing) = runtime.block_on(measure(*neighbour, time, outside.handle()));
             let [p50, p99, longest] = [500, 990, 1_000].map(|thousandths| quantile(&latencies, thousandths));
@@ -305,7 +313,7 @@ fn main() {
     }
     println!("| neighbour | p50 | p99 | p99, range | longest | p99 to alone |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: |");
-    for ((name, _), rounds) in Neighbour::ROWS.iter().zip(&shown) {
+    for ((name, _), rounds) in rows.iter().zip(&shown) {
         let least = rounds.iter().map(|it| it.p99).fold(f64::INFINITY, f64::min);
         let [most, longest] = [|it: &Shown| it.p99, |it: &Shown| it.longest]
             .map(|it| rounds.iter().map(it).fold(0.0, f64::max));
