@@ -21,11 +21,11 @@ use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::reading;
 
-/// Pages in the log from which on they are carried over: 16 MiB.
-const LONG: u64 = 4_000;
+/// Pages in the log from which on they are carried over: 6 MiB. Requests wait meanwhile, so rather often than long.
+const LONG: u64 = 1_500;
 
-/// Pages in the log above which readers have to wait for it.
-const TOO_LONG: u64 = 4 * LONG;
+/// Pages in the log above which readers have to wait for it: 64 MiB.
+const TOO_LONG: u64 = 16_000;
 
 /// About how many bytes are written before the log's length is looked at again, which costs locks in shared memory.
 const STRETCH: usize = 4 << 20;

@@ -1,8 +1,8 @@
 //! The JSON form of a line: one object, its members in the order `timestamp`, `level`, the fields as they were told (the
 //! message first), `target`.
 //!
-//! At `info` an event has two lines, so their form is a part of what an event costs; this one takes about half of what
-//! the library's takes ([decision 13](../../../docs/decisions/0013-log-lines.md)). Spans are not printed: there are none.
+//! At `info` an event has two lines, so their form is a part of what an event costs; this one takes less than the
+//! library's ([decision 13](../../../docs/decisions/0013-log-lines.md)). Spans are not printed: there are none.
 //! What a library tells through the crate `log` has its target in `log.target`.
 
 use std::fmt::{self, Write as _};
