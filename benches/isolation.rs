@@ -7,7 +7,11 @@
 //! The kinds take turns, and the table has medians over the rounds: a disk that stops for a tenth of a second stops all,
 //! and is nobody's neighbour. `-- --seconds 10 --rounds 9` measures for longer than the defaults, five of each.
 
-#![expect(clippy::print_stdout, reason = "its result is what it prints")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "its result and its progress are what it prints"
+)]
 #![expect(
     clippy::disallowed_methods,
     reason = "it plays sender and Wigzo, with tasks and a client of its own"
@@ -274,7 +278,7 @@ fn median(rounds: &[Shown], figure: impl Fn(&Shown) -> f64) -> f64 {
 /// The number after a flag.
 fn number(flag: &str, default: usize) -> usize {
     let value = std::env::args().skip_while(|it| it != flag).nth(1);
-    value.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{flag} takes a number")))
+    value.map_or(default, |text| text.parse().expect("the flag takes a number"))
 }
 
 fn main() {
