@@ -184,3 +184,8 @@ pub(super) async fn read_json(response: reqwest::Response) -> Result<Value, Fail
     serde_json::from_str(&body)
         .map_err(|_| Failure::running("the answer is not JSON: is this the private side?"))
 }
+
+/// What a sender has chosen must not move a terminal's cursor.
+pub(super) fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Listing, STEP, Service, read_json};
+use super::connection::{Connection, Listing, STEP, Service, plain, read_json};
 use super::progress::Progress;
 use super::{Failure, complain, in_runtime, say};
 use crate::admin::WrittenFilter;
@@ -194,8 +194,7 @@ fn line_of(letter: &Value) -> String {
 }
 
 fn row([number, organization, died, reason, replays, event]: [&str; 6]) -> String {
-    // What a sender has chosen must not move a terminal's cursor.
-    let event: String = event.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let event = plain(event);
     format!("{number:>9}  {organization:<20}  {died:<24}  {reason:<22}  {replays:>7}  {event}\n")
 }
 

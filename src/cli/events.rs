@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Listing, Service, read_json};
+use super::connection::{Connection, Listing, Service, plain, read_json};
 use super::{Failure, in_runtime, say};
 use crate::admin::WrittenFilter;
 
@@ -107,11 +107,6 @@ fn line_of(event: &Value) -> String {
 fn row([number, organization, received, state, reason, event]: [&str; 6]) -> String {
     let event = plain(event);
     format!("{number:>9}  {organization:<20}  {received:<24}  {state:<9}  {reason:<22}  {event}\n")
-}
-
-/// What a sender has chosen must not move a terminal's cursor.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 async fn show(service: &Connection, number: u64, json: bool) -> Result<(), Failure> {
