@@ -3,7 +3,7 @@
 //!
 //! At `info` an event has two lines, so their form is a part of what an event costs; this one takes less than the
 //! library's ([decision 13](../../../docs/decisions/0013-log-lines.md)). Spans are not printed: there are none.
-//! What a library tells through the crate `log` has its target in `log.target`.
+//! What a library tells through the crate `log` has the target that it names itself.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -44,9 +44,10 @@ fn print(mut line: Writer<'_>, at: SystemTime, event: &Event<'_>) -> fmt::Result
     TIMES.print_timestamp(&at, StdFmtWrite(&mut line)).map_err(|_| fmt::Error)?;
     let metadata = event.metadata();
     write!(line, "\",\"level\":\"{}\"", metadata.level().as_str())?;
-    let mut members = Members { line, result: Ok(()) };
+    let mut members = Members { line, named: None, result: Ok(()) };
     event.record(&mut members);
-    members.member("target", |line| string(line, metadata.target()));
+    let named = members.named.take();
+    members.member("target", |line| string(line, named.as_deref().unwrap_or(metadata.target())));
     members.result?;
     members.line.write_str("}\n")
 }
@@ -54,12 +55,17 @@ fn print(mut line: Writer<'_>, at: SystemTime, event: &Event<'_>) -> fmt::Result
 /// Prints fields as members of the object that has been begun.
 struct Members<'l> {
     line: Writer<'l>,
+    /// The target of what was told through the crate `log`; its event carries that, and where it was told, as fields.
+    named: Option<String>,
     /// How it went so far; a visitor cannot say it.
     result: fmt::Result,
 }
 
 impl<'l> Members<'l> {
     fn member(&mut self, name: &str, value: impl FnOnce(&mut Writer<'l>) -> fmt::Result) {
+        if name.starts_with("log.") {
+            return;
+        }
         // Names are Rust's identifiers, which the library lets be spelled raw.
         let name = name.strip_prefix("r#").unwrap_or(name);
         self.result = self.result.and_then(|()| {
@@ -92,6 +98,9 @@ impl Visit for Members<'_> {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "log.target" {
+            self.named = Some(value.to_owned());
+        }
         self.member(field.name(), |line| string(line, value));
     }
 
@@ -211,6 +220,12 @@ mod tests {
                 "\n"
             )
         );
+    }
+
+    #[test]
+    fn what_comes_through_the_crate_log_has_its_own_target() {
+        let line = lines(|| tracing::info!(log.target = "hyper::pool", log.line = 5_u64, "told"));
+        assert!(line.ends_with("\"message\":\"told\",\"target\":\"hyper::pool\"}\n"), "{line}");
     }
 
     #[test]
