@@ -1,7 +1,7 @@
 # One door for every habit. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint format doc deny bench count fuzz image ci
+.PHONY: help run test crash lint format doc deny bench flame count fuzz image ci
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ deny: ## Licences, duplicates, sources and advisories of the dependencies
 bench: ## The benchmarks, end to end last
 	cargo bench --locked
 	scripts/bench.sh
+
+flame: ## Where the time goes under load, drawn anew (needs perf)
+	scripts/flame-graph.sh
 
 count: ## The instructions that an event takes, compared with the baseline
 	scripts/instructions.sh

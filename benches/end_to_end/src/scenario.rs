@@ -16,6 +16,8 @@ pub enum Scenario {
     Batch,
     /// Time until the reply at half of the bare program's load, with a Wigzo that answers at once, after 500 ms, never.
     Latency,
+    /// Processor time at 10, 100, 1 000 and 5 000 events a second: commits are shared by few then.
+    Pace,
     /// Delivered events per second when Wigzo takes 50 ms, 200 ms and 1 s.
     SlowWigzo,
     /// 1 000 organizations with skewed traffic, beside one.
@@ -25,8 +27,15 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 6] =
-        [Self::Single, Self::Batch, Self::Latency, Self::SlowWigzo, Self::Organizations, Self::Backlog];
+    const ALL: [Self; 7] = [
+        Self::Single,
+        Self::Batch,
+        Self::Latency,
+        Self::Pace,
+        Self::SlowWigzo,
+        Self::Organizations,
+        Self::Backlog,
+    ];
 }
 
 const PROGRAMS: [Program; 5] =
@@ -56,6 +65,7 @@ pub async fn run(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
             Scenario::Single => throughput(run, 1).await?,
             Scenario::Batch => throughput(run, 50).await?,
             Scenario::Latency => latency(run).await?,
+            Scenario::Pace => pace(run).await?,
             Scenario::SlowWigzo => slow_wigzo(run).await?,
             Scenario::Organizations => organizations(run).await?,
             Scenario::Backlog => backlog(run).await?,
@@ -191,6 +201,26 @@ async fn latency(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
             median(&rounds, |it| millis(it, 0.999)),
             rounds.iter().map(|it| it.refused).sum::<u64>(),
         );
+    }
+    Ok(())
+}
+
+/// What a program takes of a processor when it has less to do than it could.
+async fn pace(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
+    println!("\n## Processor time at a steady pace, medians of {}\n", run.rounds);
+    println!("| program | events/s | CPU µs/event | of one core |");
+    println!("| --- | --- | --- | --- |");
+    for program in [Program::Ours, Program::Bare].into_iter().filter(|program| run.wants(*program)) {
+        for rate in [10.0, 100.0, 1_000.0, 5_000.0] {
+            let mut rounds = Vec::new();
+            for round in 1..=run.rounds {
+                eprintln!("round {round} of {}: {}, {rate} events/s", run.rounds, program.name());
+                let plan = Plan { rate: Some(rate), ..run.plan(1) };
+                rounds.push(run.measure(program, plan, Duration::ZERO).await?);
+            }
+            let cpu = median(&rounds, |it| it.cpu);
+            println!("| {} | {rate} | {cpu:.0} | {:.1} % |", program.name(), cpu * rate / 1e4);
+        }
     }
     Ok(())
 }
