@@ -34,5 +34,7 @@ wait "$load"
 perf script --input "$work/samples" 2>"$work/perf.log" >"$work/stacks" || { cat "$work/perf.log" >&2; exit 1; }
 target/tools/bin/inferno-collapse-perf --quiet "$work/stacks" |
     target/tools/bin/inferno-flamegraph --quiet --minwidth 0.2 --hash --colors rust --truncate-text-right \
-        --title "wigzo-destination under load: $scenario" >"$out"
+        --title "wigzo-destination under load: $scenario" >"$work/graph.svg"
+# Only now: a graph that could not be drawn does not take the place of the last one.
+mv "$work/graph.svg" "$out"
 echo "$out" >&2

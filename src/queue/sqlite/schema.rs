@@ -273,7 +273,7 @@ pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// Keeps a statement's plan whatever is bound to it. Else each new limit is looked at for a better one, which means to
-/// parse and plan the statement again: a quarter of what an idle queue takes of the processor.
+/// parse and plan the statement again: a quarter of what an idle service took of the processor.
 fn plan_once(connection: &Connection) -> rusqlite::Result<()> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(drop)
 }
