@@ -1,7 +1,7 @@
 # One door for every habit. `make` alone lists them.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint format doc deny bench flame count fuzz image ci
+.PHONY: help run test crash lint format doc deny guided bench flame count fuzz image ci
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ doc: ## The documentation of the code, in target/doc
 deny: ## Licences, duplicates, sources and advisories of the dependencies
 	scripts/deny.sh
 
+guided: ## The service compiled with a profile of itself, as it should be shipped
+	scripts/guided.sh
+
 bench: ## The benchmarks, end to end last
 	cargo bench --locked
 	scripts/bench.sh
@@ -43,7 +46,7 @@ fuzz: ## Every fuzz target for a minute (needs cargo-fuzz)
 	scripts/fuzz.sh
 
 image: ## The container image
-	docker build --tag wigzo-destination:local .
+	docker build --build-arg GUIDED=yes --tag wigzo-destination:local .
 
 ci: ## Everything that CI runs
 	.ci/run

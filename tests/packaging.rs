@@ -261,7 +261,14 @@ fn systemd_itself_understands_the_unit_and_finds_it_confined() {
 
 #[test]
 fn scripts_are_executable_and_whole() {
-    for script in [".ci/run", "tests/run", "scripts/deny.sh", "scripts/fuzz.sh", "scripts/instructions.sh"] {
+    let scripts: Vec<_> = fs::read_dir(root().join("scripts"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| format!("scripts/{}", entry.file_name().display()))
+        .collect();
+    assert!(scripts.len() > 3, "{scripts:?}");
+    for script in [".ci/run", "tests/run"].into_iter().chain(scripts.iter().map(String::as_str)) {
         let text = read(script);
         assert!(text.starts_with("#!/usr/bin/env bash\n"), "{script} says what runs it");
         assert!(text.contains("\nset -euo pipefail\n"), "{script} stops at the first failure");

@@ -1,4 +1,4 @@
-//! The load: connections that post made-up track events of 1 KB, as fast as they are answered or at a given rate.
+//! The load: connections that post made-up events, as fast as they are answered or at a given rate.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
+use crate::events::{self, MESSAGE, USER};
 use crate::http;
 
 /// What to send.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub connections: usize,
-    /// Events in one request.
-    pub per_request: usize,
+    pub content: Content,
     /// For how long new requests are made.
     pub lasting: Duration,
     /// Requests per second over all connections; `None`: each connection sends as soon as it was answered.
@@ -26,6 +26,15 @@ pub struct Plan {
     pub events: u64,
     /// How many organizations send. The first sends as much as the second and third together, and so on (Zipf).
     pub organizations: usize,
+}
+
+/// What the requests hold.
+#[derive(Debug, Clone, Copy)]
+pub enum Content {
+    /// Track events of 1 KB, so many in each request.
+    Tracks(usize),
+    /// Events of every kind, in turns: singly, in batches, and one that is refused.
+    Mixed,
 }
 
 /// What came of it.
@@ -80,7 +89,8 @@ async fn connection(
 ) -> std::io::Result<Sent> {
     let mut stream = TcpStream::connect(target).await?;
     stream.set_nodelay(true)?;
-    let mut request = Request::new(target, plan.per_request);
+    let mut requests = Request::all(target, plan.content);
+    let mut turn = index;
     let mut sent = Sent { accepted: 0, refused: 0, latency: histogram() };
     let mut buffer = Vec::with_capacity(16 * 1024);
     let spacing = plan.rate.map(|rate| Duration::from_secs_f64(plan.connections as f64 / rate));
@@ -88,20 +98,22 @@ async fn connection(
     let mut meant =
         began + spacing.map_or(Duration::ZERO, |it| it.mul_f64(index as f64 / plan.connections as f64));
     loop {
+        turn = (turn + 1) % requests.len();
+        let request = &mut requests[turn];
         if let Some(spacing) = spacing {
             tokio::time::sleep_until(meant.into()).await;
-            request.fill(&numbers, plan.organizations);
             if meant.duration_since(began) >= plan.lasting {
                 return Ok(sent);
             }
-            post(&mut stream, &request, &mut buffer, meant, plan, &mut sent).await?;
+            request.fill(&numbers, plan.organizations);
+            post(&mut stream, request, &mut buffer, meant, &mut sent).await?;
             meant += spacing;
         } else {
             if began.elapsed() >= plan.lasting || numbers.load(Ordering::Relaxed) >= plan.events {
                 return Ok(sent);
             }
             request.fill(&numbers, plan.organizations);
-            post(&mut stream, &request, &mut buffer, Instant::now(), plan, &mut sent).await?;
+            post(&mut stream, request, &mut buffer, Instant::now(), &mut sent).await?;
         }
     }
 }
@@ -111,7 +123,6 @@ async fn post(
     request: &Request,
     buffer: &mut Vec<u8>,
     meant: Instant,
-    plan: Plan,
     sent: &mut Sent,
 ) -> std::io::Result<()> {
     stream.write_all(&request.bytes).await?;
@@ -119,7 +130,7 @@ async fn post(
     let micros = u64::try_from(meant.elapsed().as_micros()).unwrap_or(u64::MAX);
     sent.latency.saturating_record(micros.max(1));
     match http::status(buffer) {
-        Some(200) => sent.accepted += plan.per_request as u64,
+        Some(200) => sent.accepted += request.ids.len() as u64,
         _ => sent.refused += 1,
     }
     buffer.drain(..message.length);
@@ -135,16 +146,29 @@ struct Request {
 }
 
 const KEY: &str = "wk_000000";
-const MESSAGE: &str = "message-000000000000";
-const USER: &str = "user-000000";
 
 impl Request {
-    fn new(target: SocketAddr, per_request: usize) -> Self {
-        let body = match per_request {
-            1 => event(),
-            _ => format!(r#"{{"batch":[{}]}}"#, vec![event(); per_request].join(",")),
-        };
-        let path = if per_request == 1 { "/v1/track" } else { "/v1/batch" };
+    fn all(target: SocketAddr, content: Content) -> Vec<Self> {
+        match content {
+            Content::Tracks(1) => vec![Self::new(target, "/v1/track", &events::track())],
+            Content::Tracks(many) => vec![Self::batch(target, &vec![events::track(); many])],
+            Content::Mixed => {
+                let (kinds, refused) = (events::kinds(), ("/v1/track", events::refused()));
+                let events: Vec<_> = kinds.iter().map(|(_, event)| event.clone()).collect();
+                let singly = kinds.into_iter().chain([refused]);
+                singly
+                    .map(|(path, event)| Self::new(target, path, &event))
+                    .chain([Self::batch(target, &events)])
+                    .collect()
+            }
+        }
+    }
+
+    fn batch(target: SocketAddr, events: &[String]) -> Self {
+        Self::new(target, "/v1/batch", &format!(r#"{{"batch":[{}]}}"#, events.join(",")))
+    }
+
+    fn new(target: SocketAddr, path: &str, body: &str) -> Self {
         let text = format!(
             "POST {path} HTTP/1.1\r\nhost: {target}\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
@@ -189,13 +213,4 @@ fn skewed(number: u64, organizations: usize) -> u64 {
     let draw = (scatter(number) % 1_000_000) as f64 / 1_000_000.0;
     let rank = (organizations as f64).powf(draw) - 1.0;
     (rank as u64).min(organizations as u64 - 1)
-}
-
-/// A track event of 1 KB as analytics-node sends it: one that the profile has no row for, so that it is one call.
-fn event() -> String {
-    let event = format!(
-        r#"{{"type":"track","messageId":"{MESSAGE}","userId":"{USER}","anonymousId":"0b6e3f0a-6a53-4f0e-9d0b-2f1f6d7c9a11","event":"Coupon Applied","timestamp":"2026-01-02T03:04:05.678Z","properties":{{"order_id":"1001","cart_id":"c-77","coupon_id":"SUMMER10","coupon_name":"Ten percent off","discount":23.32,"currency":"INR","url":"https://shop.example.com/cart?step=2","products":[{{"product_id":"p-1","sku":"sku-1","name":"Blue shirt","price":1299.00,"quantity":1,"category":"Shirts"}}]}},"context":{{"library":{{"name":"@segment/analytics-node","version":"2.1.3"}},"ip":"203.0.113.7","locale":"en-IN","page":{{"path":"/cart","referrer":"https://shop.example.com/","title":"Cart","url":"https://shop.example.com/cart"}},"userAgent":"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"}},"integrations":{{}},"note":"#
-    );
-    let filler = 1_024 - event.len() - 3;
-    format!(r#"{event}"{}"}}"#, "x".repeat(filler))
 }

@@ -3,6 +3,7 @@
 //! From the top of the repository: `scripts/bench.sh`. See `docs/performance.md` for what each scenario means.
 
 mod bare;
+mod events;
 mod http;
 mod load;
 mod program;
@@ -10,12 +11,14 @@ mod scenario;
 mod stand_in;
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use program::Program;
 use scenario::Scenario;
+use stand_in::Manner;
 
 // As in the service: an allocator is no part of what is compared.
 #[global_allocator]
@@ -42,6 +45,9 @@ enum Command {
         /// Milliseconds before each answer.
         #[arg(long, default_value_t = 0)]
         delay: u64,
+        /// Each call whose number is a multiple of this is answered with 503.
+        #[arg(long)]
+        failing: Option<NonZeroU64>,
     },
 }
 
@@ -51,6 +57,9 @@ pub struct Run {
     /// The service's binary.
     #[arg(long, default_value = "target/release/wigzo-destination")]
     binary: PathBuf,
+    /// The same, compiled with a profile of itself; not measured if it is not there.
+    #[arg(long, default_value = "target/guided/wigzo-destination")]
+    guided: PathBuf,
     /// Which scenarios; all of them if none is named.
     #[arg(long, value_enum, value_delimiter = ',')]
     scenarios: Vec<Scenario>,
@@ -79,8 +88,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .enable_all()
             .build()?
             .block_on(bare::serve(listen, target, &directory)),
-        Command::StandIn { listen, delay } => {
-            Ok(single_threaded()?.block_on(stand_in::serve(listen, Duration::from_millis(delay)))?)
+        Command::StandIn { listen, delay, failing } => {
+            let manner = Manner { delay: Duration::from_millis(delay), failing };
+            Ok(single_threaded()?.block_on(stand_in::serve(listen, manner))?)
         }
     }
 }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::load;
+use crate::stand_in::Manner;
 
 /// Where this package lies.
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -14,6 +15,8 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 pub enum Program {
     /// `wigzo-destination serve`, with its production configuration.
     Ours,
+    /// The same as `scripts/guided.sh` makes it.
+    Guided,
     /// The least that keeps an event before it answers (src/bare.rs).
     Bare,
     /// A forwarder with fastify and undici, which keeps nothing.
@@ -28,6 +31,7 @@ impl Program {
     pub fn name(self) -> &'static str {
         match self {
             Self::Ours => "wigzo-destination",
+            Self::Guided => "the same, guided",
             Self::Bare => "bare program",
             Self::Fastify => "fastify + undici",
             Self::Bullmq => "BullMQ worker",
@@ -37,7 +41,7 @@ impl Program {
 
     /// Whether an answer of 200 means that the event is on disk.
     pub fn is_durable(self) -> bool {
-        matches!(self, Self::Ours | Self::Bare | Self::Bullmq)
+        matches!(self, Self::Ours | Self::Guided | Self::Bare | Self::Bullmq)
     }
 
     /// Whether it takes batches apart.
@@ -68,7 +72,7 @@ impl Running {
         let directory = tempfile::tempdir()?;
         let mut running = Self { address, children: Vec::new(), directory, ready_after: Duration::ZERO };
         match program {
-            Program::Ours => running.ours(binary, stand_in, organizations)?,
+            Program::Ours | Program::Guided => running.ours(binary, stand_in, organizations)?,
             Program::Bare => running.run(
                 Command::new(std::env::current_exe()?)
                     .args(["bare", "--listen", &address.to_string(), "--target", &stand_in.to_string()])
@@ -116,7 +120,7 @@ impl Running {
     }
 
     /// Starts a stand-in as a process of its own.
-    pub fn stand_in(delay: Duration) -> std::io::Result<Self> {
+    pub fn stand_in(manner: Manner) -> std::io::Result<Self> {
         let address = free_address()?;
         let mut running = Self {
             address,
@@ -124,14 +128,13 @@ impl Running {
             directory: tempfile::tempdir()?,
             ready_after: Duration::ZERO,
         };
-        let delay = delay.as_millis().to_string();
-        running.run(Command::new(std::env::current_exe()?).args([
-            "stand-in",
-            "--listen",
-            &address.to_string(),
-            "--delay",
-            &delay,
-        ]))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["stand-in", "--listen", &address.to_string()]);
+        command.args(["--delay", &manner.delay.as_millis().to_string()]);
+        if let Some(every) = manner.failing {
+            command.args(["--failing", &every.to_string()]);
+        }
+        running.run(&mut command)?;
         wait_for(address)?;
         Ok(running)
     }

@@ -1,12 +1,14 @@
 //! The scenarios: what is sent, what is looked at, and the tables that come of it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::Run;
-use crate::load::{self, Plan, Sent};
+use crate::load::{self, Content, Plan, Sent};
 use crate::program::{Program, Running};
-use crate::stand_in;
+use crate::stand_in::{self, Manner};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
@@ -14,6 +16,8 @@ pub enum Scenario {
     Single,
     /// Delivered events per second, 50 events a request.
     Batch,
+    /// Events of every kind, some of them refused or filtered, with a Wigzo that fails now and then.
+    Mixed,
     /// Time until the reply at half of the bare program's load, with a Wigzo that answers at once, after 500 ms, never.
     Latency,
     /// Processor time at 10, 100, 1 000 and 5 000 events a second: commits are shared by few then.
@@ -27,9 +31,10 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Single,
         Self::Batch,
+        Self::Mixed,
         Self::Latency,
         Self::Pace,
         Self::SlowWigzo,
@@ -38,8 +43,8 @@ impl Scenario {
     ];
 }
 
-const PROGRAMS: [Program; 5] =
-    [Program::Ours, Program::Bare, Program::Fastify, Program::Bullmq, Program::Nginx];
+const PROGRAMS: [Program; 6] =
+    [Program::Ours, Program::Guided, Program::Bare, Program::Fastify, Program::Bullmq, Program::Nginx];
 
 /// How long a backlog may take to drain before the round counts as failed.
 const DRAIN: Duration = Duration::from_secs(300);
@@ -64,6 +69,7 @@ pub async fn run(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
         match scenario {
             Scenario::Single => throughput(run, 1).await?,
             Scenario::Batch => throughput(run, 50).await?,
+            Scenario::Mixed => mixed(run).await?,
             Scenario::Latency => latency(run).await?,
             Scenario::Pace => pace(run).await?,
             Scenario::SlowWigzo => slow_wigzo(run).await?,
@@ -76,13 +82,19 @@ pub async fn run(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
 
 impl Run {
     fn wants(&self, program: Program) -> bool {
-        self.programs.is_empty() || self.programs.contains(&program)
+        let named = self.programs.contains(&program);
+        let is_there = program != Program::Guided || self.guided.exists();
+        named || (self.programs.is_empty() && is_there)
     }
 
-    fn plan(&self, per_request: usize) -> Plan {
+    fn binary(&self, program: Program) -> &Path {
+        if program == Program::Guided { &self.guided } else { &self.binary }
+    }
+
+    fn plan(&self, content: Content) -> Plan {
         Plan {
             connections: self.connections,
-            per_request,
+            content,
             lasting: Duration::from_secs(self.seconds),
             rate: None,
             events: u64::MAX,
@@ -94,10 +106,10 @@ impl Run {
         &self,
         program: Program,
         plan: Plan,
-        delay: Duration,
+        manner: Manner,
     ) -> Result<Figures, Box<dyn std::error::Error>> {
-        let stand_in = Running::stand_in(delay)?;
-        let running = Running::start(program, &self.binary, stand_in.address, plan.organizations)?;
+        let stand_in = Running::stand_in(manner)?;
+        let running = Running::start(program, self.binary(program), stand_in.address, plan.organizations)?;
         // Connections, caches and the allocator are warm when it counts.
         let warm_up = Plan { lasting: Duration::from_secs(1), ..plan };
         let warm = load::send(running.address, warm_up).await?;
@@ -146,7 +158,8 @@ async fn throughput(run: &Run, per_request: usize) -> Result<(), Box<dyn std::er
     for round in 1..=run.rounds {
         for (program, figures) in programs.iter().zip(&mut rounds) {
             eprintln!("round {round} of {}: {}", run.rounds, program.name());
-            figures.push(run.measure(*program, run.plan(per_request), Duration::ZERO).await?);
+            let plan = run.plan(Content::Tracks(per_request));
+            figures.push(run.measure(*program, plan, Manner::default()).await?);
         }
     }
     println!(
@@ -174,9 +187,55 @@ async fn throughput(run: &Run, per_request: usize) -> Result<(), Box<dyn std::er
     Ok(())
 }
 
+/// What one call costs is not what an event costs here: some become several, some none.
+async fn mixed(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
+    println!("\n## Events of every kind, {} connections, medians of {}\n", run.connections, run.rounds);
+    println!("| program | accepted events/s | calls per event | CPU µs/event | requests refused |");
+    println!("| --- | --- | --- | --- | --- |");
+    let programs: Vec<_> =
+        [Program::Ours, Program::Guided].into_iter().filter(|program| run.wants(*program)).collect();
+    let mut rounds: Vec<Vec<_>> = programs.iter().map(|_| Vec::new()).collect();
+    for round in 1..=run.rounds {
+        for (program, rounds) in programs.iter().zip(&mut rounds) {
+            eprintln!("round {round} of {}: {}", run.rounds, program.name());
+            let stand_in =
+                Running::stand_in(Manner { failing: NonZeroU64::new(1_000), ..Manner::default() })?;
+            let running = Running::start(*program, run.binary(*program), stand_in.address, 1)?;
+            let sent = load::send(running.address, run.plan(Content::Mixed)).await?;
+            let calls = quiet(stand_in.address).await?;
+            let cpu = running.cpu().as_secs_f64() * 1e6 / sent.accepted as f64;
+            rounds.push((sent, calls, cpu));
+        }
+    }
+    for (program, rounds) in programs.iter().zip(&rounds) {
+        println!(
+            "| {} | {:.0} | {:.2} | {:.1} | {} |",
+            program.name(),
+            median(rounds, |(sent, ..)| sent.accepted as f64 / run.seconds as f64),
+            median(rounds, |(sent, calls, _)| *calls as f64 / sent.accepted as f64),
+            median(rounds, |(.., cpu)| *cpu),
+            rounds.iter().map(|(sent, ..)| sent.refused).sum::<u64>(),
+        );
+    }
+    Ok(())
+}
+
+/// Waits until the stand-in has had no call for a second; how many it has answered.
+async fn quiet(stand_in: SocketAddr) -> std::io::Result<u64> {
+    let mut before = stand_in::count(stand_in).await?;
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = stand_in::count(stand_in).await?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+}
+
 /// At half of what the service delivers at most, requests are sent at a fixed rate, whatever the answers do.
 async fn latency(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
-    let most = run.measure(Program::Ours, run.plan(1), Duration::ZERO).await?.delivered;
+    let most = run.measure(Program::Ours, run.plan(Content::Tracks(1)), Manner::default()).await?.delivered;
     println!(
         "\n## Time until the reply at half of the greatest load ({:.0} requests/s), medians of {}\n",
         most / 2.0,
@@ -188,9 +247,9 @@ async fn latency(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
         let mut rounds = Vec::new();
         for round in 1..=run.rounds {
             eprintln!("round {round} of {}: {name}", run.rounds);
-            let stand_in = Running::stand_in(Duration::from_millis(delay))?;
+            let stand_in = Running::stand_in(Manner::slow(Duration::from_millis(delay)))?;
             let running = Running::start(Program::Ours, &run.binary, stand_in.address, 1)?;
-            let plan = Plan { rate: Some(most / 2.0), ..run.plan(1) };
+            let plan = Plan { rate: Some(most / 2.0), ..run.plan(Content::Tracks(1)) };
             load::send(running.address, Plan { lasting: Duration::from_secs(1), ..plan }).await?;
             rounds.push(load::send(running.address, plan).await?);
         }
@@ -215,8 +274,8 @@ async fn pace(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
             let mut rounds = Vec::new();
             for round in 1..=run.rounds {
                 eprintln!("round {round} of {}: {}, {rate} events/s", run.rounds, program.name());
-                let plan = Plan { rate: Some(rate), ..run.plan(1) };
-                rounds.push(run.measure(program, plan, Duration::ZERO).await?);
+                let plan = Plan { rate: Some(rate), ..run.plan(Content::Tracks(1)) };
+                rounds.push(run.measure(program, plan, Manner::default()).await?);
             }
             let cpu = median(&rounds, |it| it.cpu);
             println!("| {} | {rate} | {cpu:.0} | {:.1} % |", program.name(), cpu * rate / 1e4);
@@ -234,8 +293,8 @@ async fn slow_wigzo(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
         for round in 1..=run.rounds {
             eprintln!("round {round} of {}: {delay} ms", run.rounds);
             // A backlog that any sane concurrency drains within the round's patience.
-            let plan = Plan { rate: Some(2_000.0), ..run.plan(1) };
-            rounds.push(run.measure(Program::Ours, plan, Duration::from_millis(delay)).await?);
+            let plan = Plan { rate: Some(2_000.0), ..run.plan(Content::Tracks(1)) };
+            rounds.push(run.measure(Program::Ours, plan, Manner::slow(Duration::from_millis(delay))).await?);
         }
         println!(
             "| {delay} ms | {:.0} | {:.0} | {:.1} |",
@@ -256,8 +315,8 @@ async fn organizations(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
     for round in 1..=run.rounds {
         for (count, rounds) in counts.iter().zip(&mut rounds) {
             eprintln!("round {round} of {}: {count} organizations", run.rounds);
-            let plan = Plan { organizations: *count, ..run.plan(1) };
-            rounds.push(run.measure(Program::Ours, plan, Duration::ZERO).await?);
+            let plan = Plan { organizations: *count, ..run.plan(Content::Tracks(1)) };
+            rounds.push(run.measure(Program::Ours, plan, Manner::default()).await?);
         }
     }
     for (count, rounds) in counts.iter().zip(&rounds) {
@@ -271,14 +330,15 @@ async fn organizations(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn backlog(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
-    let silent = Running::stand_in(Duration::from_secs(3_600))?;
+    let silent = Running::stand_in(Manner::slow(Duration::from_secs(3_600)))?;
     let mut running = Running::start(Program::Ours, &run.binary, silent.address, 1)?;
     let (ready_empty, idle) = (running.ready_after, running.memory());
     eprintln!("filling a backlog of {} events", run.backlog);
-    let plan = Plan { lasting: Duration::from_secs(600), events: run.backlog, ..run.plan(50) };
+    let plan =
+        Plan { lasting: Duration::from_secs(600), events: run.backlog, ..run.plan(Content::Tracks(50)) };
     let sent = load::send(running.address, plan).await?;
     let (filled, on_disk) = (running.memory(), running.disk()?);
-    let awake = Running::stand_in(Duration::ZERO)?;
+    let awake = Running::stand_in(Manner::default())?;
     running.restart_ours(&run.binary, awake.address)?;
     let (ready_filled, began) = (running.ready_after, Instant::now());
     eprintln!("draining it");

@@ -1,7 +1,8 @@
-//! Wigzo's stand-in: answers every POST with success after a delay, and counts them. As little work as possible, since
-//! it shares the machine with what is measured.
+//! Wigzo's stand-in: answers every POST with success after a delay, or some with a failure, and counts them. As little
+//! work as possible, since it shares the machine with what is measured.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,8 +15,26 @@ use crate::http;
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 20\r\n\r\n{\"status\":\"success\"}";
 
+const FAILURE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
+
+/// How it answers.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// How long each answer takes.
+    pub delay: Duration,
+    /// Each call whose number is a multiple of this fails.
+    pub failing: Option<NonZeroU64>,
+}
+
+impl Manner {
+    /// Takes so long for each answer.
+    pub const fn slow(delay: Duration) -> Self {
+        Self { delay, failing: None }
+    }
+}
+
 /// Serves until it is killed. `GET /count` tells how many calls have been answered.
-pub async fn serve(listen: SocketAddr, delay: Duration) -> std::io::Result<()> {
+pub async fn serve(listen: SocketAddr, manner: Manner) -> std::io::Result<()> {
     let listener = TcpListener::bind(listen).await?;
     let count = Arc::new(AtomicU64::new(0));
     loop {
@@ -24,12 +43,12 @@ pub async fn serve(listen: SocketAddr, delay: Duration) -> std::io::Result<()> {
         let count = Arc::clone(&count);
         tokio::spawn(async move {
             // A client that goes away is its own business.
-            let _ = connection(stream, delay, &count).await;
+            let _ = connection(stream, manner, &count).await;
         });
     }
 }
 
-async fn connection(mut stream: TcpStream, delay: Duration, count: &AtomicU64) -> std::io::Result<()> {
+async fn connection(mut stream: TcpStream, manner: Manner, count: &AtomicU64) -> std::io::Result<()> {
     let mut buffer = Vec::with_capacity(16 * 1024);
     loop {
         let Some(message) = http::read(&mut stream, &mut buffer).await? else { return Ok(()) };
@@ -41,10 +60,12 @@ async fn connection(mut stream: TcpStream, delay: Duration, count: &AtomicU64) -
             stream.write_all(answer.as_bytes()).await?;
             continue;
         }
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+        if !manner.delay.is_zero() {
+            tokio::time::sleep(manner.delay).await;
         }
-        stream.write_all(ANSWER).await?;
+        let number = count.load(Ordering::Relaxed) + 1;
+        let fails = manner.failing.is_some_and(|every| number.is_multiple_of(every.get()));
+        stream.write_all(if fails { FAILURE } else { ANSWER }).await?;
         count.fetch_add(1, Ordering::Relaxed);
     }
 }
