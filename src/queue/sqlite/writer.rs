@@ -167,6 +167,7 @@ impl Writer {
             swept_at: Instant::now(),
         };
         writer.note_backlog()?;
+        writer.disk_bytes = used(&writer.connection)?;
         writer.publish(&Tally::default());
         Ok(writer)
     }
@@ -358,17 +359,16 @@ impl Writer {
         self.seen.write(&transaction, now)?;
         store::write_totals(&transaction, &totals)?;
         store::write_counts(&transaction, &brought.tally)?;
+        // Here, because outside of a transaction each look takes locks of its own.
+        let disk_bytes = used(&transaction)?;
         transaction.commit()?;
         self.totals = totals;
+        self.disk_bytes = disk_bytes;
         Ok((results, brought))
     }
 
     /// Makes the state of the last commit visible, with what it changed.
     fn publish(&mut self, tally: &Tally) {
-        match self.measure() {
-            Ok(bytes) => self.disk_bytes = bytes,
-            Err(error) => tracing::warn!(%error, "the queue's size cannot be read"),
-        }
         let full = self.disk_bytes >= self.config.max_disk.as_u64();
         let mut stats = self.shared.stats();
         tally.apply(&mut stats);
@@ -390,12 +390,12 @@ impl Writer {
         };
     }
 
-    /// Bytes of disk in use, without pages that are free for reuse.
-    fn measure(&self) -> rusqlite::Result<u64> {
-        let pragma =
-            |name: &str| self.connection.prepare_cached(name)?.query_row([], |row| row.get::<_, u64>(0));
-        let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
-        Ok(pages * pragma("PRAGMA page_size")?)
+    /// Looks how much of the disk is in use, after changes that do not look themselves.
+    fn measure(&mut self) {
+        match used(&self.connection) {
+            Ok(bytes) => self.disk_bytes = bytes,
+            Err(error) => tracing::warn!(%error, "the queue's size cannot be read"),
+        }
     }
 
     fn refuse(&self, refusing: Refusing) {
@@ -454,6 +454,7 @@ impl Writer {
         }
         self.log.has_written_much();
         self.carry_over();
+        self.measure();
         self.publish(&tally);
         self.tidied_at = Instant::now();
     }
@@ -564,6 +565,7 @@ impl Writer {
 
     /// Makes known what was moved.
     fn make_known(&mut self, Moved { tally, latest, .. }: Moved) {
+        self.measure();
         self.publish(&tally);
         // Not the envelopes themselves: delivery reads a mass replay at its own pace.
         for (organization, latest) in latest {
@@ -596,6 +598,13 @@ impl Writer {
         self.forgetting = step.is_some();
         Ok(step.unwrap_or_default())
     }
+}
+
+/// Bytes of disk in use, without pages that are free for reuse.
+fn used(connection: &Connection) -> rusqlite::Result<u64> {
+    let pragma = |name: &str| connection.prepare_cached(name)?.query_row([], |row| row.get::<_, u64>(0));
+    let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+    Ok(pages * pragma("PRAGMA page_size")?)
 }
 
 /// Who waits for changes, and what was settled for which nobody does.

@@ -5,11 +5,11 @@
 //! library's ([decision 13](../../../docs/decisions/0013-log-lines.md)). Spans are not printed: there are none.
 //! What a library tells through the crate `log` has the target that it names itself.
 
+use std::cell::Cell;
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
-use jiff::fmt::StdFmtWrite;
 use jiff::fmt::temporal::DateTimePrinter;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -24,6 +24,11 @@ pub(super) struct Json;
 /// Microseconds, always with six digits.
 const TIMES: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
+thread_local! {
+    /// The room for a thread's lines.
+    static LINE: Cell<String> = const { Cell::new(String::new()) };
+}
+
 impl<S, N> FormatEvent<S, N> for Json
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -33,47 +38,55 @@ where
         clippy::disallowed_methods,
         reason = "a line has the machine's time, whatever clock the rooms are given"
     )]
-    fn format_event(&self, _: &FmtContext<'_, S, N>, line: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        print(line, SystemTime::now(), event)
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        // Into a string first: the writer's own type is not known here, so each of a line's fifty pieces would be a
+        // call through a table.
+        let mut line = LINE.take();
+        line.clear();
+        print(&mut line, SystemTime::now(), event)?;
+        out.write_str(&line)?;
+        LINE.set(line);
+        Ok(())
     }
 }
 
-fn print(mut line: Writer<'_>, at: SystemTime, event: &Event<'_>) -> fmt::Result {
-    line.write_str("{\"timestamp\":\"")?;
+fn print(line: &mut String, at: SystemTime, event: &Event<'_>) -> fmt::Result {
+    line.push_str("{\"timestamp\":\"");
     let at = Timestamp::try_from(at).unwrap_or(Timestamp::UNIX_EPOCH);
-    TIMES.print_timestamp(&at, StdFmtWrite(&mut line)).map_err(|_| fmt::Error)?;
+    TIMES.print_timestamp(&at, &mut *line).map_err(|_| fmt::Error)?;
     let metadata = event.metadata();
-    write!(line, "\",\"level\":\"{}\"", metadata.level().as_str())?;
+    line.push_str("\",\"level\":\"");
+    line.push_str(metadata.level().as_str());
+    line.push('"');
     let mut members = Members { line, named: None, result: Ok(()) };
     event.record(&mut members);
     let named = members.named.take();
     members.member("target", |line| string(line, named.as_deref().unwrap_or(metadata.target())));
     members.result?;
-    members.line.write_str("}\n")
+    line.push_str("}\n");
+    Ok(())
 }
 
 /// Prints fields as members of the object that has been begun.
 struct Members<'l> {
-    line: Writer<'l>,
+    line: &'l mut String,
     /// The target of what was told through the crate `log`; its event carries that, and where it was told, as fields.
     named: Option<String>,
     /// How it went so far; a visitor cannot say it.
     result: fmt::Result,
 }
 
-impl<'l> Members<'l> {
-    fn member(&mut self, name: &str, value: impl FnOnce(&mut Writer<'l>) -> fmt::Result) {
+impl Members<'_> {
+    fn member(&mut self, name: &str, value: impl FnOnce(&mut String) -> fmt::Result) {
         if name.starts_with("log.") {
             return;
         }
         // Names are Rust's identifiers, which the library lets be spelled raw.
         let name = name.strip_prefix("r#").unwrap_or(name);
-        self.result = self.result.and_then(|()| {
-            self.line.write_str(",\"")?;
-            self.line.write_str(name)?;
-            self.line.write_str("\":")?;
-            value(&mut self.line)
-        });
+        self.line.push_str(",\"");
+        self.line.push_str(name);
+        self.line.push_str("\":");
+        self.result = self.result.and(value(self.line));
     }
 }
 
@@ -107,40 +120,43 @@ impl Visit for Members<'_> {
     /// Everything else is told by what it prints.
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.member(field.name(), |line| {
-            line.write_char('"')?;
+            line.push('"');
             write!(Escaped(line), "{value:?}")?;
-            line.write_char('"')
+            line.push('"');
+            Ok(())
         });
     }
 }
 
-fn string(line: &mut Writer<'_>, text: &str) -> fmt::Result {
-    line.write_char('"')?;
+fn string(line: &mut String, text: &str) -> fmt::Result {
+    line.push('"');
     Escaped(line).write_str(text)?;
-    line.write_char('"')
+    line.push('"');
+    Ok(())
 }
 
 /// Text inside of a JSON string (RFC 8259, section 7).
-struct Escaped<'w, 'l>(&'w mut Writer<'l>);
+struct Escaped<'l>(&'l mut String);
 
-impl fmt::Write for Escaped<'_, '_> {
+impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut rest = text;
         while let Some(at) = rest.bytes().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
             // What is escaped is one byte long, so these are places between letters.
             let (before, letter) = (rest.get(..at).unwrap_or_default(), rest.as_bytes().get(at));
-            self.0.write_str(before)?;
+            self.0.push_str(before);
             match letter {
-                Some(b'\n') => self.0.write_str("\\n")?,
-                Some(b'\r') => self.0.write_str("\\r")?,
-                Some(b'\t') => self.0.write_str("\\t")?,
-                Some(letter @ (b'"' | b'\\')) => write!(self.0, "\\{}", char::from(*letter))?,
+                Some(b'\n') => self.0.push_str("\\n"),
+                Some(b'\r') => self.0.push_str("\\r"),
+                Some(b'\t') => self.0.push_str("\\t"),
+                Some(letter @ (b'"' | b'\\')) => self.0.extend(['\\', char::from(*letter)]),
                 Some(letter) => write!(self.0, "\\u{letter:04x}")?,
                 None => {}
             }
             rest = rest.get(at + 1..).unwrap_or_default();
         }
-        self.0.write_str(rest)
+        self.0.push_str(rest);
+        Ok(())
     }
 }
 
