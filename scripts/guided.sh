@@ -21,7 +21,11 @@ build() {
 
 # A part of the compiler's own toolchain: another LLVM's could not read what this compiler's programs count.
 if ! [ -x "$merge" ]; then
-    rustup component add llvm-tools
+    if ! command -v rustup >/dev/null; then
+        echo "there is no $merge; rustup brings it with its component llvm-tools" >&2
+        exit 1
+    fi
+    rustup component add llvm-tools >&2
 fi
 echo "1 of 3: building with counters" >&2
 rm -rf "$work/counted"

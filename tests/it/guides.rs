@@ -102,6 +102,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
         Shows(&["profile standard", "profile guide", "organization acme"]),
     ),
     ("docs/operations.md", "cargo install", Not("it builds for minutes what the other steps have built")),
+    ("docs/operations.md", "scripts/guided.sh", By(".ci/run", "scripts/guided.sh")),
     (
         "docs/operations.md",
         "wigzo-destination check --config /etc/wigzo-destination/config.toml   # would",
