@@ -73,6 +73,9 @@ pub struct Config {
     /// How many delivered events per second and organization are recorded in full (payload, calls, answers). Above
     /// it a record is one line: ids, name, time, outcome.
     pub history_full_per_second: u32,
+    /// The same for all organizations together. When it runs short, what each organization may have shrinks with what
+    /// is left of it; those with less traffic than that keep all of theirs in full.
+    pub history_full_per_second_in_all: u32,
 }
 
 /// The engines.
@@ -95,6 +98,7 @@ impl Default for Config {
             history_size: ByteSize::gib(1),
             max_dead_letters: 0,
             history_full_per_second: 50,
+            history_full_per_second_in_all: 1_000,
         }
     }
 }
@@ -142,8 +146,8 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// The same of many, without waiting: when they are on disk, their numbers are handed over with [`Arrivals::settled`].
     fn settle_all(&self, settlements: Vec<Settlement>);
 
-    /// Whether one more delivered event of an organization is recorded in full ([`Account`]): spends of the budget
-    /// `queue.history_full_per_second`.
+    /// Whether one more delivered event of an organization is recorded in full ([`Account`]): spends of the budgets
+    /// `queue.history_full_per_second` and `queue.history_full_per_second_in_all`.
     fn records_in_full(&self, organization: &Arc<str>) -> bool;
 
     /// Notes the calls of an envelope in work that have been answered (see [`Progress::done`]); returns when that is

@@ -126,7 +126,10 @@ impl Sqlite {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
             refusals: Refusals::default(),
-            budget: Mutex::new(Budget::new(config.history_full_per_second)),
+            budget: Mutex::new(Budget::new(
+                config.history_full_per_second,
+                config.history_full_per_second_in_all,
+            )),
             pending_bytes: AtomicUsize::new(0),
         });
         let writer = Writer::new(

@@ -60,6 +60,7 @@ const KEYS: &[(&str, Takes)] = &[
     ("queue.history_size", Restart),
     ("queue.max_dead_letters", Restart),
     ("queue.history_full_per_second", Restart),
+    ("queue.history_full_per_second_in_all", Restart),
     ("delivery.max_in_flight", Restart),
     ("delivery.connect_timeout", Restart),
     ("delivery.timeout", Restart),

@@ -140,6 +140,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/operations.md", "wigzo-destination export", Shows(&["record(s)"])),
     ("docs/operations.md", "wigzo-destination import", Shows(&["imported"])),
     ("docs/performance.md", "scripts/bench.sh", Not(MINUTES)),
+    ("docs/performance.md", "scripts/guided.sh", By(".ci/run", "scripts/guided.sh")),
     ("docs/performance.md", "scripts/flame-graph.sh", Not(MINUTES)),
     ("docs/performance.md", "cargo bench --bench isolation", Not(MINUTES)),
     ("docs/performance.md", "cargo bench --bench queue", Not(MINUTES)),

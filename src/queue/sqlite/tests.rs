@@ -352,6 +352,7 @@ async fn a_queue_that_is_never_idle_tidies_up_all_the_same() {
     let mut fixture = Fixture::new();
     fixture.config.history_size = ByteSize::kib(4);
     fixture.config.history_full_per_second = 1_000_000;
+    fixture.config.history_full_per_second_in_all = 1_000_000;
     let queue = fixture.open();
     let deadline = std::time::Instant::now() + PATIENCE;
     let (mut id, mut most) = (0, 0);
@@ -402,6 +403,7 @@ async fn history_gives_way_to_new_events_when_the_disk_limit_is_reached() {
     let mut fixture = Fixture::new();
     fixture.config.max_disk = ByteSize::kib(200);
     fixture.config.history_full_per_second = 1_000_000;
+    fixture.config.history_full_per_second_in_all = 1_000_000;
     let queue = fixture.open();
     for id in 0..700 {
         deliver_one(&queue, id).await;
