@@ -278,7 +278,12 @@ fn median(rounds: &[Shown], figure: impl Fn(&Shown) -> f64) -> f64 {
 /// The number after a flag.
 fn number(flag: &str, default: usize) -> usize {
     let value = std::env::args().skip_while(|it| it != flag).nth(1);
-    value.map_or(default, |text| text.parse().expect("the flag takes a number"))
+    value.map_or(default, |text| {
+        text.parse().unwrap_or_else(|error| {
+            eprintln!("{flag} takes a number, not {text:?}: {error}");
+            std::process::exit(2)
+        })
+    })
 }
 
 fn main() {

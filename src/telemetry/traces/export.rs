@@ -25,9 +25,6 @@ const BATCH: usize = 512;
 /// How long spans wait for a batch to fill.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// How long a collector may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// What became of spans.
 #[derive(Debug, Clone, Default)]
 pub struct SpanCounts {
@@ -201,13 +198,17 @@ impl<E: SpanExporter> SpanExporter for Told<E> {
 mod otlp {
     use std::future::Future;
     use std::pin::Pin;
+    use std::time::Duration;
 
     use bytes::{Bytes, BytesMut};
     use opentelemetry_http::{HttpClient, HttpError};
     use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
     use tokio::runtime::Handle;
 
-    use super::{BadEndpoint, PATIENCE, Protocol};
+    use super::{BadEndpoint, Protocol};
+
+    /// How long a collector may take to answer.
+    const PATIENCE: Duration = Duration::from_secs(10);
 
     /// How much of a collector's answer is read.
     const MAX_ANSWER: usize = 64 * 1024;
