@@ -1,9 +1,9 @@
 //! The rate budget of the history: which delivered events are recorded in full.
 //!
 //! Each organization has a budget of its own, and all together have one: a thousand organizations with little traffic each
-//! would otherwise have every event recorded in full, at the price of everybody's throughput and of a history that
-//! reaches back for minutes. When the common budget runs short the own ones shrink with it, all alike, so that whoever
-//! sends less than that still has everything in full.
+//! would otherwise have every event recorded in full, at the price of everybody's throughput. When less than half of the
+//! common budget is left the own ones shrink with it, all alike, so that whoever sends less than that still has everything
+//! in full.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,8 +49,9 @@ impl Budget {
         }
         let Some(own) = self.each.get_mut(organization) else { return false };
         self.all.fill(self.all_per_second, ONE, now);
-        let left = self.all.level.checked_div(u64::from(self.all_per_second)).unwrap_or(0);
-        own.fill(each, left, now);
+        // The whole rate while half of the common budget is left.
+        let share = (2 * self.all.level).checked_div(u64::from(self.all_per_second)).unwrap_or(0).min(ONE);
+        own.fill(each, share, now);
         if own.level < ONE || self.all.level < ONE {
             return false;
         }
@@ -87,10 +88,12 @@ mod tests {
         let at = |ms: u64| UnixMillis(1_000_000 + ms);
         assert_eq!([0, 0, 0].map(|ms| budget.spend(&acme, at(ms))), [true, true, false]);
         assert!(budget.spend(&other, at(0)), "one organization's budget is not another's");
-        assert_eq!([499, 501, 900, 1_002].map(|ms| budget.spend(&acme, at(ms))), [false, true, false, true]);
+        assert_eq!([499, 500, 900, 1_000].map(|ms| budget.spend(&acme, at(ms))), [false, true, false, true]);
         assert!(!budget.spend(&acme, at(0)), "a clock that jumps back gives nothing away");
         assert!(!Budget::new(0, PLENTY).spend(&acme, at(0)), "no budget, no record in full");
         assert!(!Budget::new(2, 0).spend(&acme, at(0)), "no budget for all, no record in full");
+        let mut greatest = Budget::new(u32::MAX, u32::MAX);
+        assert!([0, 1, 5_000].into_iter().all(|ms| greatest.spend(&acme, at(ms))), "nothing overflows");
     }
 
     #[test]

@@ -167,7 +167,7 @@ impl Writer {
             swept_at: Instant::now(),
         };
         writer.note_backlog()?;
-        writer.disk_bytes = used(&writer.connection)?;
+        writer.measure();
         writer.publish(&Tally::default());
         Ok(writer)
     }
