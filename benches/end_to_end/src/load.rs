@@ -150,14 +150,14 @@ const KEY: &str = "wk_000000";
 impl Request {
     fn all(target: SocketAddr, content: Content) -> Vec<Self> {
         match content {
-            Content::Tracks(1) => vec![Self::new(target, "/v1/track", &events::track())],
+            Content::Tracks(1) => vec![Self::new(target, "track", &events::track())],
             Content::Tracks(many) => vec![Self::batch(target, &vec![events::track(); many])],
             Content::Mixed => {
-                let (kinds, refused) = (events::kinds(), ("/v1/track", events::refused()));
+                let kinds = events::kinds();
                 let events: Vec<_> = kinds.iter().map(|(_, event)| event.clone()).collect();
-                let singly = kinds.into_iter().chain([refused]);
+                let singly = kinds.into_iter().chain([("track", events::refused())]);
                 singly
-                    .map(|(path, event)| Self::new(target, path, &event))
+                    .map(|(kind, event)| Self::new(target, kind, &event))
                     .chain([Self::batch(target, &events)])
                     .collect()
             }
@@ -165,12 +165,13 @@ impl Request {
     }
 
     fn batch(target: SocketAddr, events: &[String]) -> Self {
-        Self::new(target, "/v1/batch", &format!(r#"{{"batch":[{}]}}"#, events.join(",")))
+        Self::new(target, "batch", &format!(r#"{{"batch":[{}]}}"#, events.join(",")))
     }
 
-    fn new(target: SocketAddr, path: &str, body: &str) -> Self {
+    /// For the route of this kind.
+    fn new(target: SocketAddr, kind: &str, body: &str) -> Self {
         let text = format!(
-            "POST {path} HTTP/1.1\r\nhost: {target}\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
+            "POST /v1/{kind} HTTP/1.1\r\nhost: {target}\r\nauthorization: Bearer {KEY}\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -149,19 +149,30 @@ async fn drained(
     }
 }
 
+/// Measures the programs in turns; each one's rounds.
+async fn in_turns<T>(
+    run: &Run,
+    programs: &[Program],
+    mut measure: impl AsyncFnMut(Program) -> Result<T, Box<dyn std::error::Error>>,
+) -> Result<Vec<Vec<T>>, Box<dyn std::error::Error>> {
+    let mut rounds: Vec<Vec<T>> = programs.iter().map(|_| Vec::new()).collect();
+    for round in 1..=run.rounds {
+        for (program, rounds) in programs.iter().zip(&mut rounds) {
+            eprintln!("round {round} of {}: {}", run.rounds, program.name());
+            rounds.push(measure(*program).await?);
+        }
+    }
+    Ok(rounds)
+}
+
 async fn throughput(run: &Run, per_request: usize) -> Result<(), Box<dyn std::error::Error>> {
     let programs: Vec<_> = PROGRAMS
         .into_iter()
         .filter(|program| run.wants(*program) && (per_request == 1 || program.takes_batches()))
         .collect();
-    let mut rounds: Vec<Vec<Figures>> = programs.iter().map(|_| Vec::new()).collect();
-    for round in 1..=run.rounds {
-        for (program, figures) in programs.iter().zip(&mut rounds) {
-            eprintln!("round {round} of {}: {}", run.rounds, program.name());
-            let plan = run.plan(Content::Tracks(per_request));
-            figures.push(run.measure(*program, plan, Manner::default()).await?);
-        }
-    }
+    let plan = run.plan(Content::Tracks(per_request));
+    let rounds =
+        in_turns(run, &programs, async |program| run.measure(program, plan, Manner::default()).await).await?;
     println!(
         "\n## {per_request} event(s) a request, {} connections, medians of {}\n",
         run.connections, run.rounds
@@ -194,19 +205,15 @@ async fn mixed(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
     println!("| --- | --- | --- | --- | --- |");
     let programs: Vec<_> =
         [Program::Ours, Program::Guided].into_iter().filter(|program| run.wants(*program)).collect();
-    let mut rounds: Vec<Vec<_>> = programs.iter().map(|_| Vec::new()).collect();
-    for round in 1..=run.rounds {
-        for (program, rounds) in programs.iter().zip(&mut rounds) {
-            eprintln!("round {round} of {}: {}", run.rounds, program.name());
-            let stand_in =
-                Running::stand_in(Manner { failing: NonZeroU64::new(1_000), ..Manner::default() })?;
-            let running = Running::start(*program, run.binary(*program), stand_in.address, 1)?;
-            let sent = load::send(running.address, run.plan(Content::Mixed)).await?;
-            let calls = quiet(stand_in.address).await?;
-            let cpu = running.cpu().as_secs_f64() * 1e6 / sent.accepted as f64;
-            rounds.push((sent, calls, cpu));
-        }
-    }
+    let rounds = in_turns(run, &programs, async |program| {
+        let stand_in = Running::stand_in(Manner { failing: NonZeroU64::new(1_000), ..Manner::default() })?;
+        let running = Running::start(program, run.binary(program), stand_in.address, 1)?;
+        let sent = load::send(running.address, run.plan(Content::Mixed)).await?;
+        let calls = quiet(stand_in.address).await?;
+        let cpu = running.cpu().as_secs_f64() * 1e6 / sent.accepted as f64;
+        Ok((sent, calls, cpu))
+    })
+    .await?;
     for (program, rounds) in programs.iter().zip(&rounds) {
         println!(
             "| {} | {:.0} | {:.2} | {:.1} | {} |",
