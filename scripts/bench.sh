@@ -13,5 +13,9 @@ for program in redis-server nginx; do
 done
 
 cargo build --release --locked
+guided=target/guided/wigzo-destination
+if [ -e "$guided" ] && [ -n "$(find src Cargo.toml Cargo.lock -newer "$guided" -print -quit)" ]; then
+    echo "$guided is older than the sources; scripts/guided.sh makes it anew" >&2
+fi
 cargo build --release --locked --manifest-path benches/end_to_end/Cargo.toml
 exec benches/end_to_end/target/release/end-to-end run "$@"
