@@ -102,8 +102,11 @@ async fn after_a_correction_letters_are_replayed_in_order_and_only_what_failed_i
     );
     assert!(record["seq"].as_u64() > Some(5), "{record}");
     assert_eq!(record["attempts"].as_array().unwrap().len(), 3, "the tries of before are still told");
+    // A line comes up to 20 ms after what it tells.
+    let is_replay = r#""action":"replay""#;
+    service.eventually("three replays told", async || service.log().matches(is_replay).count() == 3).await;
     let log = service.log();
-    let told = log.lines().filter(|line| line.contains(r#""action":"replay""#)).collect::<Vec<_>>();
+    let told = log.lines().filter(|line| line.contains(is_replay)).collect::<Vec<_>>();
     assert_eq!(told.len(), 3, "the dry run too: {log}");
     assert!(told[1].contains(r#""changed":4"#) && told[1].contains("reason=wigzo_422"), "{}", told[1]);
     assert!(!log.contains("user-1"), "a person stands in the log:\n{log}");
