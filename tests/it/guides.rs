@@ -143,6 +143,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/performance.md", "scripts/guided.sh", By(".ci/run", "scripts/guided.sh")),
     ("docs/performance.md", "scripts/flame-graph.sh", Not(MINUTES)),
     ("docs/performance.md", "cargo bench --bench isolation", Not(MINUTES)),
+    ("docs/performance.md", "cargo bench --bench segment", Not(MINUTES)),
     ("docs/performance.md", "cargo bench --bench queue", Not(MINUTES)),
     ("docs/performance.md", "scripts/instructions.sh", By(".ci/run", "scripts/instructions.sh")),
     ("docs/reliability.md", "scripts/crash.sh", By("tests/it/crash.rs", "async fn harness")),
