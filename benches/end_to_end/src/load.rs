@@ -28,6 +28,13 @@ pub struct Plan {
     pub organizations: usize,
 }
 
+impl Plan {
+    /// What is sent first, so that connections, caches and the allocator are warm when it counts.
+    pub fn warm_up(self) -> Self {
+        Self { lasting: Duration::from_secs(1), ..self }
+    }
+}
+
 /// What the requests hold.
 #[derive(Debug, Clone, Copy)]
 pub enum Content {

@@ -18,7 +18,7 @@ pub enum Scenario {
     Batch,
     /// Events of every kind, some of them refused or filtered, with a Wigzo that fails now and then.
     Mixed,
-    /// Time until the reply at half of the bare program's load, with a Wigzo that answers at once, after 500 ms, never.
+    /// Time until the reply at half of the service's own greatest load, with a Wigzo that answers at once, after 500 ms, never.
     Latency,
     /// Processor time at 10, 100, 1 000 and 5 000 events a second: commits are shared by few then.
     Pace,
@@ -110,9 +110,7 @@ impl Run {
     ) -> Result<Figures, Box<dyn std::error::Error>> {
         let stand_in = Running::stand_in(manner)?;
         let running = Running::start(program, self.binary(program), stand_in.address, plan.organizations)?;
-        // Connections, caches and the allocator are warm when it counts.
-        let warm_up = Plan { lasting: Duration::from_secs(1), ..plan };
-        let warm = load::send(running.address, warm_up).await?;
+        let warm = load::send(running.address, plan.warm_up()).await?;
         drained(stand_in.address, warm.accepted, program).await?;
         let (cpu, began) = (running.cpu(), Instant::now());
         let sent = load::send(running.address, plan).await?;
@@ -260,7 +258,7 @@ async fn latency(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
             let stand_in = Running::stand_in(Manner::slow(Duration::from_millis(delay)))?;
             let running = Running::start(Program::Ours, &run.binary, stand_in.address, 1)?;
             let plan = Plan { rate: Some(most / 2.0), ..run.plan(Content::Tracks(1)) };
-            load::send(running.address, Plan { lasting: Duration::from_secs(1), ..plan }).await?;
+            load::send(running.address, plan.warm_up()).await?;
             rounds.push(load::send(running.address, plan).await?);
         }
         println!(
@@ -354,19 +352,17 @@ async fn backlog(run: &Run) -> Result<(), Box<dyn std::error::Error>> {
     running.restart_ours(&run.binary, awake.address)?;
     let ready_filled = running.ready_after;
     eprintln!("draining it under load");
-    // As before every other load.
-    let warm_up = Plan { lasting: Duration::from_secs(1), ..run.plan(Content::Tracks(1)) };
-    let mut accepted = sent.accepted + load::send(running.address, warm_up).await?.accepted;
+    let plan = run.plan(Content::Tracks(1));
+    let warm = load::send(running.address, plan.warm_up()).await?;
     let (before, began) = (stand_in::count(awake.address).await?, Instant::now());
-    let beside = load::send(running.address, run.plan(Content::Tracks(1))).await?;
-    accepted += beside.accepted;
+    let beside = load::send(running.address, plan).await?;
     let (took, after) = (began.elapsed().as_secs_f64(), stand_in::count(awake.address).await?);
     let (beside_accepted, beside_delivered) = (beside.accepted as f64 / took, (after - before) as f64 / took);
     if after >= sent.accepted {
         return Err("the backlog was gone before the load was: a larger one is needed (--backlog)".into());
     }
     eprintln!("draining the rest");
-    let began = Instant::now();
+    let (began, accepted) = (Instant::now(), sent.accepted + warm.accepted + beside.accepted);
     drained(awake.address, accepted, Program::Ours).await?;
     let (rate, peak) = ((accepted - after) as f64 / began.elapsed().as_secs_f64(), running.peak_memory());
     // Space is given back when there is nothing else to do.
