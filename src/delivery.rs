@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::{Organization, Organizations, Partner};
 use crate::outcome::Owed;
-use crate::queue::{Arrivals, Claim, Envelope, Forgotten, Queue, QueueError, Seq, Settlement};
+use crate::queue::{Arrivals, Claim, Claimed, Envelope, Forgotten, Queue, QueueError, Seq, Settlement};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, OrganizationState, Traces};
 pub use attempt::obeyed;
@@ -315,7 +315,10 @@ impl Delivery {
             self.reads.spawn(async move {
                 let organization = Arc::clone(&read.organization);
                 let found = match &read.which {
-                    Which::After { after, limit } => queue.claim(organization, *after, *limit).await,
+                    Which::After { after, limit } => {
+                        let claimed = queue.claim(organization, *after, *limit, Arc::default()).await;
+                        claimed.map(|found| found.into_iter().filter_map(Claimed::envelope).collect())
+                    }
                     Which::Numbers(numbers) => {
                         queue.reread(organization, numbers.iter().map(|(_, seq)| *seq).collect()).await
                     }

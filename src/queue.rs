@@ -36,11 +36,11 @@ use crate::outcome::Ledger;
 use crate::telemetry::GROUPS;
 
 pub use envelope::{
-    Account, Attempt, Claim, DedupKey, Envelope, NewEnvelope, Progress, Resolution, Seq, Settlement,
-    SourceRoute,
+    Account, Attempt, Claim, Claimed, DedupKey, Envelope, LaneKey, NewEnvelope, Number, Progress, Resolution,
+    Seq, Settlement, SourceRoute,
 };
 pub use fresh::{Arrivals, Forgotten, Fresh};
-pub use record::{Fate, Filter, Lookup, Order, Page, Place, Record, State};
+pub use record::{Fate, Filter, Hastened, Lookup, Order, Page, Place, Record, Selection, State};
 pub use refusals::{Refusal, Refusals};
 use transfer::{ImportError, Imported, Part};
 
@@ -120,13 +120,23 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     ) -> Pending<'_, Result<Appended, AppendError>>;
 
     /// Reads waiting envelopes of an organization after a sequence number, in order, parked ones left out. It reserves
-    /// nothing.
+    /// nothing. Of the lanes in `skip` (sorted) it reads numbers only, which do not count towards `limit`. One read
+    /// looks at 20 000 rows at most; if it ends there, what follows the last one may be asked for again.
     fn claim(
         &self,
         organization: Arc<str>,
         after: Seq,
         limit: usize,
-    ) -> Pending<'_, Result<Vec<Envelope>, QueueError>>;
+        skip: Arc<[LaneKey]>,
+    ) -> Pending<'_, Result<Vec<Claimed>, QueueError>>;
+
+    /// The same without any payload.
+    fn numbers(
+        &self,
+        organization: Arc<str>,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<'_, Result<Vec<Number>, QueueError>>;
 
     /// Reads waiting envelopes of an organization again by their numbers, in order, as far as they still wait and are
     /// not parked. It brings at least one if there is any; what it leaves out behind the last one may be asked for again.
@@ -166,6 +176,16 @@ pub trait Engine: Send + Sync + std::fmt::Debug {
     /// are passed over: nothing is replayed twice. It happens in small transactions, each of which holds whatever comes
     /// after it; the answer comes when all is on disk.
     fn decide(&self, letters: Vec<Seq>, fate: Fate) -> Pending<'_, Result<u64, QueueError>>;
+
+    /// Makes waiting events of an organization due at `now`, parked ones included, if they are due later than that. No
+    /// other event is changed. It happens in small transactions, so that appends are not held up; the answer comes when
+    /// all is on disk.
+    fn hasten(
+        &self,
+        organization: Arc<str>,
+        selection: Selection,
+        now: UnixMillis,
+    ) -> Pending<'_, Result<Hastened, QueueError>>;
 
     /// Takes the next part of an export, as far as it is not known already: in one transaction with the note of how far the
     /// import has come, so that no line of an export is ever taken twice. What is waiting goes to the end of the queue,

@@ -12,8 +12,8 @@ use wigzo_destination::current::Current;
 use wigzo_destination::ingress::{Config, Ingress, Phase, Readiness, router};
 use wigzo_destination::queue::transfer::{ImportError, Imported, Part};
 use wigzo_destination::queue::{
-    AppendError, Appended, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Oldest, Page, Pending,
-    QueueError, Refusals, Seq, Settlement, Stats,
+    AppendError, Appended, Claimed, Engine, Envelope, Fate, Fresh, Hastened, LaneKey, Lookup, NewEnvelope,
+    Number, Oldest, Page, Pending, QueueError, Refusals, Selection, Seq, Settlement, Stats,
 };
 use wigzo_destination::telemetry::{self, LogFormat, Logging, Metrics, Traces};
 
@@ -83,7 +83,17 @@ impl Engine for Sink {
         now(Ok(Appended { accepted: envelopes.len(), duplicates: 0 }))
     }
 
-    fn claim(&self, _: Arc<str>, _: Seq, _: usize) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
+    fn claim(
+        &self,
+        _: Arc<str>,
+        _: Seq,
+        _: usize,
+        _: Arc<[LaneKey]>,
+    ) -> Pending<'_, Result<Vec<Claimed>, QueueError>> {
+        now(Ok(Vec::new()))
+    }
+
+    fn numbers(&self, _: Arc<str>, _: Seq, _: usize) -> Pending<'_, Result<Vec<Number>, QueueError>> {
         now(Ok(Vec::new()))
     }
 
@@ -119,6 +129,10 @@ impl Engine for Sink {
 
     fn decide(&self, _: Vec<Seq>, _: Fate) -> Pending<'_, Result<u64, QueueError>> {
         now(Ok(0))
+    }
+
+    fn hasten(&self, _: Arc<str>, _: Selection, _: UnixMillis) -> Pending<'_, Result<Hastened, QueueError>> {
+        now(Ok(Hastened::default()))
     }
 
     fn import(&self, _: Part) -> Pending<'_, Result<Imported, ImportError>> {

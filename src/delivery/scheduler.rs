@@ -40,8 +40,8 @@ use organization::{Armed, Organization, Service, Taken};
 use pace::Bucket;
 use turns::Turns;
 
+pub use crate::queue::LaneKey;
 pub use gate::{Gate, Waits, Why};
-pub use lane::LaneKey;
 
 /// How much may be worked and held at a time.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! What the queue stores: an event in its envelope, the attempts made for it, and its record.
 
 use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -13,6 +14,20 @@ use crate::outcome::{Debt, Outcome, Reason};
 /// An envelope's number: given at commit, ascending, never reused. 0 lies before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 pub struct Seq(pub u64);
+
+/// A lane's name, hashed. Two users whose names collide share a lane: they wait for each other, in order, and
+/// nothing worse happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneKey(u64);
+
+impl LaneKey {
+    /// The key of a lane's name.
+    pub fn of(name: &str) -> Self {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        Self(hasher.finish())
+    }
+}
 
 /// What makes two envelopes one event: the hashed pair of organization and message id (12 bytes), then the hashed
 /// source route (4 bytes). Two mappings of one customer may send the same id with other data, so the route counts;
@@ -130,6 +145,36 @@ pub struct Envelope {
     pub due: Option<UnixMillis>,
     /// What earlier rounds of work have left.
     pub progress: Progress,
+}
+
+/// A waiting event without its payload, which stays in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Number {
+    /// Its place in the order of work.
+    pub seq: Seq,
+    /// Its lane.
+    pub lane: LaneKey,
+    /// Not to be worked before this time.
+    pub due: Option<UnixMillis>,
+}
+
+/// A waiting event as [`Engine::claim`](super::Engine::claim) reads it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// With its payload.
+    Envelope(Envelope),
+    /// Without: its lane is to be skipped.
+    Number(Number),
+}
+
+impl Claimed {
+    /// The envelope, if it was read with its payload.
+    pub fn envelope(self) -> Option<Envelope> {
+        match self {
+            Self::Envelope(envelope) => Some(envelope),
+            Self::Number(_) => None,
+        }
+    }
 }
 
 /// What rounds of work on an envelope have left behind.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Attempt, Seq};
+use super::{Attempt, LaneKey, Seq};
 use crate::clock::UnixMillis;
 use crate::outcome::{Outcome, Reason};
 
@@ -214,6 +214,38 @@ pub enum Fate {
         /// Why, in the person's words.
         why: Box<str>,
     },
+}
+
+/// Which waiting events of an organization are to be retried at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Selection {
+    /// All that wait for another attempt.
+    All,
+    /// Those whose last attempt failed for this reason.
+    Reason(Reason),
+    /// The one that was accepted under this number.
+    Event(Seq),
+}
+
+/// Events whose wait for another attempt has ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hastened {
+    /// How many they are.
+    pub count: u64,
+    /// How many of them are parked.
+    pub parked: u64,
+    /// The first [`Hastened::MAX_EVENTS`] of the others, in the order of work.
+    pub events: Vec<(LaneKey, Seq)>,
+}
+
+impl Hastened {
+    /// How many events are named at most.
+    pub const MAX_EVENTS: usize = 10_000;
+
+    /// Whether every event that is not parked is named.
+    pub fn is_complete(&self) -> bool {
+        self.events.len() as u64 == self.count - self.parked
+    }
 }
 
 impl JsonSchema for Reason {

@@ -31,6 +31,7 @@ mod dead;
 pub mod export;
 mod file;
 mod forget;
+mod hasten;
 mod import;
 mod log;
 mod lookup;
@@ -55,13 +56,14 @@ use tokio::sync::oneshot;
 
 use super::transfer::{ImportError, Imported, Part};
 use super::{
-    AppendError, Appended, Config, Engine, Envelope, Fate, Fresh, Lookup, NewEnvelope, Oldest, Page, Pending,
-    QueueError, Refusals, Refusing, Seq, Settlement, Stats,
+    AppendError, Appended, Claimed, Config, Engine, Envelope, Fate, Fresh, Hastened, LaneKey, Lookup,
+    NewEnvelope, Number, Oldest, Page, Pending, QueueError, Refusals, Refusing, Selection, Seq, Settlement,
+    Stats,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixMillis};
 use crate::queue::history::Budget;
 use log::Log;
-use writer::{Change, Command, Decide, Writer};
+use writer::{Change, Command, Decide, Hasten, Writer};
 
 /// The database file inside the directory.
 const FILE: &str = "queue.sqlite";
@@ -307,8 +309,18 @@ impl Engine for Sqlite {
         organization: Arc<str>,
         after: Seq,
         limit: usize,
-    ) -> Pending<'_, Result<Vec<Envelope>, QueueError>> {
-        self.read(move |connection| reader::claim(connection, &organization, after, limit))
+        skip: Arc<[LaneKey]>,
+    ) -> Pending<'_, Result<Vec<Claimed>, QueueError>> {
+        self.read(move |connection| reader::claim(connection, &organization, after, limit, &skip))
+    }
+
+    fn numbers(
+        &self,
+        organization: Arc<str>,
+        after: Seq,
+        limit: usize,
+    ) -> Pending<'_, Result<Vec<Number>, QueueError>> {
+        self.read(move |connection| reader::numbers(connection, &organization, after, limit))
     }
 
     fn reread(
@@ -362,6 +374,30 @@ impl Engine for Sqlite {
                 all_moved += moved;
             }
             Ok(all_moved)
+        })
+    }
+
+    fn hasten(
+        &self,
+        organization: Arc<str>,
+        selection: Selection,
+        now: UnixMillis,
+    ) -> Pending<'_, Result<Hastened, QueueError>> {
+        Box::pin(async move {
+            let (mut all, mut after) = (Hastened::default(), Some(Seq(0)));
+            while let Some(from) = after {
+                let organization = Arc::clone(&organization);
+                let (reply, done) = oneshot::channel();
+                let step = Hasten { organization, selection, after: from, now, reply };
+                self.commands.send(Command::Hasten(step)).map_err(|_| QueueError::Closed)?;
+                let (hastened, next) = done.await.map_err(|_| QueueError::Closed)??;
+                all.count += hastened.count;
+                all.parked += hastened.parked;
+                let room = Hastened::MAX_EVENTS - all.events.len();
+                all.events.extend(hastened.events.into_iter().take(room));
+                after = next;
+            }
+            Ok(all)
         })
     }
 

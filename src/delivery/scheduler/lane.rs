@@ -4,25 +4,10 @@
 //! comes: that is what lets blocked lanes wait without taking the memory from others.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::Item;
 use crate::clock::UnixMillis;
 use crate::queue::Seq;
-
-/// A lane's name, hashed. Two people whose names collide share a lane: they wait for each other, in order, and
-/// nothing worse happens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LaneKey(u64);
-
-impl LaneKey {
-    /// The key of a lane's name.
-    pub fn of(name: &str) -> Self {
-        let mut hasher = DefaultHasher::new();
-        name.hash(&mut hasher);
-        Self(hasher.finish())
-    }
-}
 
 /// An envelope without its payload, which is in the queue.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,7 @@
 //! The promises of the embedded engine, each by its name.
 
 mod dead;
+mod hasten;
 mod model;
 mod oldest;
 mod open;
@@ -105,7 +106,17 @@ fn tried(tries: u32) -> Progress {
 }
 
 async fn waiting(queue: &Sqlite, organization: &str) -> Vec<Envelope> {
-    queue.claim(Arc::from(organization), Seq(0), 1_000).await.unwrap()
+    claim(queue, organization, 0, 1_000).await
+}
+
+async fn claim(queue: &Sqlite, organization: &str, after: u64, limit: usize) -> Vec<Envelope> {
+    let claimed = queue.claim(Arc::from(organization), Seq(after), limit, Arc::default()).await.unwrap();
+    claimed.into_iter().map(|it| it.envelope().expect("no lane is skipped")).collect()
+}
+
+/// What is read of an envelope without its payload.
+fn number(envelope: &Envelope) -> Number {
+    Number { seq: envelope.seq, lane: LaneKey::of(&envelope.content.lane), due: envelope.due }
 }
 
 async fn found(queue: &Sqlite, lookup: Lookup) -> Vec<Record> {
@@ -138,7 +149,7 @@ async fn what_was_accepted_is_there_after_reopening_in_order_and_unchanged() {
     assert_eq!(found.len(), 2);
     assert_eq!(found[0].content.payload, fresh[0].content.payload);
     assert_eq!(found[1].seq, Seq(2));
-    assert_eq!(queue.claim(Arc::from("acme"), Seq(1), 10).await.unwrap(), [found[1].clone()]);
+    assert_eq!(claim(&queue, "acme", 1, 10).await, [found[1].clone()]);
     assert_eq!(queue.stats().waiting.values().sum::<u64>(), 3);
 }
 
@@ -760,4 +771,60 @@ async fn waiting_envelopes_are_read_again_by_their_numbers() {
     assert_eq!((&found[1].progress, found[1].due), (&tried(2), Some(UnixMillis(1_800_000_300_000))));
     queue.append(vec![deletion("acme", "x")], PATIENCE).await.unwrap();
     assert!(reread(&[1, 4, 5]).await.is_empty(), "what is forgotten is not found");
+}
+
+#[tokio::test]
+async fn numbers_are_read_as_envelopes_are_but_without_payload() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a", "b", "c", "d", "e"]), PATIENCE).await.unwrap();
+    queue.append(batch("other", &["o"]), PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    queue.settle(settlement(&envelopes[1], later(5, true))).await;
+    queue.settle(settlement(&envelopes[2], later(5, false))).await;
+    let numbers = async |after, limit| queue.numbers(Arc::from("acme"), Seq(after), limit).await.unwrap();
+    let due = Some(UnixMillis(1_800_000_300_000));
+    let expected = [
+        number(&envelopes[0]),
+        Number { due, ..number(&envelopes[2]) },
+        number(&envelopes[3]),
+        number(&envelopes[4]),
+    ];
+    assert_eq!(numbers(0, 10).await, expected);
+    assert_eq!(numbers(1, 2).await, expected[1..3]);
+    queue.append(vec![deletion("acme", "x")], PATIENCE).await.unwrap();
+    assert!(numbers(0, 10).await.is_empty(), "what is forgotten is not found");
+}
+
+#[tokio::test]
+async fn a_lane_that_is_skipped_is_read_by_number_and_does_not_count() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    let in_lane =
+        |n: usize, lane: &str| NewEnvelope { lane: lane.into(), ..envelope("acme", &format!("{n}")) };
+    let events = (1..=100).map(|n| in_lane(n, if n % 10 == 0 { "user-42" } else { "blocked" })).collect();
+    queue.append(events, PATIENCE).await.unwrap();
+    let skip: Arc<[LaneKey]> = Arc::from([LaneKey::of("blocked")]);
+    let claim = async |after, limit| {
+        let claimed = queue.claim(Arc::from("acme"), Seq(after), limit, Arc::clone(&skip)).await.unwrap();
+        let seqs: Vec<u64> = claimed
+            .iter()
+            .map(|it| match it {
+                Claimed::Envelope(envelope) => envelope.seq.0,
+                Claimed::Number(number) => number.seq.0,
+            })
+            .collect();
+        let envelopes: Vec<Envelope> = claimed.into_iter().filter_map(Claimed::envelope).collect();
+        assert!(envelopes.iter().all(|it| &*it.content.lane == "user-42" && !it.content.payload.is_empty()));
+        (seqs, envelopes.len())
+    };
+    assert_eq!(claim(0, 2).await, ((1..=20).collect(), 2), "in order, up to the last that counts");
+    assert_eq!(
+        claim(20, 1_000).await,
+        ((21..=70).collect(), 5),
+        "one read looks at a bounded number of rows"
+    );
+    assert_eq!(claim(90, 1_000).await, ((91..=100).collect(), 1));
+    let numbers = queue.numbers(Arc::from("acme"), Seq(0), 100).await.unwrap();
+    assert_eq!((numbers[0].lane, numbers[9].lane), (LaneKey::of("blocked"), LaneKey::of("user-42")));
 }

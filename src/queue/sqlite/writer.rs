@@ -12,12 +12,13 @@ use super::log::Log;
 use super::seen::Seen;
 use super::store::{self, Brought, Statements, Totals};
 use super::trim::{self, Trimmer};
-use super::{Decision, PendingBytes, Shared, forget, import};
+use super::{Decision, PendingBytes, Shared, forget, hasten, import};
 use crate::clock::{Clock, UnixMillis};
 use crate::queue::counts::{Counts, Tally};
 use crate::queue::transfer::{ImportError, Imported, Part};
 use crate::queue::{
-    AppendError, Appended, Config, Fate, Groups, NewEnvelope, QueueError, Refusing, Seq, Settlement, Stats,
+    AppendError, Appended, Config, Fate, Groups, Hastened, NewEnvelope, QueueError, Refusing, Selection, Seq,
+    Settlement, Stats,
 };
 use crate::telemetry::{Logging, tell};
 
@@ -35,6 +36,7 @@ pub(super) enum Command {
         reply: Option<oneshot::Sender<()>>,
     },
     Decide(Decide),
+    Hasten(Hasten),
     Import {
         part: Part,
         reply: oneshot::Sender<Result<Imported, ImportError>>,
@@ -47,6 +49,17 @@ pub(super) struct Decide {
     pub(super) letters: Arc<[Seq]>,
     pub(super) fate: Fate,
     pub(super) reply: oneshot::Sender<Result<(usize, u64), QueueError>>,
+}
+
+/// One step of [`Engine::hasten`](crate::queue::Engine::hasten); the answer says what it changed, and after which event
+/// the next one begins.
+#[derive(Debug)]
+pub(super) struct Hasten {
+    pub(super) organization: Arc<str>,
+    pub(super) selection: Selection,
+    pub(super) after: Seq,
+    pub(super) now: UnixMillis,
+    pub(super) reply: oneshot::Sender<Result<(Hastened, Option<Seq>), QueueError>>,
 }
 
 /// What happens to envelopes that are in the queue already.
@@ -94,6 +107,7 @@ type Replies = Vec<(oneshot::Sender<Result<Appended, AppendError>>, Appended)>;
 struct Group {
     appends: Vec<Append>,
     decisions: Vec<Decide>,
+    hastens: Vec<Hasten>,
     imports: Vec<(Part, oneshot::Sender<Result<Imported, ImportError>>)>,
     bytes: usize,
 }
@@ -217,10 +231,14 @@ impl Writer {
             }
             self.gather(inbox, &mut group);
             let decisions = std::mem::take(&mut group.decisions);
+            let hastens = std::mem::take(&mut group.hastens);
             let imports = std::mem::take(&mut group.imports);
             self.commit(group);
             for decision in decisions {
                 self.decide(decision);
+            }
+            for step in hastens {
+                self.hasten(step);
             }
             for (part, reply) in imports {
                 drop(reply.send(self.import(&part)));
@@ -262,6 +280,10 @@ impl Writer {
             Command::Decide(decision) => {
                 group.bytes += 256;
                 group.decisions.push(decision);
+            }
+            Command::Hasten(step) => {
+                group.bytes += 256;
+                group.hastens.push(step);
             }
             Command::Import { part, reply } => {
                 group.bytes += 256;
@@ -473,6 +495,21 @@ impl Writer {
         let done =
             self.move_letters(|transaction, totals| dead::decide(transaction, &letters, &fate, now, totals));
         // A person who has gone away can look at the dead letters that are left.
+        drop(reply.send(done.map_err(QueueError::from)));
+    }
+
+    /// Does one step of ending the wait of events.
+    fn hasten(&mut self, Hasten { organization, selection, after, now, reply }: Hasten) {
+        let done = self
+            .log
+            .trust()
+            .and_then(|()| hasten::step(&mut self.connection, &organization, selection, after, now));
+        if let Err(error) = &done {
+            self.log.doubt(error);
+        }
+        self.log.has_written_much();
+        self.carry_over();
+        // Whoever asked and has gone away can ask again.
         drop(reply.send(done.map_err(QueueError::from)));
     }
 

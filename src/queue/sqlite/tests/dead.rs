@@ -209,7 +209,7 @@ async fn a_mass_replay_keeps_the_order_and_counts_all() {
     let queue = fixture.open();
     let ids: Vec<String> = (0..1_200).map(|n| n.to_string()).collect();
     queue.append(batch("acme", &ids.iter().map(String::as_str).collect::<Vec<_>>()), PATIENCE).await.unwrap();
-    let envelopes = queue.claim(Arc::from("acme"), Seq(0), 10_000).await.unwrap();
+    let envelopes = claim(&queue, "acme", 0, 10_000).await;
     let settled =
         envelopes.iter().map(|it| queue.settle(Settlement::ended(it, Outcome::Dead, Reason::Wigzo400)));
     for settled in settled.collect::<Vec<_>>() {
@@ -218,8 +218,7 @@ async fn a_mass_replay_keeps_the_order_and_counts_all() {
     let all: Vec<Seq> = letters(&queue).await.iter().map(|it| it.seq).collect();
     assert_eq!(queue.decide(all, REPLAY).await.unwrap(), 1_200);
     assert_eq!(counts(&queue), (0, 0, 1_200, 1_200));
-    let numbers: Vec<u64> =
-        queue.claim(Arc::from("acme"), Seq(0), 10_000).await.unwrap().iter().map(|it| it.number.0).collect();
+    let numbers: Vec<u64> = claim(&queue, "acme", 0, 10_000).await.iter().map(|it| it.number.0).collect();
     assert_eq!(numbers, (1..=1_200).collect::<Vec<_>>());
 }
 
@@ -252,7 +251,7 @@ async fn a_page_in_full_is_bounded_by_what_its_events_and_attempts_take() {
     for n in 0..24 {
         queue.append(vec![large(n)], PATIENCE).await.unwrap();
     }
-    for (n, envelope) in queue.claim(Arc::from("acme"), Seq(12), 100).await.unwrap().iter().enumerate() {
+    for (n, envelope) in claim(&queue, "acme", 12, 100).await.iter().enumerate() {
         let account = Account::InFull(vec![Attempt { response: "y".repeat(1 << 20), ..attempt() }]);
         let dead = Resolution::Ended { outcome: Outcome::Dead, reason: Reason::Wigzo400 };
         queue.settle(Settlement { account, ..settlement(envelope, dead) }).await;

@@ -117,6 +117,28 @@ impl Model {
         }
     }
 
+    fn hasten(&mut self, organization: &str, selection: Selection, now: UnixMillis) -> Hastened {
+        let mut hastened = Hastened::default();
+        for (seq, event) in self.waiting.iter_mut().filter(|(_, it)| it.organization == organization) {
+            // Every wait in these runs has the same reason.
+            let is_selected = match selection {
+                Selection::All | Selection::Reason(_) => true,
+                Selection::Event(Seq(number)) => event.number == number,
+            };
+            if !is_selected || event.due.is_none_or(|due| due <= now) {
+                continue;
+            }
+            event.due = Some(now);
+            hastened.count += 1;
+            if event.parked {
+                hastened.parked += 1;
+            } else {
+                hastened.events.push((LaneKey::of(&event.lane), Seq(*seq)));
+            }
+        }
+        hastened
+    }
+
     fn decide(&mut self, letters: &BTreeSet<u64>, fate: &Fate) -> u64 {
         let mut moved = 0;
         for seq in letters {
@@ -214,6 +236,7 @@ impl Run {
             }
             70..85 => self.decide().await,
             85..90 => self.forget().await,
+            90..95 => self.hasten().await,
             _ => self.crash().await,
         }
     }
@@ -263,6 +286,18 @@ impl Run {
         let seqs = letters.iter().rev().map(|seq| Seq(*seq)).collect();
         let moved = self.queue().decide(seqs, fate.clone()).await.unwrap();
         assert_eq!(moved, self.model.decide(&letters, &fate));
+    }
+
+    async fn hasten(&mut self) {
+        let organization = ORGANIZATIONS[self.rng.usize(..ORGANIZATIONS.len())];
+        let selection = match (self.rng.u8(..3), self.some_waiting()) {
+            (0, Some((_, event))) => Selection::Event(Seq(event.number)),
+            (1, _) => Selection::Reason(Reason::Wigzo503),
+            _ => Selection::All,
+        };
+        let now = UnixMillis(1_800_000_000_000 + self.rng.u64(..20) * 60_000);
+        let hastened = self.queue().hasten(Arc::from(organization), selection, now).await.unwrap();
+        assert_eq!(hastened, self.model.hasten(organization, selection, now), "seed {}", self.seed);
     }
 
     async fn forget(&mut self) {
@@ -343,8 +378,10 @@ impl Run {
             let (mut parked, in_lanes): (Vec<_>, Vec<_>) =
                 theirs.map(|(seq, event)| (*seq, event.clone())).partition(|(_, event)| event.parked);
             parked.sort_by_key(|(seq, event)| (event.due, *seq));
-            let claimed = self.queue().claim(Arc::from(organization), Seq(0), 10_000).await.unwrap();
+            let claimed = claim(self.queue(), organization, 0, 10_000).await;
             assert_eq!(seen(&claimed, organization), in_lanes, "{about}");
+            let numbers = self.queue().numbers(Arc::from(organization), Seq(0), 10_000).await.unwrap();
+            assert_eq!(numbers, claimed.iter().map(number).collect::<Vec<_>>(), "{about}");
             let read = self.queue().parked(Arc::from(organization), 10_000).await.unwrap();
             assert_eq!(seen(&read, organization), parked, "{about}");
         }
