@@ -27,14 +27,18 @@ use tokio::time::Instant;
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::{Organization, Organizations, Partner};
 use crate::outcome::Owed;
-use crate::queue::{Arrivals, Claim, Claimed, Envelope, Forgotten, Queue, QueueError, Seq, Settlement};
+use crate::queue::{
+    Arrivals, Claim, Claimed, Envelope, Forgotten, Hastened, Number, Queue, QueueError, Selection, Seq,
+    Settlement,
+};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, OrganizationState, Traces};
+use crate::wigzo::Endpoint;
 pub use attempt::obeyed;
 use attempt::{Round, Workshop};
 use client::Client;
 use handle::{Command, Desk};
-use scheduler::{Finish, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which};
+use scheduler::{Finish, Found, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which};
 use settling::Settling;
 
 pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
@@ -53,6 +57,9 @@ const MANY_PARTNERS: usize = 1_024;
 /// Envelopes that are started in one go. Whatever an organization has ready, the next one's turn comes soon: the work of
 /// more of them would stand before it in the runtime's queue.
 const AT_ONCE: usize = 8;
+
+/// Envelopes that are parked in one go without having been tried.
+const PARKED_AT_ONCE: usize = 64;
 
 /// How long a failed read of the queue waits before it is made again.
 const READ_AGAIN: Duration = Duration::from_secs(1);
@@ -88,7 +95,9 @@ pub struct Delivery {
     unconfigured: BTreeSet<Arc<str>>,
     /// The newest people to forget.
     forgotten: VecDeque<Forgotten>,
-    reads: JoinSet<(Read, Result<Vec<Envelope>, QueueError>)>,
+    reads: JoinSet<(Read, Result<Vec<Claimed>, QueueError>)>,
+    /// Organizations whose waiting events are being made due in the queue.
+    hastening: JoinSet<(Arc<str>, Result<Hastened, QueueError>)>,
     clock: Clock,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
@@ -151,6 +160,7 @@ impl Delivery {
             unconfigured: BTreeSet::new(),
             forgotten: VecDeque::new(),
             reads: JoinSet::new(),
+            hastening: JoinSet::new(),
             clock,
             metrics,
             shutdown,
@@ -178,6 +188,9 @@ impl Delivery {
                 Some(ended) = self.workers.join_next_with_id() => self.ended(ended),
                 Some(read) = self.reads.join_next() => {
                     self.has_read(read.expect("BUG: reads neither panic nor are aborted"));
+                }
+                Some(hastened) = self.hastening.join_next() => {
+                    self.hastened(hastened.expect("BUG: the queue's answer neither panics nor is aborted"));
                 }
                 () = tokio::time::sleep(sleep) => {}
                 () = self.shutdown.drain.cancelled() => {}
@@ -243,11 +256,12 @@ impl Delivery {
         let (is_known, reply) = match command {
             Command::Hold(organization, reply) => {
                 tracing::info!(%organization, "an operator holds this organization; its events wait");
-                (self.scheduler.hold(&organization), reply)
+                (self.scheduler.pause(&organization, self.clock.now()), reply)
             }
             Command::Resume(organization, reply) => {
                 tracing::info!(%organization, "an operator resumes this organization");
-                (self.scheduler.resume(&organization), reply)
+                self.hasten(&organization);
+                (self.scheduler.resume(&organization, self.clock.now()), reply)
             }
             Command::Configure(configuration, reply) => {
                 self.configure(*configuration);
@@ -257,6 +271,26 @@ impl Delivery {
         self.is_changed = true;
         // Whoever asked may have gone.
         let _gone = reply.send(is_known);
+    }
+
+    /// Makes an organization's waiting events due in the queue as well: those that are parked or not held in memory are read
+    /// from there.
+    fn hasten(&mut self, organization: &Arc<str>) {
+        let (queue, organization, now) =
+            (Arc::clone(&self.queue), Arc::clone(organization), self.clock.now());
+        self.hastening.spawn(async move {
+            let hastened = queue.hasten(Arc::clone(&organization), Selection::All, now).await;
+            (organization, hastened)
+        });
+    }
+
+    fn hastened(&mut self, (organization, hastened): (Arc<str>, Result<Hastened, QueueError>)) {
+        match hastened {
+            Ok(_) => drop(self.scheduler.retry_now(&organization, None, true, self.clock.now())),
+            Err(error) => {
+                tracing::error!(%error, %organization, "waiting events keep their times: the queue could not change them");
+            }
+        }
     }
 
     /// Makes a partner known that has brought something; its events are delivered whether or not partner mode is still
@@ -282,8 +316,13 @@ impl Delivery {
         // A pause may end without anything being there to start.
         self.is_changed |= self.scheduler.next_tick().is_some_and(|due| due <= now);
         self.scheduler.tick(now);
+        for _ in 0..PARKED_AT_ONCE {
+            let Some((ticket, item)) = self.scheduler.next_to_park(now) else { break };
+            self.is_changed = true;
+            self.park(ticket, item, now);
+        }
         for _ in 0..AT_ONCE {
-            let Some((ticket, item)) = self.scheduler.start(now) else {
+            let Some((ticket, item, permit)) = self.scheduler.start(now) else {
                 self.count_in_flight();
                 return true;
             };
@@ -298,7 +337,7 @@ impl Delivery {
             }
             let claim = Owed::new(Claim { envelope, queue: Arc::clone(&self.queue) });
             let workshop = Arc::clone(&self.workshop);
-            let worker = self.workers.spawn(async move { workshop.work(claim, configured).await });
+            let worker = self.workers.spawn(async move { workshop.work(claim, configured, permit).await });
             self.tickets.insert(worker.id(), ticket);
         }
         self.count_in_flight();
@@ -314,15 +353,20 @@ impl Delivery {
             let queue = Arc::clone(&self.queue);
             self.reads.spawn(async move {
                 let organization = Arc::clone(&read.organization);
+                let envelopes = |found: Vec<Envelope>| found.into_iter().map(Claimed::Envelope).collect();
                 let found = match &read.which {
-                    Which::After { after, limit } => {
-                        let claimed = queue.claim(organization, *after, *limit, Arc::default()).await;
-                        claimed.map(|found| found.into_iter().filter_map(Claimed::envelope).collect())
+                    Which::After { after, limit, skip } => {
+                        queue.claim(organization, *after, *limit, Arc::clone(skip)).await
+                    }
+                    Which::Sweep { after, limit } => {
+                        let numbers = queue.numbers(organization, *after, *limit).await;
+                        numbers.map(|numbers| numbers.into_iter().map(Claimed::Number).collect())
                     }
                     Which::Numbers(numbers) => {
-                        queue.reread(organization, numbers.iter().map(|(_, seq)| *seq).collect()).await
+                        let numbers = numbers.iter().map(|(_, seq)| *seq).collect();
+                        queue.reread(organization, numbers).await.map(envelopes)
                     }
-                    Which::Parked { limit } => queue.parked(organization, *limit).await,
+                    Which::Parked { limit } => queue.parked(organization, *limit).await.map(envelopes),
                 };
                 if let Err(error) = &found {
                     let organization = &read.organization;
@@ -344,19 +388,29 @@ impl Delivery {
         let Some(mut ticket) = self.tickets.remove(&id) else { return };
         self.is_changed = true;
         let now = self.clock.now();
-        let Some(Round { claim, settlement, news, began, span }) = round else {
+        let Some(Round { claim, settlement, needs, is_blocked, permit, news, began, span }) = round else {
             drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
             return;
         };
-        if news.answer == scheduler::Answer::Refused {
+        if news.endpoints.iter().any(|(_, news)| news.answer == scheduler::Answer::Refused) {
             // Somebody has to act: that is said at once.
             self.shown_until = Instant::now();
         }
-        self.scheduler.called(&mut ticket, &news, now);
+        self.scheduler.called(&mut ticket, Some(permit), &news, now);
         let mut envelope = claim.resolve().envelope;
+        let Some(settlement) = settlement else {
+            // Nothing has happened that must be on disk.
+            let finish = if self.forgotten.iter().any(|it| it.covers(&envelope)) {
+                Finish::Ended
+            } else {
+                Finish::Blocked(Item { endpoint: needs, ..item(envelope) })
+            };
+            drop(self.scheduler.finish(ticket, finish, News::default(), now));
+            return;
+        };
         envelope.progress.clone_from(&settlement.progress);
         let resolution = settlement.resolution;
-        self.settle(settlement, Settling { ticket, envelope, began, resolution, span });
+        self.settle(settlement, Settling { ticket, envelope, began, resolution, needs, is_blocked, span });
     }
 
     /// Shows how the organizations stand, if that may have changed and it is time; returns when it is time again.
@@ -402,55 +456,38 @@ impl Delivery {
     /// Says what has changed for the worse or the better: once for each probe that fails, not for each call.
     fn tell(&mut self, now: &Overview) {
         let organization = &now.organization;
-        let told =
-            self.told.get(organization).filter(|told| told.state == now.state && told.until == now.until);
-        if told.is_some() {
+        let before = self.told.get(organization);
+        if before.is_some_and(|before| before.is_as_told(now)) || (before.is_none() && now.is_well()) {
             return;
         }
-        let until = now.until.map(tracing::field::display);
-        match now.state {
-            State::Open => {
-                if self.told.remove(organization).is_some() {
-                    tracing::info!(%organization, "this organization's events go to Wigzo again");
-                }
-                return;
-            }
-            State::Suspended if Partner::is_name(organization) => {
-                // Nobody here can correct it: it is the customer's own setting, or made up.
-                tracing::warn!(%organization, probe_at = until, "Wigzo refuses this partner's token; its events wait");
-            }
-            State::Suspended => tracing::error!(
-                %organization,
-                probe_at = until,
-                "Wigzo refuses this organization's token or address; its events wait until it is corrected"
-            ),
-            State::Failing => tracing::warn!(
-                %organization,
-                probe_at = until,
-                "this organization's calls fail one after the other; its events wait until a probe succeeds"
-            ),
-            State::Paused => {
-                tracing::info!(%organization, until, "Wigzo asks this organization to pause");
-            }
-            // Said when it became so.
-            State::Held | State::Probing | State::Disabled | State::Unconfigured => {}
+        now.log_change(before);
+        if now.is_well() {
+            self.told.remove(organization);
+        } else {
+            self.told.insert(Arc::clone(organization), now.clone());
         }
-        self.told.insert(Arc::clone(organization), now.clone());
     }
 
-    fn has_read(&mut self, (read, found): (Read, Result<Vec<Envelope>, QueueError>)) {
+    fn has_read(&mut self, (read, found): (Read, Result<Vec<Claimed>, QueueError>)) {
         match found {
             Ok(found) => {
                 // A read that began before a request to forget may have found what it covers. Such an envelope is not
                 // worked; the queue ends it.
-                let kept = |envelope: &Envelope| !self.forgotten.iter().any(|it| it.covers(envelope));
+                let kept = |found: &Claimed| match found {
+                    Claimed::Envelope(envelope) => !self.forgotten.iter().any(|it| it.covers(envelope)),
+                    Claimed::Number(_) => true,
+                };
                 let all_gone = !found.is_empty() && !found.iter().any(kept);
                 let (retry, now) = (self.workshop.config.retry, self.clock.now());
-                let counted = |mut envelope: Envelope| {
-                    envelope.due = envelope.due.map(|due| retry.due(due, now));
-                    envelope
+                let counted = |due: Option<UnixMillis>| due.map(|due| retry.due(due, now));
+                let counted = |found: Claimed| match found {
+                    Claimed::Envelope(envelope) => {
+                        let due = counted(envelope.due);
+                        Found::Item(item(Envelope { due, ..envelope }))
+                    }
+                    Claimed::Number(number) => Found::Number(Number { due: counted(number.due), ..number }),
                 };
-                let found: Vec<_> = found.into_iter().filter(kept).map(counted).map(item).collect();
+                let found: Vec<_> = found.into_iter().filter(kept).map(counted).collect();
                 if all_gone && matches!(read.which, Which::After { .. }) {
                     self.scheduler.read_failed(&read, now);
                 } else {
@@ -473,7 +510,7 @@ impl Delivery {
 fn serve(scheduler: &mut Scheduler<Envelope>, holds: &Holds, name: &Arc<str>, share: Share, now: UnixMillis) {
     scheduler.serve(name, share, now);
     if holds.all().contains_key(name) {
-        scheduler.hold(name);
+        scheduler.pause(name, now);
     }
 }
 
@@ -509,7 +546,15 @@ fn item(envelope: Envelope) -> Item<Envelope> {
         lane: LaneKey::of(&envelope.content.lane),
         due: envelope.due,
         failing_since: envelope.progress.first_failed_at,
+        endpoint: expected_endpoint(&envelope),
         size: envelope.content.size(),
         load: envelope,
     }
+}
+
+/// The endpoint that an event's next call probably needs. Only its mapping tells: where the guess is wrong, the scheduler
+/// learns it from the work on the event.
+fn expected_endpoint(envelope: &Envelope) -> Endpoint {
+    let is_identify = envelope.content.kind == "identify" && envelope.progress.done.is_empty();
+    if is_identify { Endpoint::Identify } else { Endpoint::Event }
 }

@@ -72,6 +72,7 @@ closed! {
         Certificate = "certificate", "The certificate at Wigzo's address could not be verified: expired, of an unknown authority, or for another name.";
         Broken = "connection_broken", "The connection broke after the call may have been sent.";
         TimedOut = "timeout", "Wigzo did not answer in time; it may have carried the call out.";
+        EndpointUnavailable = "endpoint_unavailable", "Calls to the endpoint that the event needs fail or are refused: it waits until they succeed again.";
         Interrupted = "interrupted", "The service had to end while the call was in flight; Wigzo may have carried it out.";
         SoftFailure = "wigzo_soft_failure", "Wigzo answered 2xx, but its body's `status` is not `success`.";
         Wigzo3xx = "wigzo_3xx", "Wigzo answered with a redirect, which is never followed: check `base_url`.";

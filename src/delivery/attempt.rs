@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use account::{Tried, reason_of_result};
 
 use super::client::{self, Answer, Client, Failure, Outgoing, Try};
-use super::scheduler::{Answer as Said, News};
+use super::scheduler::{Answer as Said, Blocked, News, Permit};
 use super::{Config, OnAmbiguous};
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::{ObeyIntegrations, Organization, Organizations, Partner};
@@ -21,7 +21,7 @@ use crate::queue::{Account, Claim, Envelope, Progress, Queue, Resolution, Settle
 use crate::segment::{Arrival, Event, Raw, Route, Surroundings};
 use crate::telemetry::{Logging, Metrics, PARTNERS, Round as Span, RoundTold, TraceId, Traces, tell};
 use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
-use crate::wigzo::{Call, Misfit, Verdict, verdict};
+use crate::wigzo::{Call, Endpoint, Misfit, Verdict, verdict};
 
 /// What every round of work needs.
 #[derive(Debug, Clone)]
@@ -42,8 +42,14 @@ pub(super) struct Workshop {
 pub(super) struct Round {
     /// The envelope.
     pub(super) claim: Owed<Claim>,
-    /// What is to be recorded of it.
-    pub(super) settlement: Settlement,
+    /// What is to be recorded of it; nothing, if no call was made because [`Round::needs`] may not be called now.
+    pub(super) settlement: Option<Settlement>,
+    /// The endpoint that the event needs next, or needed last.
+    pub(super) needs: Endpoint,
+    /// Whether that endpoint may not be called now.
+    pub(super) is_blocked: bool,
+    /// The permit of the last call.
+    pub(super) permit: Permit,
     /// What it said about the organization.
     pub(super) news: News,
     /// When the work began.
@@ -60,7 +66,13 @@ struct Judgement {
     progress: Progress,
     account: Account,
     detail: Detail,
+    needs: Endpoint,
+    /// Whether the endpoint that it needs may not be called now, and whether calls were made before.
+    blocked: Option<HasCalled>,
 }
+
+/// Whether calls of the event were made in this round.
+type HasCalled = bool;
 
 /// Which calls are not made for which field: names of the table and of fields, never values.
 type Detail = Option<Box<str>>;
@@ -87,25 +99,36 @@ impl Judgement {
             progress: envelope.progress.clone(),
             account: Account::InFull(Vec::new()),
             detail,
+            needs: Endpoint::Event,
+            blocked: None,
         }
     }
 }
 
 impl Workshop {
     /// Works an envelope of a configured organization or of the partner it carries once.
-    pub(super) async fn work(&self, claim: Owed<Claim>, configured: Option<Arc<Organization>>) -> Round {
+    pub(super) async fn work(
+        &self,
+        claim: Owed<Claim>,
+        configured: Option<Arc<Organization>>,
+        mut permit: Permit,
+    ) -> Round {
         let envelope = &claim.get().envelope;
         let began = self.clock.now();
         let span = self.traces.round(|| Surroundings::from_stored(&envelope.content.surroundings)?.trace);
         let span = span.map(Box::new);
         let judgement = match configured.or_else(|| self.partner(envelope)) {
-            Some(organization) => self.round(envelope, &organization, span.as_deref()).await,
+            Some(organization) => self.round(envelope, &organization, span.as_deref(), &mut permit).await,
             None => Judgement::ended(envelope, Outcome::Dead, Reason::Unreadable, None),
         };
-        let Judgement { resolution, news, progress, account, detail } = judgement;
-        let settlement =
-            Settlement { progress, account, detail, ..Settlement::of(&claim.get().envelope, resolution) };
-        Round { claim, settlement, news, began, span }
+        let Judgement { resolution, news, progress, account, detail, needs, blocked } = judgement;
+        let settlement = (blocked != Some(false)).then(|| Settlement {
+            progress,
+            account,
+            detail,
+            ..Settlement::of(&claim.get().envelope, resolution)
+        });
+        Round { claim, settlement, needs, is_blocked: blocked.is_some(), permit, news, began, span }
     }
 
     /// The partner that an envelope carries.
@@ -119,12 +142,14 @@ impl Workshop {
         envelope: &Envelope,
         organization: &Organization,
         span: Option<&Span>,
+        permit: &mut Permit,
     ) -> Judgement {
         let judgement = match self.calls(envelope, organization) {
-            Ok((calls, detail)) => self.make(&calls, detail, envelope, organization, span).await,
+            Ok((calls, detail)) => self.make(&calls, detail, envelope, organization, span, permit).await,
             Err(NoCalls { outcome, reason, detail }) => Judgement::ended(envelope, outcome, reason, detail),
         };
-        if organization.is_partner() && judgement.news.answer == Said::Good {
+        let has_succeeded = judgement.news.endpoints.iter().any(|(_, news)| news.answer == Said::Good);
+        if organization.is_partner() && has_succeeded {
             self.organizations.note_proven_partner(&envelope.content.organization);
         }
         judgement
@@ -171,6 +196,7 @@ impl Workshop {
         envelope: &Envelope,
         organization: &Organization,
         span: Option<&Span>,
+        permit: &mut Permit,
     ) -> Judgement {
         let mut judgement = Judgement::ended(envelope, Outcome::Delivered, Reason::Delivered, detail);
         let keyed = keyed(calls);
@@ -179,9 +205,14 @@ impl Workshop {
             if judgement.progress.done.split(' ').any(|done| done == key) {
                 continue;
             }
+            judgement.needs = call.endpoint;
+            if permit.change_to(call.endpoint, !attempted.is_empty()) == Err(Blocked(call.endpoint)) {
+                self.wait_for_endpoint(&mut judgement, envelope, !attempted.is_empty());
+                break;
+            }
             let result = self.call((key, call), envelope, organization, (&mut attempted, span)).await;
             let Some(result) = result else {
-                judgement.news.answer = Said::Unknown;
+                judgement.news.endpoints.of_mut(call.endpoint).answer = Said::Unknown;
                 let reason = Reason::Interrupted;
                 judgement.resolution = match self.config.on_ambiguous {
                     OnAmbiguous::Retry => Resolution::Later { due: self.clock.now(), reason, parked: false },
@@ -193,18 +224,19 @@ impl Workshop {
                 && !after.is_zero()
             {
                 // Obeyed whatever the status: a success may ask for a pause as well.
-                judgement.news.pause = Some(self.clock.now().plus(self.config.retry.pause(*after)));
+                let pause = self.clock.now().plus(self.config.retry.pause(*after));
+                judgement.news.endpoints.of_mut(call.endpoint).pause = Some(pause);
             }
             match verdict(&client::as_reply(&result)) {
                 Verdict::Delivered => {
-                    judgement.news.answer = Said::Good;
+                    judgement.news.endpoints.of_mut(call.endpoint).answer = Said::Good;
                     judgement.progress.has_done(key);
                     if place < keyed.len() {
                         self.queue.progress(envelope.seq, judgement.progress.done.clone()).await;
                     }
                 }
                 failed => {
-                    self.judge(&mut judgement, failed, reason_of_result(&result));
+                    self.judge(&mut judgement, failed, &result, permit);
                     break;
                 }
             }
@@ -280,13 +312,47 @@ impl Workshop {
         }
     }
 
+    /// The endpoint that the event needs may not be called now. A parked event is looked at again by its schedule, so that
+    /// it makes room for others, and ends like any other that fails.
+    fn wait_for_endpoint(&self, judgement: &mut Judgement, envelope: &Envelope, has_called: bool) {
+        let (now, reason) = (self.clock.now(), Reason::EndpointUnavailable);
+        let progress = &mut judgement.progress;
+        if !envelope.parked {
+            judgement.blocked = Some(has_called);
+            judgement.resolution = Resolution::Later { due: now, reason, parked: false };
+            return;
+        }
+        let first_failed_at = *progress.first_failed_at.get_or_insert(now);
+        let due = self.config.retry.next(progress.tries.max(1), first_failed_at, now, fastrand::f64());
+        judgement.resolution = match due {
+            Some(due) => Resolution::Later { due, reason, parked: false },
+            None => Resolution::Ended { outcome: Outcome::Dead, reason },
+        };
+    }
+
     /// What a failed call means for its event and its organization.
-    fn judge(&self, judgement: &mut Judgement, verdict: Verdict, reason: Reason) {
+    fn judge(
+        &self,
+        judgement: &mut Judgement,
+        verdict: Verdict,
+        result: &Result<Answer, Failure>,
+        permit: &Permit,
+    ) {
         let now = self.clock.now();
+        let reason = reason_of_result(result);
         let dead = Resolution::Ended { outcome: Outcome::Dead, reason };
         let retry = &self.config.retry;
-        let (progress, news) = (&mut judgement.progress, &mut judgement.news);
-        progress.tries += 1;
+        let news = judgement.news.endpoints.of_mut(judgement.needs);
+        let progress = &mut judgement.progress;
+        // Refused all the time, and nothing of the organization succeeds: it is not the event's fault. It waits for the
+        // organization, and its own horizon starts anew.
+        let is_refused = matches!(verdict, Verdict::Suspend { .. });
+        let others_succeed = progress.first_failed_at.is_none_or(|since| permit.has_succeeded_since(since));
+        if is_refused && !others_succeed {
+            progress.first_failed_at = Some(now);
+        } else {
+            progress.tries += 1;
+        }
         let first_failed_at = *progress.first_failed_at.get_or_insert(now);
         let tries = progress.tries;
         let later = |not_before: Option<UnixMillis>| {
@@ -298,8 +364,13 @@ impl Workshop {
         };
         judgement.resolution = match verdict {
             Verdict::Retry { ambiguous, after: _ } => {
-                // Wigzo has said when it goes on: that is obeyed, and the breaker adds no wait of its own.
-                news.answer = if news.pause.is_some() { Said::Unknown } else { Said::Failed };
+                let is_throttled = matches!(result, Ok(Answer { status: 429 | 503, .. }));
+                news.answer = match result {
+                    Err(Failure::Unreachable | Failure::Certificate) => Said::Unreachable,
+                    // Wigzo has said when it goes on: that is obeyed, and the breaker adds no wait of its own.
+                    Ok(_) if is_throttled && news.pause.is_some() => Said::Unknown,
+                    Ok(_) | Err(Failure::Broken | Failure::TimedOut) => Said::Failed,
+                };
                 if ambiguous && self.config.on_ambiguous == OnAmbiguous::DeadLetter {
                     dead
                 } else {
@@ -307,16 +378,14 @@ impl Workshop {
                 }
             }
             Verdict::SoftFailure => {
-                news.answer = Said::Other;
+                // Where every answer says so, the events must not use up their attempts one after the other.
+                news.answer = Said::Failed;
                 progress.soft_failures += 1;
-                if progress.soft_failures > retry.soft_failures { dead } else { later(None) }
+                if progress.soft_failures > retry.soft_failures { dead } else { later(news.pause) }
             }
             Verdict::Suspend { misfit: Misfit::Credentials | Misfit::Address, after: _ } => {
-                // Not the event's fault: it waits for the organization, and its own horizon starts anew afterwards.
-                progress.tries -= 1;
-                progress.first_failed_at = None;
                 news.answer = Said::Refused;
-                Resolution::Later { due: now, reason, parked: false }
+                later(news.pause)
             }
             Verdict::Refused { after: _ } => {
                 news.answer = Said::Other;
@@ -414,17 +483,19 @@ pub(super) fn told(envelope: &Envelope, resolution: Resolution, began: UnixMilli
 /// What the tries of calls say about Wigzo's load.
 fn take_news(news: &mut News, attempted: &[Tried<'_>]) {
     for it in attempted {
+        let news = news.endpoints.of_mut(it.call.endpoint);
         match &it.result {
             // Interrupted: that says something of us.
             None => continue,
             Some(Ok(answer)) => {
                 news.overloaded |= matches!(answer.status, 429 | 503 | 504);
+                news.answered = true;
                 news.latency = news.latency.max(Some(it.took));
             }
             Some(Err(Failure::TimedOut)) => news.overloaded = true,
             Some(Err(Failure::Unreachable | Failure::Certificate | Failure::Broken)) => {}
         }
-        news.calls += 1;
+        news.attempts += 1;
     }
 }
 

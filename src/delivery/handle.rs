@@ -8,9 +8,10 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::Config;
 use super::holds::{Held, Hold, Holds, HoldsError};
-use super::scheduler::{Gate, Standing, Why};
+use super::scheduler::{EndpointStanding, Standing, Status, Why};
 use crate::clock::UnixMillis;
-use crate::organization::Organizations;
+use crate::organization::{Organizations, Partner};
+use crate::wigzo::Endpoint;
 
 /// A door to the running delivery. Cheap to clone; looking never waits.
 #[derive(Debug, Clone)]
@@ -46,6 +47,69 @@ pub struct Overview {
     pub held: usize,
     /// Waiting events that are held by number.
     pub held_by_number: usize,
+    /// Users whose next event has failed, or waits for an endpoint that may not be called now; their later events wait for
+    /// it.
+    pub blocked_lanes: usize,
+    /// Since when the first of them has been waiting for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocked_since: Option<UnixMillis>,
+    /// Wigzo's endpoints, as far as this organization needs them.
+    pub endpoints: Vec<EndpointOverview>,
+}
+
+/// The calls of one organization to one of Wigzo's endpoints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EndpointOverview {
+    /// The endpoint.
+    pub endpoint: Endpoint,
+    /// What may be done with it now.
+    pub status: EndpointStatus,
+    /// When that may change by itself; absent if it is active or probed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixMillis>,
+    /// Probes that have failed in a row, in pairs.
+    pub failed_probes: u32,
+    /// Different users whose events have failed there without a success in between.
+    pub failing_lanes: usize,
+    /// Calls in flight.
+    pub in_flight: usize,
+    /// How many may be.
+    pub concurrency_limit: usize,
+    /// Users whose next event is ready for it.
+    pub waiting_lanes: usize,
+}
+
+/// What may be done with an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointStatus {
+    /// Calls are made.
+    Active,
+    /// Wigzo asked for a pause (`Retry-After`).
+    Throttled,
+    /// Wigzo refuses the calls: 401, 403, 404, 405, 410 or a redirect.
+    Suspended,
+    /// Its circuit breaker is open.
+    Tripped,
+    /// A few events find out whether it goes again.
+    Probing,
+}
+
+impl EndpointStatus {
+    /// All of them.
+    pub const ALL: &'static [Self] =
+        &[Self::Active, Self::Throttled, Self::Suspended, Self::Tripped, Self::Probing];
+
+    /// The stable string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Throttled => "throttled",
+            Self::Suspended => "suspended",
+            Self::Tripped => "tripped",
+            Self::Probing => "probing",
+        }
+    }
 }
 
 /// What an organization may do.
@@ -118,30 +182,55 @@ pub enum BreakerState {
 
 impl Overview {
     pub(super) fn new(organization: &Arc<str>, standing: Standing) -> Self {
-        let (state, until, failed_probes) = match standing.gate {
-            Gate::Open => (State::Open, None, 0),
-            Gate::Held => (State::Held, None, 0),
-            Gate::Paused(until) => (State::Paused, Some(until), 0),
-            Gate::Shut { why: Why::Refused, until, failures } => (State::Suspended, Some(until), failures),
-            Gate::Shut { why: Why::Failing, until, failures } => (State::Failing, Some(until), failures),
-            Gate::Probing { failures, .. } => (State::Probing, None, failures),
+        let (state, failed_probes) = match standing.status {
+            Status::Active => (State::Open, 0),
+            Status::Paused => (State::Held, 0),
+            Status::Throttled(_) => (State::Paused, 0),
+            Status::Suspended { failures, .. } => (State::Suspended, failures),
+            Status::Tripped { failures, .. } => (State::Failing, failures),
+            Status::Probing { failures, .. } => (State::Probing, failures),
         };
-        let breaker = match standing.gate {
-            Gate::Shut { why: Why::Failing, .. } => BreakerState::Open,
-            Gate::Probing { why: Why::Failing, .. } => BreakerState::HalfOpen,
+        let breaker = match standing.status {
+            Status::Tripped { .. } => BreakerState::Open,
+            Status::Probing { why: Why::Failing, .. } => BreakerState::HalfOpen,
             _ => BreakerState::Closed,
         };
         Self {
             organization: Arc::clone(organization),
             state,
             breaker,
-            until,
+            until: standing.status.until(),
             failed_probes,
             failing_lanes: standing.failing_lanes,
             in_flight: standing.in_flight,
             concurrency_limit: standing.limit,
             held: standing.held,
             held_by_number: standing.held_by_number,
+            blocked_lanes: standing.held_up_lanes,
+            blocked_since: standing.held_up_since,
+            endpoints: standing.endpoints.into_iter().map(EndpointOverview::from).collect(),
+        }
+    }
+}
+
+impl From<EndpointStanding> for EndpointOverview {
+    fn from(standing: EndpointStanding) -> Self {
+        let (status, failed_probes) = match standing.status {
+            Status::Active | Status::Paused => (EndpointStatus::Active, 0),
+            Status::Throttled(_) => (EndpointStatus::Throttled, 0),
+            Status::Suspended { failures, .. } => (EndpointStatus::Suspended, failures),
+            Status::Tripped { failures, .. } => (EndpointStatus::Tripped, failures),
+            Status::Probing { failures, .. } => (EndpointStatus::Probing, failures),
+        };
+        Self {
+            endpoint: standing.endpoint,
+            status,
+            until: standing.status.until(),
+            failed_probes,
+            failing_lanes: standing.failing_lanes,
+            in_flight: standing.in_flight,
+            concurrency_limit: standing.limit,
+            waiting_lanes: standing.waiting_lanes,
         }
     }
 }
@@ -160,6 +249,93 @@ impl Overview {
             concurrency_limit: 0,
             held: 0,
             held_by_number: 0,
+            blocked_lanes: 0,
+            blocked_since: None,
+            endpoints: Vec::new(),
+        }
+    }
+
+    /// Whether nothing need be said of it.
+    pub(super) fn is_well(&self) -> bool {
+        self.state == State::Open && self.stopped_endpoints().next().is_none()
+    }
+
+    /// Endpoints that may not be called. Probes are no news: they have been announced.
+    fn stopped_endpoints(&self) -> impl Iterator<Item = &EndpointOverview> {
+        self.endpoints.iter().filter(|it| it.status != EndpointStatus::Active)
+    }
+
+    /// Whether what was logged last of this organization is still true.
+    pub(super) fn is_as_told(&self, now: &Self) -> bool {
+        let endpoints = |overview: &Self| {
+            let stopped = overview.stopped_endpoints();
+            stopped.map(|it| (it.endpoint, it.status, it.until)).collect::<Vec<_>>()
+        };
+        (self.state, self.until) == (now.state, now.until) && endpoints(self) == endpoints(now)
+    }
+
+    /// Logs what has changed since it was logged last: of the organization as a whole, else of its endpoints.
+    pub(super) fn log_change(&self, before: Option<&Self>) {
+        let organization = &self.organization;
+        let until = self.until.map(tracing::field::display);
+        let is_new = before.is_none_or(|before| (before.state, before.until) != (self.state, self.until));
+        match self.state {
+            State::Open => {
+                if before.is_some_and(|before| before.state != State::Open) {
+                    tracing::info!(%organization, "this organization's events go to Wigzo again");
+                }
+                self.log_endpoints(before);
+            }
+            _ if !is_new => {}
+            State::Suspended if Partner::is_name(organization) => {
+                // Nobody here can correct it: it is the customer's own setting, or made up.
+                tracing::warn!(%organization, probe_at = until, "Wigzo refuses this partner's token; its events wait");
+            }
+            State::Suspended => tracing::error!(
+                %organization,
+                probe_at = until,
+                "Wigzo refuses this organization's token or address; its events wait until it is corrected"
+            ),
+            State::Failing => tracing::warn!(
+                %organization,
+                probe_at = until,
+                "this organization's calls fail one after the other; its events wait until a probe succeeds"
+            ),
+            State::Paused => {
+                tracing::info!(%organization, until, "Wigzo asks this organization to pause");
+            }
+            // Logged when it became so.
+            State::Held | State::Probing | State::Disabled | State::Unconfigured => {}
+        }
+    }
+
+    fn log_endpoints(&self, before: Option<&Self>) {
+        let organization = &self.organization;
+        for now in &self.endpoints {
+            let before = before.and_then(|it| it.endpoints.iter().find(|it| it.endpoint == now.endpoint));
+            let was = before.map_or(EndpointStatus::Active, |it| it.status);
+            if was == now.status && before.is_none_or(|it| it.until == now.until) {
+                continue;
+            }
+            let (endpoint, until) = (now.endpoint.as_str(), now.until.map(tracing::field::display));
+            let waiting_lanes = now.waiting_lanes;
+            match now.status {
+                EndpointStatus::Active => {
+                    tracing::info!(%organization, endpoint, "calls to this endpoint succeed again");
+                }
+                EndpointStatus::Throttled => tracing::info!(
+                    %organization, endpoint, until, "Wigzo asks for a pause at this endpoint; other calls go on"
+                ),
+                EndpointStatus::Suspended => tracing::error!(
+                    %organization, endpoint, probe_at = until, waiting_lanes,
+                    "Wigzo refuses the calls to this endpoint; events that need it wait, others go on"
+                ),
+                EndpointStatus::Tripped => tracing::warn!(
+                    %organization, endpoint, probe_at = until, waiting_lanes,
+                    "calls to this endpoint fail; events that need it wait, others go on"
+                ),
+                EndpointStatus::Probing => {}
+            }
         }
     }
 }
@@ -276,24 +452,63 @@ mod tests {
     }
 
     #[test]
-    fn every_gate_has_its_state_and_breaker() {
+    fn every_status_has_its_state_and_breaker() {
         let until = UnixMillis(7);
         let (refused, failing) = (Why::Refused, Why::Failing);
-        for (gate, state, breaker) in [
-            (Gate::Open, State::Open, BreakerState::Closed),
-            (Gate::Held, State::Held, BreakerState::Closed),
-            (Gate::Paused(until), State::Paused, BreakerState::Closed),
-            (Gate::Shut { why: refused, until, failures: 2 }, State::Suspended, BreakerState::Closed),
-            (Gate::Shut { why: failing, until, failures: 2 }, State::Failing, BreakerState::Open),
-            (Gate::Probing { why: refused, failures: 2 }, State::Probing, BreakerState::Closed),
-            (Gate::Probing { why: failing, failures: 2 }, State::Probing, BreakerState::HalfOpen),
+        for (status, state, breaker, at_endpoint) in [
+            (Status::Active, State::Open, BreakerState::Closed, EndpointStatus::Active),
+            (Status::Paused, State::Held, BreakerState::Closed, EndpointStatus::Active),
+            (Status::Throttled(until), State::Paused, BreakerState::Closed, EndpointStatus::Throttled),
+            (
+                Status::Suspended { until, failures: 2 },
+                State::Suspended,
+                BreakerState::Closed,
+                EndpointStatus::Suspended,
+            ),
+            (
+                Status::Tripped { until, failures: 2 },
+                State::Failing,
+                BreakerState::Open,
+                EndpointStatus::Tripped,
+            ),
+            (
+                Status::Probing { why: refused, failures: 2 },
+                State::Probing,
+                BreakerState::Closed,
+                EndpointStatus::Probing,
+            ),
+            (
+                Status::Probing { why: failing, failures: 2 },
+                State::Probing,
+                BreakerState::HalfOpen,
+                EndpointStatus::Probing,
+            ),
         ] {
-            let standing =
-                Standing { gate, in_flight: 1, limit: 4, held: 2, held_by_number: 3, failing_lanes: 1 };
+            let endpoint = EndpointStanding {
+                endpoint: Endpoint::Identify,
+                status,
+                in_flight: 1,
+                limit: 4,
+                waiting_lanes: 5,
+                failing_lanes: 1,
+            };
+            let standing = Standing {
+                status,
+                in_flight: 1,
+                limit: 4,
+                held: 2,
+                held_by_number: 3,
+                failing_lanes: 1,
+                held_up_lanes: 0,
+                held_up_since: None,
+                endpoints: vec![endpoint],
+            };
             let shown = Overview::new(&Arc::from("acme"), standing);
-            assert_eq!((shown.state, shown.breaker), (state, breaker), "{gate:?}");
+            assert_eq!((shown.state, shown.breaker), (state, breaker), "{status:?}");
             let name = serde_json::to_value(state).unwrap();
             assert_eq!(name, state.as_str(), "the same word in metrics and answers");
+            assert_eq!(shown.endpoints[0].status, at_endpoint, "{status:?}");
+            assert_eq!(serde_json::to_value(at_endpoint).unwrap(), at_endpoint.as_str());
         }
     }
 }

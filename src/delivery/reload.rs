@@ -18,9 +18,12 @@ impl Delivery {
     pub(super) fn configure(&mut self, Configuration { config, organizations }: Configuration) {
         let before = mem::replace(&mut self.organizations, Arc::clone(&organizations));
         let workshop = Workshop::clone(&self.workshop);
+        let workshop_retry = workshop.config.retry;
         // The client has been built with the one that the start has set.
         let max_in_flight = workshop.config.max_in_flight;
         self.workshop = Arc::new(Workshop { config, organizations: Arc::clone(&organizations), ..workshop });
+        // Waits that were drawn by another schedule would outlast it.
+        let is_rescheduled = self.workshop.config.retry != workshop_retry;
         let limits = limits(&self.workshop.config);
         self.scheduler.set_limits(super::Limits { in_flight: max_in_flight, ..limits });
         let now = self.clock.now();
@@ -29,7 +32,11 @@ impl Delivery {
             let known = before.by_name(name).filter(|known| !known.disabled);
             let share = share_of(organization);
             match (known, organization.disabled) {
-                (None, false) => serve(&mut self.scheduler, &self.holds, &Arc::from(name), share, now),
+                (None, false) => {
+                    let name = Arc::from(name);
+                    serve(&mut self.scheduler, &self.holds, &name, share, now);
+                    self.hasten(&name);
+                }
                 (None, true) => {}
                 (Some(_), true) => self.scheduler.dismiss(name),
                 (Some(known), false) => {
@@ -38,6 +45,10 @@ impl Delivery {
                     }
                     if organization.address != known.address {
                         self.scheduler.correct(name, now);
+                        self.hasten(&Arc::from(name));
+                    } else if is_rescheduled {
+                        self.scheduler.retry_now(name, None, false, now);
+                        self.hasten(&Arc::from(name));
                     }
                 }
             }

@@ -2,32 +2,38 @@
 //!
 //! Invariants:
 //! * A lane has at most one envelope in flight, and starts them in the order they were offered. A lane whose head
-//!   waits for a retry starts nothing; other lanes do not notice. Only a *parked* envelope is left behind by its lane,
-//!   and only while its organization is well (`gate.rs`).
+//!   waits for a retry or an endpoint starts nothing; other lanes do not notice. Only a *parked* envelope is left behind
+//!   by its lane ([`Organization::parks_at`]).
 //! * Organizations take turns by weight, and none holds so much of the global limit that nothing is left for others
-//!   (`turns.rs`). None exceeds its own limits: in flight as configured and as Wigzo stands it (`concurrency.rs`), and
-//!   the rate (`pace.rs`).
-//! * A closed gate is obeyed: pauses to their end, a shut one but for probes, an operator's hold until the word.
+//!   (`turns.rs`). None exceeds its own limits: in flight as configured, and the rate (`pace.rs`).
+//! * Within an organization, Wigzo's endpoints do not disturb each other: each has its own circuit breaker
+//!   (`breaker.rs`), concurrency limit (`concurrency.rs`) and pauses (`throttle.rs`), and none takes all of the calls.
+//! * Pauses are obeyed to their end, an open breaker but for probes, an operator's pause until the word.
 //! * Memory is bounded by a window per organization, whatever waits. What does not fit stays in the queue and is read
 //!   later, in order: an organization is either *up to date* (fresh envelopes are taken as they come) or *behind* (only
 //!   what is read is taken), so no gap can arise between the two. It starts behind: nothing is known yet of what waits
 //!   on disk. It is up to date again once a read has reached everything that was known when it was asked for, and
 //!   everything that came since has been kept aside.
-//! * Blocked lanes do not take the window from others. Above half of it, payloads are held only of envelopes that may
-//!   start: what waits in its lane behind another, or for its time, is held by number (about 30 bytes) and read again
-//!   when its turn comes. The hard bound is ten such numbers for each place in the window: an organization with more
-//!   than that in blocked lanes is not read further until some of them have gone.
+//! * Held-up lanes do not take the window from others, however many they are and however much waits in them
+//!   (`window.rs`).
 //! * Above the window there may be: what is in flight and comes back, one read by number, and one batch of parked ones.
 //!
 //! A start or finish costs the same however much waits; timers and held-back organizations are in ordered heaps.
 
+mod breaker;
 mod concurrency;
-mod gate;
+mod endpoint;
+mod endpoints;
 mod lane;
+mod left_behind;
 mod organization;
 mod pace;
 mod parked;
+mod permits;
+mod starts;
+mod throttle;
 mod turns;
+mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
@@ -35,13 +41,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::UnixMillis;
-use crate::queue::Seq;
-use organization::{Armed, Organization, Service, Taken};
+use crate::queue::{Number, Seq};
+use crate::wigzo::Endpoint;
+use concurrency::Concurrency;
+use organization::{Organization, Service};
 use pace::Bucket;
+use starts::{Role, Started};
 use turns::Turns;
+use window::{Armed, Taken};
 
 pub use crate::queue::LaneKey;
-pub use gate::{Gate, Waits, Why};
+pub use breaker::{Breaking, Waits, Why};
+pub use endpoint::Status;
+pub use endpoints::PerEndpoint;
+pub use permits::{Blocked, Permit, Permits};
 
 /// How much may be worked and held at a time.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +97,8 @@ pub struct Item<T> {
     pub due: Option<UnixMillis>,
     /// Since when it has been failing.
     pub failing_since: Option<UnixMillis>,
+    /// The endpoint that its next call is expected to need.
+    pub endpoint: Endpoint,
     /// What it counts against the window, in bytes.
     pub size: usize,
     /// The envelope itself.
@@ -96,11 +111,15 @@ pub struct Item<T> {
 pub struct Ticket {
     organization: usize,
     lane: LaneKey,
-    /// What the gate and the limit had been through when this was started.
-    shuts: u64,
-    cuts: u64,
-    retry: bool,
-    parked: bool,
+    /// The endpoint that it has a permit for.
+    endpoint: Option<Endpoint>,
+    /// What breakers and limits had been through when this was started: changes and cuts of each endpoint, changes of
+    /// the connections' breaker, and how often everything was forgotten.
+    seen: PerEndpoint<(u64, u64)>,
+    connections: u64,
+    resets: u64,
+    failing_since: Option<UnixMillis>,
+    role: Role,
     /// Whether its calls are over and their news have been heard.
     heard: bool,
 }
@@ -110,8 +129,11 @@ pub struct Ticket {
 pub enum Finish<T> {
     /// It has its outcome; the lane moves on.
     Ended,
-    /// It goes back to the head of its lane; a parked one back to the parked ones.
+    /// It goes back to the head of its lane; a parked one back to the parked ones. Its [`Item::endpoint`] is the one that
+    /// its next call needs.
     Again(Item<T>),
+    /// The same of one that was not tried, because [`Item::endpoint`] may not be called now.
+    Blocked(Item<T>),
     /// It is parked until this time; the lane moves on.
     Parked(UnixMillis),
 }
@@ -127,19 +149,42 @@ pub enum Finished<T> {
     Park(Ticket, Item<T>),
 }
 
-/// What the work said about the whole organization.
+/// What the work on an envelope said about its organization.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct News {
-    /// What the last call came to.
+    /// What the calls to each endpoint came to.
+    pub endpoints: PerEndpoint<EndpointNews>,
+}
+
+impl News {
+    /// How many attempts were made, over all endpoints.
+    pub fn attempts(&self) -> u32 {
+        self.endpoints.iter().map(|(_, news)| news.attempts).sum()
+    }
+
+    /// What the last call to an endpoint came to.
+    pub fn at(endpoint: Endpoint, news: EndpointNews) -> Self {
+        let mut all = Self::default();
+        *all.endpoints.of_mut(endpoint) = news;
+        all
+    }
+}
+
+/// What the calls of an envelope to one endpoint came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct EndpointNews {
+    /// What the last of them came to.
     pub answer: Answer,
     /// Wigzo asked for a pause until this time.
     pub pause: Option<UnixMillis>,
-    /// Whether any try was refused for overload (429, 503, 504) or not answered in time.
+    /// Whether any attempt was refused for overload (429, 503, 504) or not answered in time.
     pub overloaded: bool,
-    /// How long the slowest answered try took.
+    /// Whether the head of an answer has arrived.
+    pub answered: bool,
+    /// How long the slowest answered attempt took.
     pub latency: Option<Duration>,
-    /// How many tries of calls were made.
-    pub calls: u32,
+    /// How many attempts were made.
+    pub attempts: u32,
 }
 
 /// What a call came to, as far as its organization is concerned.
@@ -148,12 +193,14 @@ pub enum Answer {
     /// No call was made, or it was given up.
     #[default]
     Unknown,
-    /// Success: a shut gate opens.
+    /// Success.
     Good,
     /// A refusal that concerns the event: Wigzo is at work.
     Other,
-    /// No answer, or one that says that Wigzo cannot work now.
+    /// No answer in time, or one that says that Wigzo cannot work now.
     Failed,
+    /// No connection could be made.
+    Unreachable,
     /// Wigzo refuses the organization's token or address.
     Refused,
 }
@@ -180,6 +227,15 @@ pub enum Which {
         after: Seq,
         /// At most so many.
         limit: usize,
+        /// Of these lanes only the numbers; sorted.
+        skip: Arc<[LaneKey]>,
+    },
+    /// The numbers of the oldest after a number.
+    Sweep {
+        /// The number.
+        after: Seq,
+        /// At most so many.
+        limit: usize,
     },
     /// Those with these numbers, as far as they still wait.
     Numbers(Vec<(LaneKey, Seq)>),
@@ -190,19 +246,51 @@ pub enum Which {
     },
 }
 
-/// How an organization stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a read has found of an envelope.
+#[derive(Debug)]
+pub enum Found<T> {
+    /// All of it.
+    Item(Item<T>),
+    /// Its number.
+    Number(Number),
+}
+
+/// An organization's delivery at a moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// What it may do.
-    pub gate: Gate,
+    pub status: Status,
     /// Envelopes whose calls are being made.
     pub in_flight: usize,
-    /// How many may be, as far as its own limits go and Wigzo seems to stand it.
+    /// How many may be, as far as its own limits go and Wigzo seems to bear it.
     pub limit: usize,
     /// Envelopes held in memory.
     pub held: usize,
     /// Envelopes held by number.
     pub held_by_number: usize,
+    /// Lanes that have failed without a success in between.
+    pub failing_lanes: usize,
+    /// Lanes whose first event has failed, or waits for an endpoint that may not be called.
+    pub held_up_lanes: usize,
+    /// Since when the first of those has been held up.
+    pub held_up_since: Option<UnixMillis>,
+    /// The endpoints that have been called, or are waited for.
+    pub endpoints: Vec<EndpointStanding>,
+}
+
+/// One endpoint of an organization at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndpointStanding {
+    /// Which one.
+    pub endpoint: Endpoint,
+    /// What may be done with it.
+    pub status: Status,
+    /// Calls that are being made.
+    pub in_flight: usize,
+    /// How many may be.
+    pub limit: usize,
+    /// Lanes that are ready for it.
+    pub waiting_lanes: usize,
     /// Lanes that have failed without a success in between.
     pub failing_lanes: usize,
 }
@@ -220,7 +308,11 @@ pub struct Scheduler<T> {
     asking: Vec<usize>,
     /// Ids may have been given to another organization since: whoever is woken looks for itself what there is to do.
     timers: BinaryHeap<Reverse<(UnixMillis, usize, Option<LaneKey>)>>,
+    /// Organizations that may have something to park.
+    parking: Vec<usize>,
     in_flight: usize,
+    /// Organizations that have something in flight.
+    busy: usize,
     /// Counts who has come, and who was dismissed.
     epochs: u64,
 }
@@ -236,7 +328,9 @@ impl<T> Scheduler<T> {
             turns: Turns::default(),
             asking: Vec::new(),
             timers: BinaryHeap::new(),
+            parking: Vec::new(),
             in_flight: 0,
+            busy: 0,
             epochs: 0,
         }
     }
@@ -265,9 +359,10 @@ impl<T> Scheduler<T> {
         self.epochs += 1;
         let epoch = self.epochs;
         let Some(place) = self.organizations.get_mut(id) else { return };
-        let org = place.get_or_insert_with(|| Organization::new(Arc::clone(name), share, epoch));
-        org.serve();
+        let org = place.get_or_insert_with(|| Organization::new(Arc::clone(name), share, epoch, now));
+        org.serve(now);
         (org.share, org.paced) = (share, None);
+        org.set_permits();
         match (share.rate, &mut org.bucket) {
             (Some(rate), Some(bucket)) => bucket.set_rate(rate),
             (rate, bucket) => *bucket = rate.map(|rate| Bucket::new(rate, now)),
@@ -309,35 +404,63 @@ impl<T> Scheduler<T> {
         self.gaps.push(id);
     }
 
-    /// An operator holds an organization: nothing of it starts until it is resumed. `false`: it is not known.
-    pub fn hold(&mut self, name: &str) -> bool {
-        self.by_name(name).map(|org| org.keeper.hold()).is_some()
+    /// An operator pauses an organization: nothing of it starts until it is resumed. `false`: it is not known.
+    pub fn pause(&mut self, name: &str, now: UnixMillis) -> bool {
+        self.by_name(name).map(|org| org.pause(now)).is_some()
     }
 
-    /// An organization's token or address was corrected: a suspension and an open breaker are over, and what waits for
-    /// another try need not wait any longer. A pause that Wigzo asked for and an operator's hold go on.
+    /// An organization's token or address was corrected: every pause that Wigzo asked for, every suspension and open breaker
+    /// is over, and what waits for another try need not wait any longer. An operator's pause goes on.
     pub fn correct(&mut self, name: &str, now: UnixMillis) {
         let Some(&id) = self.names.get(name) else { return };
         let Some(org) = self.get(id) else { return };
-        org.keeper.correct();
-        for lane in org.hasten(now) {
+        org.correct(now);
+        self.retry_all(id, now);
+    }
+
+    /// An operator resumes an organization: every pause, suspension and open breaker is over, and what waits for another
+    /// try need not wait any longer. `false`: it is not known.
+    pub fn resume(&mut self, name: &str, now: UnixMillis) -> bool {
+        let Some(&id) = self.names.get(name) else { return false };
+        if let Some(org) = self.get(id) {
+            org.resume(now);
+        }
+        self.retry_all(id, now);
+        self.let_go(id);
+        true
+    }
+
+    /// What waits for another try need not wait any longer: everything of an organization, or these events, and its
+    /// parked ones if there are some of them among those. What is in the queue only must be changed there.
+    pub fn retry_now(
+        &mut self,
+        name: &str,
+        events: Option<&[(LaneKey, Seq)]>,
+        has_parked: bool,
+        now: UnixMillis,
+    ) -> bool {
+        let Some(&id) = self.names.get(name) else { return false };
+        let Some(org) = self.get(id) else { return false };
+        let lanes = org.hasten(events, now);
+        if has_parked {
+            org.parked.note(now);
+        }
+        self.arm_all(id, lanes, now);
+        true
+    }
+
+    fn retry_all(&mut self, id: usize, now: UnixMillis) {
+        let Some(org) = self.get(id) else { return };
+        let lanes = org.hasten(None, now);
+        self.arm_all(id, lanes, now);
+    }
+
+    fn arm_all(&mut self, id: usize, lanes: Vec<LaneKey>, now: UnixMillis) {
+        for lane in lanes {
             self.arm(id, lane, now);
         }
         self.give_turn(id);
         self.ask(id);
-    }
-
-    /// An operator resumes an organization: a hold, a suspension and an open breaker are over. A pause that Wigzo asked
-    /// for goes on. `false`: it is not known.
-    pub fn resume(&mut self, name: &str) -> bool {
-        let Some(&id) = self.names.get(name) else { return false };
-        if let Some(org) = self.get(id) {
-            org.keeper.resume();
-        }
-        self.give_turn(id);
-        self.ask(id);
-        self.let_go(id);
-        true
     }
 
     fn get(&mut self, id: usize) -> Option<&mut Organization<T>> {
@@ -416,8 +539,12 @@ impl<T> Scheduler<T> {
     }
 
     fn arm(&mut self, id: usize, key: LaneKey, now: UnixMillis) {
+        self.arm_at(id, key, false, now);
+    }
+
+    fn arm_at(&mut self, id: usize, key: LaneKey, first: bool, now: UnixMillis) {
         let Some(org) = self.get(id) else { return };
-        match org.arm(key, now) {
+        match org.arm(key, first, now) {
             Armed::Nothing => {}
             Armed::Ready => self.give_turn(id),
             Armed::Asks => self.ask(id),
@@ -428,10 +555,14 @@ impl<T> Scheduler<T> {
     // === reads ===
 
     fn ask(&mut self, id: usize) {
+        let limits = self.limits;
         let Some(org) = self.get(id) else { return };
         if !org.asks
             && org.is_served()
-            && (org.is_behind() || org.parked.next().is_some() || org.wants_to_load())
+            && (org.is_behind()
+                || org.parked.next().is_some()
+                || org.wants_to_load()
+                || org.wants_sweep(&limits))
         {
             org.asks = true;
             self.asking.push(id);
@@ -456,7 +587,7 @@ impl<T> Scheduler<T> {
                 org.reading = true;
                 drop(org.late.take());
                 let limit = (limits.window / 4).min(limits.window.saturating_sub(org.held)).max(1);
-                read(Which::After { after: org.taken, limit });
+                read(Which::After { after: org.taken, limit, skip: org.skipped_lanes().into() });
             }
             if org.wants_load(&limits) {
                 let numbers = org.load();
@@ -464,7 +595,12 @@ impl<T> Scheduler<T> {
                     read(Which::Numbers(numbers));
                 }
             }
-            if org.parked.is_due(now) && matches!(org.keeper.gate(), Gate::Open | Gate::Probing { .. }) {
+            if org.wants_sweep(&limits)
+                && let Some((after, limit)) = org.sweep(&limits)
+            {
+                read(Which::Sweep { after, limit });
+            }
+            if org.parked.is_due(now) && matches!(org.status(), Status::Active | Status::Probing { .. }) {
                 org.parked.starts_reading();
                 read(Which::Parked { limit: parked::BATCH });
             }
@@ -478,27 +614,37 @@ impl<T> Scheduler<T> {
 
     /// Takes what a read has found: the first of what was asked for without gaps, at least one if there is any. What
     /// exceeds the window is left for the next read.
-    pub fn read(&mut self, read: &Read, found: Vec<Item<T>>, now: UnixMillis) {
-        let Some(id) = self.whose(read) else { return };
+    pub fn read(&mut self, read: &Read, found: Vec<Found<T>>, now: UnixMillis) {
+        let (Some(id), limits) = (self.whose(read), self.limits) else { return };
+        let items = |found: Vec<Found<T>>| found.into_iter().filter_map(Found::item).collect();
         match &read.which {
             Which::After { after, .. } => self.read_after(id, *after, read.latest, found, now),
             Which::Numbers(numbers) => {
                 let Some(org) = self.get(id) else { return };
-                for lane in org.loaded(numbers, found) {
+                for lane in org.loaded(numbers, items(found)) {
+                    self.arm_at(id, lane, true, now);
+                }
+            }
+            Which::Sweep { limit, .. } => {
+                let numbers: Vec<Number> = found.iter().filter_map(Found::number).collect();
+                let Some(org) = self.get(id) else { return };
+                for lane in org.swept(&numbers, numbers.len() < *limit, &limits) {
                     self.arm(id, lane, now);
                 }
             }
             Which::Parked { .. } => {
                 let Some(org) = self.get(id) else { return };
-                org.parked.read(found, now);
+                org.parked.read(items(found), now);
                 self.give_turn(id);
             }
         }
+        self.find_parkable(id, now);
         self.ask(id);
         self.let_go(id);
     }
 
-    fn read_after(&mut self, id: usize, after: Seq, latest: Seq, found: Vec<Item<T>>, now: UnixMillis) {
+    fn read_after(&mut self, id: usize, after: Seq, latest: Seq, found: Vec<Found<T>>, now: UnixMillis) {
+        let limits = self.limits;
         let Some(org) = self.get(id) else { return };
         org.reading = false;
         let late = org.late.take();
@@ -510,8 +656,12 @@ impl<T> Scheduler<T> {
             // From now on `latest` tells whether something is left: what is newer has been offered or noted.
             org.unread = false;
         }
-        for item in found {
-            if !self.take(id, item, now) {
+        for found in found {
+            let is_taken = match found {
+                Found::Item(item) => self.take(id, item, now),
+                Found::Number(number) => self.get(id).is_some_and(|org| org.take_number(number, &limits)),
+            };
+            if !is_taken {
                 return;
             }
         }
@@ -534,6 +684,7 @@ impl<T> Scheduler<T> {
         match &read.which {
             Which::After { .. } => org.reading = false,
             Which::Numbers(numbers) => org.load_failed(numbers),
+            Which::Sweep { .. } => org.sweep_failed(),
             Which::Parked { .. } => org.parked.read_failed(now),
         }
         self.ask(id);
@@ -559,12 +710,69 @@ impl<T> Scheduler<T> {
         self.turns.give(id);
     }
 
+    /// Takes out an envelope that is to be parked on disk and then finished, as [`Finish::Parked`]: it has been held up for
+    /// long enough. Without a permit: no call is to be made.
+    pub fn next_to_park(&mut self, now: UnixMillis) -> Option<(Ticket, Item<T>)> {
+        let limits = self.limits;
+        while let Some(&id) = self.parking.last() {
+            if self.in_flight >= limits.in_flight {
+                return None;
+            }
+            let started =
+                self.get(id).filter(|org| org.is_served()).and_then(|org| org.start_parking(now, &limits));
+            if let Some(started) = started {
+                let (ticket, item, _permit) = self.ticket(id, started)?;
+                return Some((ticket, item));
+            }
+            self.parking.pop();
+            if let Some(org) = self.get(id) {
+                org.parks = false;
+            }
+            self.find_parkable(id, now);
+            self.ask(id);
+            self.let_go(id);
+        }
+        None
+    }
+
+    fn find_parkable(&mut self, id: usize, now: UnixMillis) {
+        let limits = self.limits;
+        let Some(org) = self.get(id) else { return };
+        let again = org.find_parkable(now, &limits);
+        if !org.to_park.is_empty() && !org.parks {
+            org.parks = true;
+            self.parking.push(id);
+        }
+        self.timers.extend(again.map(|due| Reverse((due, id, None))));
+    }
+
+    fn ticket(&mut self, id: usize, started: Started<T>) -> Option<(Ticket, Item<T>, Permit)> {
+        self.in_flight += 1;
+        let org = self.organizations.get_mut(id)?.as_mut()?;
+        self.busy += usize::from(org.in_flight == 1);
+        let Started { lane, item, permit, role } = started;
+        let (seen, connections) = org.seen();
+        let ticket = Ticket {
+            organization: id,
+            lane,
+            endpoint: permit.endpoint(),
+            seen,
+            connections,
+            resets: org.resets,
+            failing_since: item.failing_since,
+            role,
+            heard: role == Role::Parking,
+        };
+        Some((ticket, item, permit))
+    }
+
     /// Starts the next envelope, if one may start. Call [`Scheduler::tick`] first, and this until there is none.
-    pub fn start(&mut self, now: UnixMillis) -> Option<(Ticket, Item<T>)> {
+    pub fn start(&mut self, now: UnixMillis) -> Option<(Ticket, Item<T>, Permit)> {
         loop {
             let free = self.limits.in_flight.checked_sub(self.in_flight).filter(|free| *free > 0)?;
+            let leaves_one = self.limits.in_flight > 1 && self.busy < self.names.len();
             let Some(id) = self.turns.current() else {
-                let id = self.turns.next_held_back(free)?;
+                let id = self.turns.next_held_back(free, leaves_one)?;
                 if let Some(org) = self.get(id) {
                     org.held_back = None;
                 }
@@ -583,7 +791,7 @@ impl<T> Scheduler<T> {
                 continue;
             }
             // With nobody else there, nothing has to be left for anybody.
-            if self.names.len() > 1 && !Turns::fits(org.in_flight, weight, free) {
+            if self.names.len() > 1 && !Turns::fits(org.in_flight, weight, free, leaves_one) {
                 org.has_turn = false;
                 self.turns.leave();
                 org.held_back = Some(self.turns.hold_back(id, org.in_flight, weight));
@@ -596,44 +804,36 @@ impl<T> Scheduler<T> {
                 self.timers.push(Reverse((due, id, None)));
                 continue;
             }
-            let Some(started) = org.start() else {
-                // Everything that might start waits for a parked envelope of its lane.
+            let Some(started) = org.start(now) else {
+                // Everything that might start waits for a parked envelope of its lane, or is to be read first.
                 if let Some(bucket) = &mut org.bucket {
                     bucket.settle(0, now);
                 }
                 org.has_turn = false;
                 self.turns.leave();
+                self.ask(id);
                 continue;
             };
-            let ticket = Ticket {
-                organization: id,
-                lane: started.lane,
-                shuts: org.keeper.shuts(),
-                cuts: org.concurrency.cuts(),
-                retry: started.retry,
-                parked: started.parked,
-                heard: false,
-            };
             self.turns.count(weight);
-            self.in_flight += 1;
             self.ask(id);
-            return Some((ticket, started.item));
+            return self.ticket(id, started);
         }
     }
 
-    /// The calls of what was started are over: others of its organization may be made, while its result is put on disk.
-    /// Its lane waits until it is finished.
-    pub fn called(&mut self, ticket: &mut Ticket, news: &News, now: UnixMillis) {
+    /// The calls of what was started are over, and its permit is given back: others of its organization may be made, while
+    /// its result is put on disk. Its lane waits until it is finished.
+    pub fn called(&mut self, ticket: &mut Ticket, permit: Option<Permit>, news: &News, now: UnixMillis) {
         let (id, limits) = (ticket.organization, self.limits);
         let Some(org) = self.organizations.get_mut(id).and_then(Option::as_mut) else { return };
         if ticket.heard || !org.is_in_flight(ticket) {
             return;
         }
         ticket.heard = true;
-        if let Some(wake) = org.hear(ticket, news, now, &limits) {
-            self.timers.push(Reverse((wake, id, None)));
-        }
+        let mut wakes = Vec::new();
+        org.hear(ticket, news, now, &limits, &mut wakes);
+        self.timers.extend(wakes.into_iter().map(|wake| Reverse((wake, id, None))));
         org.end_call(ticket);
+        drop(permit);
         self.give_turn(id);
     }
 
@@ -646,7 +846,7 @@ impl<T> Scheduler<T> {
         news: News,
         now: UnixMillis,
     ) -> Finished<T> {
-        self.called(&mut ticket, &news, now);
+        self.called(&mut ticket, None, &news, now);
         let (id, key, limits) = (ticket.organization, ticket.lane, self.limits);
         let Some(org) = self.organizations.get_mut(id).and_then(Option::as_mut) else {
             return Finished::Done;
@@ -654,24 +854,39 @@ impl<T> Scheduler<T> {
         if !org.is_in_flight(&ticket) {
             return Finished::Done;
         }
+        let mut has_left = true;
         match finish {
             // Whatever it is, it waits in the queue.
             _ if !org.is_served() => {}
-            Finish::Again(item) if !ticket.parked => {
-                let alone = item.failing_since.zip(limits.lane_hold);
-                if alone.is_some_and(|(since, hold)| org.keeper.may_park(since, hold, now)) {
-                    return Finished::Park(ticket, item);
+            Finish::Again(item) if !ticket.role.is_parked() => {
+                if let Some(since) = item.failing_since {
+                    let has_followers = org.lanes.get(&key).is_some_and(|lane| !lane.is_empty());
+                    let at = org.parks_at(item.endpoint, since, has_followers, now, &limits);
+                    if at.is_some_and(|at| at <= now) {
+                        org.note_parking(since);
+                        return Finished::Park(ticket, item);
+                    }
                 }
-                org.take_back(item, &limits);
+                has_left = false;
+                let endpoint = item.endpoint;
+                org.hold_up(item, endpoint, now, &limits);
             }
-            Finish::Again(item) => org.parked.note(item.due.unwrap_or(now)),
+            Finish::Blocked(item) if !ticket.role.is_parked() => {
+                has_left = false;
+                let endpoint = item.endpoint;
+                org.hold_up(item, endpoint, now, &limits);
+            }
+            Finish::Again(item) | Finish::Blocked(item) => org.parked.note(item.due.unwrap_or(now)),
             Finish::Parked(due) => org.parked.note(due),
             Finish::Ended => {}
         }
-        org.free(&ticket);
+        org.free(&ticket, has_left);
+        self.busy -= usize::from(org.in_flight == 0);
+        org.leave_behind(key, &limits);
         org.settle_in();
         self.in_flight -= 1;
         self.arm(id, key, now);
+        self.find_parkable(id, now);
         self.give_turn(id);
         self.ask(id);
         self.let_go(id);
@@ -689,6 +904,7 @@ impl<T> Scheduler<T> {
                 self.arm(id, key, now);
             } else if let Some(org) = self.get(id) {
                 org.wake(now);
+                self.find_parkable(id, now);
                 self.give_turn(id);
                 self.ask(id);
                 self.let_go(id);
@@ -708,20 +924,26 @@ impl<T> Scheduler<T> {
         self.in_flight
     }
 
-    /// Every organization that is served, and how it stands.
+    /// Every organization that is served, at this moment.
     pub fn standings(&self) -> impl Iterator<Item = (&Arc<str>, Standing)> {
         let served = |org: &&Organization<T>| org.service != Service::Dismissed;
-        self.organizations.iter().flatten().filter(served).map(|org| {
-            let standing = Standing {
-                gate: org.keeper.gate(),
-                in_flight: org.calling,
-                limit: org.concurrency.limit(org.share.max_in_flight),
-                held: org.held,
-                held_by_number: org.stubs,
-                failing_lanes: org.keeper.failing_lanes(),
-            };
-            (&org.name, standing)
-        })
+        self.organizations.iter().flatten().filter(served).map(|org| (&org.name, org.standing()))
+    }
+}
+
+impl<T> Found<T> {
+    fn item(self) -> Option<Item<T>> {
+        match self {
+            Self::Item(item) => Some(item),
+            Self::Number(_) => None,
+        }
+    }
+
+    fn number(&self) -> Option<Number> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Item(_) => None,
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! From the end of an envelope's calls until its result is on disk: only then is it told, and does its lane go on.
 
-use super::scheduler::{Finish, Finished, News, Ticket};
+use super::scheduler::{Finish, Finished, Item, News, Ticket};
 use super::{Delivery, attempt, item};
 use crate::clock::UnixMillis;
+use crate::outcome::Reason;
 use crate::queue::{Envelope, Resolution, Seq, Settlement};
 use crate::telemetry::Round;
+use crate::wigzo::Endpoint;
 
 /// An envelope whose result is on its way to disk.
 #[derive(Debug)]
@@ -16,6 +18,9 @@ pub(super) struct Settling {
     pub(super) began: UnixMillis,
     /// What is being recorded.
     pub(super) resolution: Resolution,
+    /// The endpoint that it needs next, and whether that may not be called now.
+    pub(super) needs: Endpoint,
+    pub(super) is_blocked: bool,
     /// The span of the round, if it has one.
     pub(super) span: Option<Box<Round>>,
 }
@@ -25,6 +30,20 @@ impl Delivery {
     pub(super) fn settle(&mut self, settlement: Settlement, settling: Settling) {
         self.settling.insert(settlement.seq, settling);
         self.results.push(settlement);
+    }
+
+    /// Parks an event that has been held up for long enough without being tried in the meantime.
+    pub(super) fn park(&mut self, ticket: Ticket, item: Item<Envelope>, now: UnixMillis) {
+        let (since, needs) = (item.failing_since.unwrap_or(now), item.endpoint);
+        let mut envelope = item.load;
+        envelope.progress.first_failed_at.get_or_insert(since);
+        let retry = &self.workshop.config.retry;
+        let due = retry.next(envelope.progress.tries.max(1), since, now, fastrand::f64()).unwrap_or(now);
+        let resolution = Resolution::Later { due, reason: Reason::EndpointUnavailable, parked: true };
+        let settlement = Settlement::of(&envelope, resolution);
+        let settling =
+            Settling { ticket, envelope, began: now, resolution, needs, is_blocked: false, span: None };
+        self.settle(settlement, settling);
     }
 
     /// Gives the queue all results at once.
@@ -44,7 +63,8 @@ impl Delivery {
         }
     }
 
-    fn is_on_disk(&mut self, Settling { ticket, mut envelope, began, resolution, span }: Settling) {
+    fn is_on_disk(&mut self, settling: Settling) {
+        let Settling { ticket, mut envelope, began, resolution, needs, is_blocked, span } = settling;
         let now = self.clock.now();
         let parks = matches!(resolution, Resolution::Later { parked: true, .. });
         if parks {
@@ -65,7 +85,8 @@ impl Delivery {
             }
             Resolution::Later { due, reason, .. } => {
                 envelope.due = Some(due);
-                (Finish::Again(item(envelope)), Some(reason))
+                let item = Item { endpoint: needs, ..item(envelope) };
+                (if is_blocked { Finish::Blocked(item) } else { Finish::Again(item) }, Some(reason))
             }
         };
         let finished = self.scheduler.finish(ticket, finish, News::default(), now);
@@ -74,7 +95,9 @@ impl Delivery {
             let due = item.due.unwrap_or_default();
             let resolution = Resolution::Later { due, reason, parked: true };
             let settlement = Settlement::of(&envelope, resolution);
-            self.settle(settlement, Settling { ticket, envelope, began, resolution, span: None });
+            let settling =
+                Settling { ticket, envelope, began, resolution, needs, is_blocked: false, span: None };
+            self.settle(settlement, settling);
         }
     }
 }

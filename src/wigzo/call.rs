@@ -8,7 +8,10 @@ use std::borrow::Cow;
 use super::{Json, JsonObject, LearnerId};
 
 /// The endpoints of wigzo.md 2 and 3.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// `POST /rest/v1/learn/identify`.
     Identify,
@@ -81,6 +84,9 @@ pub struct Person<'a> {
 // === impl Endpoint ===
 
 impl Endpoint {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Identify, Self::Event, Self::Product, Self::Shipment];
+
     /// Its short name: `identify`, `event`, `product`, `shipment`.
     pub fn as_str(self) -> &'static str {
         match self {

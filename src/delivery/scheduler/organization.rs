@@ -1,30 +1,29 @@
-//! One organization in the scheduler: its lanes, its window, and in which order its lanes start.
+//! One organization in the scheduler: what it may do, what it has learned from answers, and what it holds.
 //!
-//! Two shares: lanes whose head has never been tried, and lanes whose head is a retry (with the parked envelopes). Where
-//! both wait, one start in four is a retry and retries hold at most half of what may be in flight; alone they leave an
-//! eighth free. So neither can starve the other, and a fresh event never waits for a wall of retries.
+//! Lanes, memory and reads are in `window.rs`, the choice of what starts is in `starts.rs`.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::concurrency::{Concurrency, Load};
-use super::gate::{Gate, Keeper};
-use super::lane::{Lane, Next, Stub};
+use super::breaker::{Breaker, Breaking, Circumstances, PROBES};
+use super::concurrency::Load;
+use super::endpoint::{EndpointState, Status};
+use super::lane::Lane;
+use super::left_behind::LeftBehind;
 use super::pace::Bucket;
 use super::parked::Parked;
-use super::{Answer, Item, LaneKey, Limits, News, Share, Ticket};
+use super::permits::Permits;
+use super::window::{Late, Sweep};
+use super::{
+    Answer, EndpointNews, EndpointStanding, LaneKey, Limits, News, PerEndpoint, Share, Standing, Ticket,
+};
 use crate::clock::UnixMillis;
 use crate::queue::Seq;
+use crate::wigzo::Endpoint;
 
-/// Numbers that are held for each place in the window: the hard bound on what waits in memory without payload.
-pub(super) const STUBS: usize = 10;
-
-/// Envelopes that one read brings back by number, and of one lane.
-pub(super) const LOAD: usize = 64;
-const LOAD_OF_A_LANE: usize = 8;
-
-/// One start in so many is a retry where both shares wait.
-const RETRY_TURN: u32 = 4;
+/// Where several endpoints are called, one of so many calls is kept for the others.
+const RESERVE: usize = 8;
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
@@ -35,26 +34,52 @@ pub(super) struct Organization<T> {
     /// Which reads are its own: those that were asked for before it was last dismissed are not.
     pub(super) epoch: u64,
     pub(super) lanes: HashMap<LaneKey, Lane<T>>,
-    /// Lanes whose head may start, in the order in which they became ready: heads that were never tried, and retries.
-    fresh: VecDeque<LaneKey>,
-    retries: VecDeque<LaneKey>,
+    pub(super) endpoints: PerEndpoint<EndpointState>,
+    pub(super) permits: Arc<Permits>,
+    /// Whether connections can be made at all.
+    connections: Breaker,
+    /// An operator has paused it.
+    is_paused: bool,
+    /// How often what was learned was forgotten: an answer to a call from before says nothing.
+    pub(super) resets: u64,
     pub(super) parked: Parked<T>,
-    /// Counts starts, for the turns of the shares.
-    starts: u32,
+    /// Counts starts, for the turns of the endpoints.
+    pub(super) starts: u32,
     /// Whether the last retry was a parked envelope.
-    was_parked: bool,
+    pub(super) was_parked: bool,
     /// Envelopes that were started and are not finished.
     pub(super) in_flight: usize,
-    /// Of those, the ones whose calls are being made, and how many of these are retries.
+    /// Of those, the ones whose calls are being made.
     pub(super) calling: usize,
-    retries_calling: usize,
+    /// Of those, the ones that were started to learn which endpoint they need.
+    pub(super) checking: usize,
     pub(super) held: usize,
     pub(super) held_bytes: usize,
     /// Envelopes of lanes that are held by number.
     pub(super) stubs: usize,
     /// Lanes whose first stubs are to be read.
-    to_load: VecDeque<LaneKey>,
+    pub(super) to_load: VecDeque<LaneKey>,
     pub(super) loading: bool,
+    /// Lanes of which only a range is known.
+    pub(super) hungry: HashSet<LaneKey>,
+    pub(super) left_behind: LeftBehind,
+    pub(super) sweep: Sweep,
+    /// Lanes whose head has been held up: when to look whether it is to be parked, since when it is held up, which.
+    pub(super) watched: BinaryHeap<Reverse<(UnixMillis, UnixMillis, LaneKey)>>,
+    /// Lanes whose head is to be parked.
+    pub(super) to_park: VecDeque<LaneKey>,
+    /// The timer that will wake for `watched`.
+    pub(super) park_timer: Option<UnixMillis>,
+    /// The last success at any endpoint.
+    last_success: Option<UnixMillis>,
+    /// Since when nothing has succeeded although calls were to be made.
+    troubled_since: Option<UnixMillis>,
+    /// The last time of that kind: from, to.
+    last_trouble: Option<(UnixMillis, UnixMillis)>,
+    /// Since when it has been served: before that, nothing is known.
+    pub(super) served_at: UnixMillis,
+    /// Whether one event may be parked without a success that shows that it fails alone.
+    pub(super) has_credit: bool,
     /// The newest number that was taken into memory.
     pub(super) taken: Seq,
     /// The newest number that is known; above `taken`: the organization is behind.
@@ -64,16 +89,15 @@ pub(super) struct Organization<T> {
     pub(super) reading: bool,
     /// What was offered while the read that is under way was made, unless some of it was not.
     pub(super) late: Late<T>,
-    pub(super) keeper: Keeper,
     pub(super) bucket: Option<Bucket>,
-    pub(super) concurrency: Concurrency,
     pub(super) has_turn: bool,
     /// When the bucket has a token again; until then it takes no turn.
     pub(super) paced: Option<UnixMillis>,
     /// Where it stands among those that are held back, see [`Turns`](super::turns::Turns).
     pub(super) held_back: Option<usize>,
-    /// Whether it is among those that may want to read.
+    /// Whether it is among those that may want to read, and among those that may have something to park.
     pub(super) asks: bool,
+    pub(super) parks: bool,
 }
 
 /// How far an organization is served.
@@ -90,119 +114,72 @@ pub(super) enum Service {
     Returning,
 }
 
-/// Envelopes that were offered during a read. If they are all that came since the read was asked for, the organization
-/// has caught up when the read has.
-#[derive(Debug)]
-pub(super) struct Late<T> {
-    pub(super) items: VecDeque<Item<T>>,
-    pub(super) bytes: usize,
-    /// Whether something is missing.
-    pub(super) gap: bool,
-}
-
-impl<T> Late<T> {
-    fn new() -> Self {
-        Self { items: VecDeque::new(), bytes: 0, gap: false }
-    }
-
-    /// Keeps an envelope, or gives up all of them when there are too many.
-    pub(super) fn keep(&mut self, item: Item<T>, limits: &Limits) {
-        let too_many = self.items.len() * 4 >= limits.window || self.bytes * 4 >= limits.window_bytes;
-        if too_many || self.gap {
-            return self.give_up();
-        }
-        self.bytes += item.size;
-        self.items.push_back(item);
-    }
-
-    pub(super) fn give_up(&mut self) {
-        *self = Self { gap: true, ..Self::new() };
-    }
-
-    /// Takes what there is, and begins anew; empty if something is missing.
-    pub(super) fn take(&mut self) -> VecDeque<Item<T>> {
-        std::mem::replace(self, Self::new()).items
-    }
-}
-
-/// How an envelope is held.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    WithPayload,
-    ByNumber,
-}
-
-/// How an envelope was taken into its lane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
-    AsHead,
-    Behind,
-}
-
-/// What was taken out to be worked.
-pub(super) struct Started<T> {
-    pub(super) lane: LaneKey,
-    pub(super) item: Item<T>,
-    pub(super) retry: bool,
-    pub(super) parked: bool,
-}
-
-/// What has to be done for a lane outside of its organization.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Armed {
-    Nothing,
-    Ready,
-    Asks,
-    Timer(UnixMillis),
-}
-
 impl<T> Organization<T> {
-    pub(super) fn new(name: Arc<str>, share: Share, epoch: u64) -> Self {
-        Self {
+    pub(super) fn new(name: Arc<str>, share: Share, epoch: u64, now: UnixMillis) -> Self {
+        let organization = Self {
             name,
             share,
             service: Service::Served,
             epoch,
             lanes: HashMap::new(),
-            fresh: VecDeque::new(),
-            retries: VecDeque::new(),
+            endpoints: PerEndpoint::new(|_| EndpointState::new()),
+            permits: Arc::default(),
+            connections: Breaker::default(),
+            is_paused: false,
+            resets: 0,
             parked: Parked::unknown(),
             starts: 0,
             was_parked: false,
             in_flight: 0,
             calling: 0,
-            retries_calling: 0,
+            checking: 0,
             held: 0,
             held_bytes: 0,
             stubs: 0,
             to_load: VecDeque::new(),
             loading: false,
+            hungry: HashSet::new(),
+            left_behind: LeftBehind::new(),
+            sweep: Sweep::default(),
+            watched: BinaryHeap::new(),
+            to_park: VecDeque::new(),
+            park_timer: None,
+            last_success: None,
+            troubled_since: None,
+            last_trouble: None,
+            served_at: now,
+            has_credit: true,
             taken: Seq(0),
             latest: Seq(0),
             unread: true,
             reading: false,
             late: Late::new(),
-            keeper: Keeper::default(),
             bucket: None,
-            concurrency: Concurrency::new(),
             has_turn: false,
             paced: None,
             held_back: None,
             asks: false,
-        }
+            parks: false,
+        };
+        organization.set_permits();
+        organization
     }
 
     /// Whether it can go without anything being lost that is not in the queue, or forgotten that must be remembered.
     pub(super) fn is_idle(&self) -> bool {
         self.lanes.is_empty()
+            && self.left_behind.is_empty()
             && self.in_flight == 0
             && self.parked.is_empty()
             && !self.is_behind()
             && !self.reading
             && !self.loading
-            && self.keeper.is_forgettable()
+            && !self.sweep.is_under_way
+            && !self.is_paused
+            && self.endpoints.iter().all(|(_, it)| it.throttle.until().is_none())
             && !self.has_turn
             && !self.asks
+            && !self.parks
     }
 
     // === coming and going ===
@@ -225,9 +202,15 @@ impl<T> Organization<T> {
         for lane in self.lanes.values_mut() {
             *lane = Lane { in_flight: true, ..Lane::new() };
         }
-        self.fresh.clear();
-        self.retries.clear();
+        for endpoint in Endpoint::ALL {
+            self.endpoints.of_mut(endpoint).clear_lines();
+        }
         self.to_load.clear();
+        self.to_park.clear();
+        self.watched.clear();
+        self.hungry.clear();
+        self.left_behind = LeftBehind::new();
+        self.sweep = Sweep::default();
         self.parked.let_go();
         self.late = Late::new();
         (self.held, self.held_bytes, self.stubs) = (0, 0, 0);
@@ -235,14 +218,16 @@ impl<T> Organization<T> {
         (self.unread, self.reading, self.loading) = (false, false, false);
     }
 
-    /// It is to be served, whatever it was before.
-    pub(super) fn serve(&mut self) {
+    /// It is to be served, whatever it was before. What was switched off begins without what was learned before.
+    pub(super) fn serve(&mut self, now: UnixMillis) {
         match self.service {
             Service::Served | Service::Retiring => self.service = Service::Served,
             Service::Dismissed | Service::Returning => {
                 self.service = Service::Returning;
                 // Whatever comes meanwhile is only noted.
                 self.unread = true;
+                self.reset(now);
+                self.served_at = now;
                 self.settle_in();
             }
         }
@@ -256,344 +241,308 @@ impl<T> Organization<T> {
         }
     }
 
-    /// Lets nothing wait for its own time any more: the heads of all lanes may start, as far as the gate lets them.
-    /// Returns the lanes to arm.
-    pub(super) fn hasten(&mut self, now: UnixMillis) -> Vec<LaneKey> {
-        let waits = |due: &Option<UnixMillis>| due.is_some_and(|due| due > now);
-        let mut hastened = Vec::new();
-        for (key, lane) in &mut self.lanes {
-            let head = lane.items.front_mut().map(|item| &mut item.due);
-            let head = head.or_else(|| lane.stubs.front_mut().map(|stub| &mut stub.due));
-            if let Some(due) = head.filter(|due| waits(due)) {
-                *due = Some(now);
-                hastened.push(*key);
-            }
-        }
-        hastened
+    // === operators ===
+
+    /// An operator pauses it.
+    pub(super) fn pause(&mut self, now: UnixMillis) {
+        self.is_paused = true;
+        self.note_status(now);
     }
 
-    // === the window ===
-
-    pub(super) fn has_room(&self, limits: &Limits) -> bool {
-        self.held == 0 || (self.held < limits.window && self.held_bytes < limits.window_bytes)
+    /// An operator resumes it: every pause is over.
+    pub(super) fn resume(&mut self, now: UnixMillis) {
+        self.is_paused = false;
+        self.reset(now);
     }
 
-    /// Whether more than half of the window is taken: from here on, payloads are held only of what may start now.
-    fn is_pressed(&self, limits: &Limits) -> bool {
-        self.held * 2 > limits.window || self.held_bytes * 2 > limits.window_bytes
-    }
-
-    pub(super) fn is_behind(&self) -> bool {
-        self.unread || self.latest > self.taken
-    }
-
-    /// Whether a read is worth its while: a quarter of the window at a time, or less when nothing that is held may
-    /// start and others are kept waiting.
-    pub(super) fn wants_more(&self, limits: &Limits) -> bool {
-        let is_low = self.held * 4 <= limits.window && self.held_bytes * 4 <= limits.window_bytes;
-        self.stubs < limits.window.saturating_mul(STUBS)
-            && (is_low || (!self.has_ready() && self.has_room(limits)))
-    }
-
-    /// Whether a lane waits to be read by number.
-    pub(super) fn wants_to_load(&self) -> bool {
-        !self.loading && !self.to_load.is_empty()
-    }
-
-    pub(super) fn wants_load(&self, limits: &Limits) -> bool {
-        self.wants_to_load() && (self.has_room(limits) || !self.has_ready())
-    }
-
-    fn has_ready(&self) -> bool {
-        !self.fresh.is_empty() || !self.retries.is_empty()
-    }
-
-    /// How an envelope would be held; `None`: it must stay in the queue, and all that follow it.
-    fn place(&self, item: &Item<T>, now: UnixMillis, limits: &Limits) -> Option<Place> {
-        let lane = self.lanes.get(&item.lane);
-        let waits = lane.is_some() || item.due.is_some_and(|due| due > now);
-        if lane.is_some_and(|lane| !lane.stubs.is_empty()) || (waits && self.is_pressed(limits)) {
-            return (self.stubs < limits.window.saturating_mul(STUBS)).then_some(Place::ByNumber);
-        }
-        self.has_room(limits).then_some(Place::WithPayload)
-    }
-
-    /// Takes the next envelope in order, if it fits.
-    pub(super) fn take(&mut self, item: Item<T>, now: UnixMillis, limits: &Limits) -> Option<Taken> {
-        let place = self.place(&item, now, limits)?;
-        self.taken = self.taken.max(item.seq);
-        self.latest = self.latest.max(item.seq);
-        let lane = self.lanes.entry(item.lane).or_insert_with(Lane::new);
-        let taken = if lane.is_idle() { Taken::AsHead } else { Taken::Behind };
-        match place {
-            Place::WithPayload => {
-                self.held += 1;
-                self.held_bytes += item.size;
-                lane.items.push_back(item);
-            }
-            Place::ByNumber => {
-                self.stubs += 1;
-                lane.stubs.push_back(Stub { seq: item.seq, due: item.due });
-            }
-        }
-        Some(taken)
-    }
-
-    /// Puts a lane that nothing is done with where it belongs.
-    pub(super) fn arm(&mut self, key: LaneKey, now: UnixMillis) -> Armed {
-        let Some(lane) = self.lanes.get_mut(&key) else { return Armed::Nothing };
-        match lane.next(now) {
-            None => {
-                if lane.is_idle() {
-                    self.lanes.remove(&key);
-                }
-                Armed::Nothing
-            }
-            Some(Next::At(due)) => Armed::Timer(due),
-            Some(Next::Start { retry }) => {
-                lane.is_ready = true;
-                if retry { &mut self.retries } else { &mut self.fresh }.push_back(key);
-                Armed::Ready
-            }
-            Some(Next::Load) => {
-                lane.is_loading = true;
-                self.to_load.push_back(key);
-                Armed::Asks
-            }
+    /// Its token or address was corrected: what was learned of the old one does not count. An operator's pause goes on.
+    pub(super) fn correct(&mut self, now: UnixMillis) {
+        self.reset(now);
+        self.last_success = None;
+        self.permits.forget_success();
+        for endpoint in Endpoint::ALL {
+            let state = self.endpoints.of_mut(endpoint);
+            state.last_success = None;
+            state.concurrency = super::Concurrency::new();
         }
     }
 
-    /// The numbers that should be read back now.
-    pub(super) fn load(&mut self) -> Vec<(LaneKey, Seq)> {
-        let mut numbers = Vec::new();
-        while numbers.len() < LOAD
-            && let Some(key) = self.to_load.pop_front()
-        {
-            let stubs = self.lanes.get(&key).map(|lane| lane.stubs.iter().take(LOAD_OF_A_LANE));
-            numbers.extend(stubs.into_iter().flatten().map(|stub| (key, stub.seq)));
+    /// Ends every pause, suspension and open breaker. What is still under way must not bring them back.
+    fn reset(&mut self, now: UnixMillis) {
+        self.resets += 1;
+        self.connections.reset();
+        for endpoint in Endpoint::ALL {
+            self.endpoints.of_mut(endpoint).reset();
         }
-        self.loading = !numbers.is_empty();
-        numbers
+        self.note_status(now);
     }
 
-    /// Takes back what was read by number; what was asked for and is not there has ended. Returns the lanes to arm.
-    pub(super) fn loaded(&mut self, asked: &[(LaneKey, Seq)], found: Vec<Item<T>>) -> Vec<LaneKey> {
-        self.loading = false;
-        // A read may be cut short: what lies behind the last that was found is not known to be gone.
-        let known = found.last().map_or(Seq(u64::MAX), |item| item.seq);
-        let mut found: HashMap<Seq, Item<T>> = found.into_iter().map(|item| (item.seq, item)).collect();
-        let mut lanes = Vec::new();
-        for (key, seq) in asked {
-            let Some(lane) = self.lanes.get_mut(key) else { continue };
-            if lane.is_loading {
-                lane.is_loading = false;
-                lanes.push(*key);
-            }
-            if *seq > known || lane.stubs.front().is_none_or(|stub| stub.seq != *seq) {
-                continue;
-            }
-            lane.stubs.pop_front();
-            self.stubs -= 1;
-            if let Some(item) = found.remove(seq) {
-                self.held += 1;
-                self.held_bytes += item.size;
-                lane.items.push_back(item);
-            }
+    // === what it may do ===
+
+    /// What it may do as a whole. It is active although an endpoint is not, if something has succeeded since that stopped.
+    pub(super) fn status(&self) -> Status {
+        if self.is_paused {
+            return Status::Paused;
         }
-        lanes
+        if self.connections.state() != Breaking::Closed {
+            return self.connections.state().into();
+        }
+        let stopped = self.endpoints.iter().filter(|(_, it)| self.is_stopped(it));
+        let rank = |status: &Status| match status {
+            Status::Active | Status::Paused => 0,
+            Status::Throttled(_) => 1,
+            Status::Tripped { .. } => 2,
+            Status::Suspended { .. } => 3,
+            Status::Probing { .. } => 4,
+        };
+        stopped.map(|(_, it)| it.status()).max_by_key(rank).unwrap_or(Status::Active)
     }
 
-    /// A read by number failed: its lanes ask again.
-    pub(super) fn load_failed(&mut self, asked: &[(LaneKey, Seq)]) {
-        self.loading = false;
-        for (key, _) in asked {
-            if self.to_load.back() != Some(key) {
-                self.to_load.push_back(*key);
-            }
-        }
+    fn is_stopped(&self, endpoint: &EndpointState) -> bool {
+        endpoint.stopped_at.is_some_and(|since| self.last_success.is_none_or(|success| success <= since))
     }
 
-    /// Lets go of what matches in a lane, see [`Scheduler::forget`](super::Scheduler::forget).
-    pub(super) fn forget(&mut self, key: LaneKey, matches: &impl Fn(&T) -> bool) {
-        let is_kept = |item: &Item<T>| item.lane != key || !matches(&item.load);
-        self.parked.batch.retain(is_kept);
-        self.late.items.retain(is_kept);
-        let Some(lane) = self.lanes.get_mut(&key) else { return };
-        let before = lane.items.len();
-        let held_bytes = &mut self.held_bytes;
-        lane.items.retain(|item| {
-            let keep = is_kept(item);
-            if !keep {
-                *held_bytes -= item.size;
-            }
-            keep
-        });
-        let gone = before - lane.items.len();
-        self.held -= gone;
-        if gone > 0 && lane.is_ready {
-            lane.is_ready = false;
-            self.fresh.retain(|ready| *ready != key);
-            self.retries.retain(|ready| *ready != key);
+    /// Whether nothing of it succeeds: its events' failures are not their own then.
+    pub(super) fn is_troubled(&self) -> bool {
+        self.status() != Status::Active
+    }
+
+    /// Notes since when what has not been active, and passes it on to those who make calls.
+    pub(super) fn note_status(&mut self, now: UnixMillis) {
+        for endpoint in Endpoint::ALL {
+            self.endpoints.of_mut(endpoint).note_status(now);
+        }
+        if self.is_troubled() {
+            self.troubled_since.get_or_insert(now);
+        } else if let Some(since) = self.troubled_since.take() {
+            self.last_trouble = Some((since, now));
+        }
+        self.set_permits();
+    }
+
+    /// Works out how many calls may be made.
+    pub(super) fn set_permits(&self) {
+        let used = self.endpoints.iter().filter(|(_, it)| it.is_used).count();
+        for (endpoint, state) in self.endpoints.iter() {
+            let (status, has_others) = (state.status(), used > usize::from(state.is_used));
+            let allowed = self.find_allowed(state, status, has_others);
+            self.permits.set(endpoint, allowed, allowed > 0 && status == Status::Active);
         }
     }
 
-    // === starting ===
-
-    /// How many may be calling now, by the gate and the organization's own limits.
-    pub(super) fn allowed(&self) -> usize {
-        match self.keeper.gate() {
-            Gate::Open => self.concurrency.limit(self.share.max_in_flight),
-            Gate::Probing { .. } => 1,
-            Gate::Held | Gate::Paused(_) | Gate::Shut { .. } => 0,
+    /// How many envelopes may be calling now, over all endpoints.
+    pub(super) fn allowed_in_all(&self) -> usize {
+        if self.is_paused {
+            return 0;
+        }
+        let most = self.share.max_in_flight.max(1);
+        match self.connections.state() {
+            Breaking::Closed => most,
+            Breaking::HalfOpen { .. } => most.min(PROBES),
+            Breaking::Open { .. } => 0,
         }
     }
 
-    /// Opens what has been closed for long enough.
-    pub(super) fn wake(&mut self, now: UnixMillis) {
-        self.keeper.wake(now);
-        self.parked.wake(now);
-        self.paced = self.paced.filter(|&until| until > now);
+    /// How many calls to an endpoint may be made at a time.
+    pub(super) fn allowed(&self, endpoint: Endpoint) -> usize {
+        self.permits.limit(endpoint)
     }
 
-    pub(super) fn may_start(&self) -> bool {
-        let allowed = self.allowed();
-        self.calling < allowed && (!self.fresh.is_empty() || self.may_retry(allowed))
-    }
-
-    /// Whether a retry may start at all: alone they leave an eighth free.
-    fn may_retry(&self, allowed: usize) -> bool {
-        let reserve = if allowed > 1 { (allowed / 8).max(1) } else { 0 };
-        let waits = !self.retries.is_empty() || !self.parked.batch.is_empty();
-        waits && self.retries_calling < allowed - reserve
-    }
-
-    /// Takes out the next envelope.
-    pub(super) fn start(&mut self) -> Option<Started<T>> {
-        let allowed = self.allowed();
-        let may_retry = self.may_retry(allowed);
-        let is_turn = self.starts.is_multiple_of(RETRY_TURN) && self.retries_calling * 2 < allowed.max(2);
-        let started = if matches!(self.keeper.gate(), Gate::Probing { .. }) {
-            // Whatever has failed least is most likely to learn that the trouble is over.
-            self.start_head(false).or_else(|| self.start_head(true)).or_else(|| self.start_parked())
-        } else if may_retry && (is_turn || self.fresh.is_empty()) {
-            self.start_retry().or_else(|| self.start_head(false))
-        } else {
-            let fresh = self.start_head(false);
-            if fresh.is_none() && may_retry { self.start_retry() } else { fresh }
-        }?;
-        self.starts = self.starts.wrapping_add(1);
-        self.in_flight += 1;
-        self.calling += 1;
-        self.retries_calling += usize::from(started.retry);
-        Some(started)
-    }
-
-    /// Lanes and parked envelopes in turn, where both wait.
-    fn start_retry(&mut self) -> Option<Started<T>> {
-        let started = if self.was_parked {
-            self.start_head(true).or_else(|| self.start_parked())
-        } else {
-            self.start_parked().or_else(|| self.start_head(true))
-        }?;
-        self.was_parked = started.parked;
-        Some(started)
-    }
-
-    fn start_head(&mut self, retry: bool) -> Option<Started<T>> {
-        loop {
-            let key = if retry { &mut self.retries } else { &mut self.fresh }.pop_front()?;
-            let Some(lane) = self.lanes.get_mut(&key) else { continue };
-            lane.is_ready = false;
-            // A parked envelope of the lane is being worked; when it ends, the lane is looked at again.
-            if lane.in_flight {
-                continue;
+    fn find_allowed(&self, state: &EndpointState, status: Status, has_others: bool) -> usize {
+        let most = self.allowed_in_all();
+        match status {
+            Status::Active => {
+                // Never all of the organization's calls, where other endpoints are called as well.
+                let reserve = if has_others && most > 1 { (most / RESERVE).max(1) } else { 0 };
+                state.concurrency.limit(self.share.max_in_flight).min(most - reserve)
             }
-            let Some(item) = lane.items.pop_front() else { continue };
-            lane.in_flight = true;
-            self.held -= 1;
-            self.held_bytes -= item.size;
-            return Some(Started { lane: key, item, retry, parked: false });
+            Status::Probing { .. } => most.min(PROBES),
+            Status::Paused | Status::Throttled(_) | Status::Suspended { .. } | Status::Tripped { .. } => 0,
         }
     }
 
-    /// A parked envelope takes its lane for as long as it is worked: nobody's calls are ever made side by side.
-    fn start_parked(&mut self) -> Option<Started<T>> {
-        let lanes = &self.lanes;
-        let is_free = |item: &Item<T>| !lanes.get(&item.lane).is_some_and(|lane| lane.in_flight);
-        let free = self.parked.batch.iter().position(is_free)?;
-        let item = self.parked.batch.remove(free)?;
-        self.lanes.entry(item.lane).or_insert_with(Lane::new).in_flight = true;
-        self.parked.started();
-        Some(Started { lane: item.lane, item, retry: true, parked: true })
+    /// Calls that may be made at a time, as far as Wigzo seems to bear it.
+    pub(super) fn limit(&self) -> usize {
+        let limit = |state: &EndpointState| state.concurrency.limit(self.share.max_in_flight);
+        let used: usize = self.endpoints.iter().filter(|(_, it)| it.is_used).map(|(_, it)| limit(it)).sum();
+        let first = limit(self.endpoints.of(Endpoint::Event));
+        if used == 0 { first } else { used.min(self.share.max_in_flight) }
     }
 
-    // === finishing ===
-
-    /// Whether a ticket is of something that is in flight.
-    pub(super) fn is_in_flight(&self, ticket: &Ticket) -> bool {
-        self.lanes.get(&ticket.lane).is_some_and(|lane| lane.in_flight)
+    /// Lanes that have failed, at one endpoint, since its last success.
+    pub(super) fn failing_lanes(&self) -> usize {
+        let at_endpoints = self.endpoints.iter().map(|(_, it)| it.breaker.failing_lanes());
+        at_endpoints.sum::<usize>().max(self.connections.failing_lanes())
     }
 
-    /// What the work said; returns when the gate should be looked at again.
+    /// How it is at this moment.
+    pub(super) fn standing(&self) -> Standing {
+        let endpoints = self.endpoints.iter().filter(|(_, it)| it.is_used || it.waiting() > 0);
+        let held_up = self.lanes.values().filter_map(|lane| lane.held_up_since);
+        Standing {
+            status: self.status(),
+            in_flight: self.calling,
+            limit: self.limit(),
+            held: self.held,
+            held_by_number: self.stubs,
+            failing_lanes: self.failing_lanes(),
+            held_up_lanes: held_up.clone().count() + self.left_behind.len(),
+            held_up_since: held_up.min(),
+            endpoints: endpoints
+                .map(|(endpoint, state)| EndpointStanding {
+                    endpoint,
+                    status: state.status(),
+                    in_flight: self.permits.calling(endpoint),
+                    limit: self.allowed(endpoint),
+                    waiting_lanes: state.waiting(),
+                    failing_lanes: state.breaker.failing_lanes(),
+                })
+                .collect(),
+        }
+    }
+
+    // === what it learns ===
+
+    /// What a start hands back with its answer.
+    pub(super) fn seen(&self) -> (PerEndpoint<(u64, u64)>, u64) {
+        let of = |endpoint| {
+            let state = self.endpoints.of(endpoint);
+            (state.breaker.changes(), state.concurrency.cuts())
+        };
+        (PerEndpoint::new(of), self.connections.changes())
+    }
+
+    /// Takes what the calls of an envelope came to; adds to `wakes` when it should be looked at again.
     pub(super) fn hear(
         &mut self,
         ticket: &Ticket,
         news: &News,
         now: UnixMillis,
         limits: &Limits,
-    ) -> Option<UnixMillis> {
-        let load = match (news.overloaded, news.answer) {
+        wakes: &mut Vec<UnixMillis>,
+    ) {
+        if let Some(bucket) = &mut self.bucket {
+            bucket.settle(news.attempts(), now);
+        }
+        if ticket.resets != self.resets {
+            return;
+        }
+        for endpoint in Endpoint::ALL {
+            let said = news.endpoints.of(endpoint);
+            if *said != EndpointNews::default() {
+                self.hear_of(endpoint, ticket, said, now, limits, wakes);
+            }
+        }
+        self.note_status(now);
+    }
+
+    fn hear_of(
+        &mut self,
+        endpoint: Endpoint,
+        ticket: &Ticket,
+        said: &EndpointNews,
+        now: UnixMillis,
+        limits: &Limits,
+        wakes: &mut Vec<UnixMillis>,
+    ) {
+        let load = match (said.overloaded, said.answer) {
             (true, _) => Load::TooMuch,
             (false, Answer::Good) => Load::Fine,
-            (false, Answer::Unknown | Answer::Other | Answer::Failed | Answer::Refused) => Load::Unknown,
+            (false, _) => Load::Unknown,
         };
+        let calling = self.permits.calling(endpoint).max(1);
         let max = self.share.max_in_flight;
-        self.concurrency.hear(load, news.latency, ticket.cuts, self.calling, max);
-        if let Some(bucket) = &mut self.bucket {
-            bucket.settle(news.calls, now);
-        }
-        let is_late = ticket.shuts != self.keeper.shuts();
-        // A parked envelope is known to fail alone: that says nothing about the others.
-        let answer = match news.answer {
-            Answer::Failed if ticket.parked => Answer::Unknown,
-            answer => answer,
+        let others_anywhere = self.calling > 1 || self.endpoints.iter().any(|(_, it)| it.waiting() > 0);
+        let since = ticket.failing_since.filter(|_| !ticket.role.is_parked());
+        let is_alone = |success: Option<UnixMillis>| {
+            ticket.role.is_parked() || since.zip(success).is_some_and(|(since, success)| success >= since)
         };
-        // The pause first, so that the gate does not open before its end.
-        let pause = news.pause.and_then(|until| self.keeper.pause(until, now));
-        let wake = self.keeper.hear((answer, ticket.lane), is_late, now, limits);
-        pause.max(wake)
-    }
-
-    /// Takes an envelope back to the head of its lane; under pressure without its payload, and the lane's others too.
-    pub(super) fn take_back(&mut self, item: Item<T>, limits: &Limits) {
-        let key = item.lane;
-        self.held += 1;
-        self.held_bytes += item.size;
-        let is_pressed = self.is_pressed(limits);
-        let lane = self.lanes.entry(key).or_insert_with(Lane::new);
-        lane.items.push_front(item);
-        if is_pressed {
-            let (count, bytes) = lane.strip();
-            self.held -= count;
-            self.held_bytes -= bytes;
-            self.stubs += count;
+        let (changes, cuts) = *ticket.seen.of(endpoint);
+        let state = self.endpoints.of_mut(endpoint);
+        state.is_used |= said.attempts > 0;
+        state.concurrency.hear(load, said.latency, cuts, calling, max);
+        match said.pause {
+            Some(until) => wakes.extend(state.throttle.ask(until, now)),
+            None if said.answer == Answer::Good => state.throttle.note_success(),
+            None => {}
         }
-    }
-
-    /// The calls of a ticket are over.
-    pub(super) fn end_call(&mut self, ticket: &Ticket) {
-        self.calling -= 1;
-        self.retries_calling -= usize::from(ticket.retry);
-    }
-
-    /// Frees what a ticket held.
-    pub(super) fn free(&mut self, ticket: &Ticket) {
-        if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
-            lane.in_flight = false;
+        let success = if said.answer == Answer::Refused { self.last_success } else { state.last_success };
+        let circumstances = Circumstances {
+            lane: ticket.lane,
+            is_late: changes != state.breaker.changes(),
+            is_alone: is_alone(success),
+            others_wait: calling > 1 || state.waiting() > 0,
+        };
+        wakes.extend(state.breaker.hear(said.answer, circumstances, now, limits));
+        if said.answer == Answer::Good {
+            state.last_success = Some(now);
+            self.last_success = Some(now);
+            self.permits.note_success(now);
+            self.has_credit = true;
         }
-        self.in_flight -= 1;
-        if ticket.parked {
-            self.parked.finished();
+        // Any answer at all shows that connections can be made.
+        let reached = match said.answer {
+            Answer::Unreachable => Answer::Failed,
+            _ if said.answered => Answer::Good,
+            _ => Answer::Unknown,
+        };
+        let circumstances = Circumstances {
+            is_late: ticket.connections != self.connections.changes(),
+            is_alone: ticket.role.is_parked(),
+            others_wait: others_anywhere,
+            ..circumstances
+        };
+        wakes.extend(self.connections.hear(reached, circumstances, now, limits));
+    }
+
+    /// Opens what has been closed for long enough.
+    pub(super) fn wake(&mut self, now: UnixMillis) {
+        self.connections.wake(now);
+        for endpoint in Endpoint::ALL {
+            self.endpoints.of_mut(endpoint).wake(now);
+        }
+        self.parked.wake(now);
+        self.paced = self.paced.filter(|&until| until > now);
+        self.park_timer = self.park_timer.filter(|&timer| timer > now);
+        self.note_status(now);
+    }
+
+    // === parking ===
+
+    /// Whether an event that has been held up since then is to be parked: its lane may go on without it. `None`: not now;
+    /// else when to look again, if not at once.
+    pub(super) fn parks_at(
+        &self,
+        endpoint: Endpoint,
+        since: UnixMillis,
+        has_followers: bool,
+        now: UnixMillis,
+        limits: &Limits,
+    ) -> Option<UnixMillis> {
+        let hold = limits.lane_hold?;
+        if self.is_troubled() {
+            return None;
+        }
+        let state = self.endpoints.of(endpoint);
+        // What was short beside the hold cannot be the cause of failing all the time.
+        let outage = |stop: Option<(UnixMillis, UnixMillis)>| {
+            stop.filter(|(from, to)| to.since(*from) >= hold / 4).map(|(_, to)| to)
+        };
+        let is_active = state.status() == Status::Active;
+        let recovered = if is_active { outage(state.last_stop) } else { None };
+        let start = [Some(since), outage(self.last_trouble), recovered].into_iter().flatten().max()?;
+        if self.last_success.is_some_and(|success| success >= since) {
+            return Some(start.plus(hold));
+        }
+        // Nothing shows that it fails alone. One may be left behind all the same, so that another can show it.
+        let on_credit = is_active && has_followers && self.has_credit;
+        on_credit.then(|| start.max(self.served_at).plus(hold)).filter(|&at| at <= now)
+    }
+
+    /// Uses up the credit, if nothing shows that an event that is to be parked fails alone.
+    pub(super) fn note_parking(&mut self, since: UnixMillis) {
+        if self.last_success.is_none_or(|success| success < since) {
+            self.has_credit = false;
         }
     }
 }

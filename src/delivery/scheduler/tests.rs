@@ -18,23 +18,38 @@ const LIMITS: Limits = Limits {
     lane_hold: Some(Duration::from_mins(15)),
 };
 
-const UNKNOWN: News =
-    News { answer: Answer::Unknown, pause: None, overloaded: false, latency: None, calls: 1 };
-const GOOD: News = News { answer: Answer::Good, ..UNKNOWN };
-const OTHER: News = News { answer: Answer::Other, ..UNKNOWN };
-const FAILED: News = News { answer: Answer::Failed, ..UNKNOWN };
-const REFUSED: News = News { answer: Answer::Refused, ..UNKNOWN };
+const UNKNOWN: EndpointNews = EndpointNews {
+    answer: Answer::Unknown,
+    pause: None,
+    overloaded: false,
+    answered: true,
+    latency: None,
+    attempts: 1,
+};
+const GOOD: EndpointNews = EndpointNews { answer: Answer::Good, ..UNKNOWN };
+const OTHER: EndpointNews = EndpointNews { answer: Answer::Other, ..UNKNOWN };
+const FAILED: EndpointNews = EndpointNews { answer: Answer::Failed, ..UNKNOWN };
+const REFUSED: EndpointNews = EndpointNews { answer: Answer::Refused, ..UNKNOWN };
+const UNREACHABLE: EndpointNews = EndpointNews { answer: Answer::Unreachable, answered: false, ..UNKNOWN };
 
-fn pause(until: UnixMillis) -> News {
-    News { pause: Some(until), ..UNKNOWN }
+fn pause(until: UnixMillis) -> EndpointNews {
+    EndpointNews { pause: Some(until), ..UNKNOWN }
 }
 
-fn refused(until: UnixMillis) -> News {
-    News { pause: Some(until), ..REFUSED }
+fn refused(until: UnixMillis) -> EndpointNews {
+    EndpointNews { pause: Some(until), ..REFUSED }
+}
+
+fn said(news: EndpointNews) -> News {
+    News::at(Endpoint::Event, news)
 }
 
 fn share(max_in_flight: usize) -> Share {
     Share { weight: 1, max_in_flight, rate: None }
+}
+
+fn after(after: u64, limit: usize) -> Which {
+    Which::After { after: Seq(after), limit, skip: Arc::default() }
 }
 
 fn at(seconds: u64) -> UnixMillis {
@@ -42,13 +57,21 @@ fn at(seconds: u64) -> UnixMillis {
 }
 
 fn item(seq: u64, lane: &str) -> Item<()> {
-    Item { seq: Seq(seq), lane: LaneKey::of(lane), due: None, failing_since: None, size: 1, load: () }
+    Item {
+        seq: Seq(seq),
+        lane: LaneKey::of(lane),
+        due: None,
+        failing_since: None,
+        endpoint: Endpoint::Event,
+        size: 1,
+        load: (),
+    }
 }
 
 /// A scheduler at a time, with what is in flight by its number.
 struct Desk {
     scheduler: Scheduler<()>,
-    in_flight: HashMap<u64, Ticket>,
+    in_flight: HashMap<u64, (Ticket, Permit)>,
     now: UnixMillis,
 }
 
@@ -69,7 +92,8 @@ impl Desk {
         let mut desk = Self { scheduler, in_flight: HashMap::new(), now: START };
         for (name, max_in_flight) in organizations {
             let org = desk.org(name);
-            org.concurrency = Concurrency::found(*max_in_flight);
+            org.endpoints.of_mut(Endpoint::Event).concurrency = Concurrency::found(*max_in_flight);
+            org.set_permits();
             // Nothing is parked.
             org.parked.starts_reading();
             org.parked.read(Vec::new(), START);
@@ -99,19 +123,28 @@ impl Desk {
     fn start(&mut self) -> Vec<u64> {
         self.scheduler.tick(self.now);
         let mut started = Vec::new();
-        while let Some((ticket, item)) = self.scheduler.start(self.now) {
-            self.in_flight.insert(item.seq.0, ticket);
+        while let Some((ticket, item, permit)) = self.scheduler.start(self.now) {
+            self.in_flight.insert(item.seq.0, (ticket, permit));
             started.push(item.seq.0);
         }
         started
     }
 
-    fn end(&mut self, seq: u64, news: News) {
-        let ticket = self.in_flight.remove(&seq).expect("it is in flight");
-        assert!(matches!(self.scheduler.finish(ticket, Finish::Ended, news, self.now), Finished::Done));
+    fn end(&mut self, seq: u64, news: EndpointNews) {
+        let ticket = self.called(seq, news);
+        let finished = self.scheduler.finish(ticket, Finish::Ended, News::default(), self.now);
+        assert!(matches!(finished, Finished::Done));
     }
 
-    fn again(&mut self, seq: u64, lane: &str, due: UnixMillis, news: News) {
+    /// The calls of an envelope are over.
+    fn called(&mut self, seq: u64, news: EndpointNews) -> Ticket {
+        let (mut ticket, permit) = self.in_flight.remove(&seq).expect("it is in flight");
+        let endpoint = permit.endpoint().unwrap_or(Endpoint::Event);
+        self.scheduler.called(&mut ticket, Some(permit), &News::at(endpoint, news), self.now);
+        ticket
+    }
+
+    fn again(&mut self, seq: u64, lane: &str, due: UnixMillis, news: EndpointNews) {
         assert!(!self.fails(seq, lane, due, None, news), "it is not parked");
     }
 
@@ -122,11 +155,11 @@ impl Desk {
         lane: &str,
         due: UnixMillis,
         failing_since: Option<UnixMillis>,
-        news: News,
+        news: EndpointNews,
     ) -> bool {
-        let ticket = self.in_flight.remove(&seq).expect("it is in flight");
+        let ticket = self.called(seq, news);
         let item = Item { due: Some(due), failing_since, ..item(seq, lane) };
-        match self.scheduler.finish(ticket, Finish::Again(item), news, self.now) {
+        match self.scheduler.finish(ticket, Finish::Again(item), News::default(), self.now) {
             Finished::Done => false,
             Finished::Park(ticket, _) => {
                 assert_eq!(self.start(), NOTHING, "until it is on disk the lane waits");
@@ -140,12 +173,13 @@ impl Desk {
         }
     }
 
-    fn gate(&self) -> Gate {
-        self.scheduler
-            .standings()
-            .map(|(_, standing)| standing.gate)
-            .find(|gate| *gate != Gate::Open)
-            .unwrap_or(Gate::Open)
+    /// What the first endpoint may do that is not active, if no operator has paused its organization.
+    fn status(&self) -> Status {
+        if self.scheduler.standings().any(|(_, standing)| standing.status == Status::Paused) {
+            return Status::Paused;
+        }
+        let endpoints = self.scheduler.standings().flat_map(|(_, standing)| standing.endpoints);
+        endpoints.map(|it| it.status).find(|status| *status != Status::Active).unwrap_or(Status::Active)
     }
 
     /// Answers the one read that is wanted with these envelopes, at most as many as it asks for.
@@ -161,15 +195,20 @@ impl Desk {
         let found = queue
             .iter()
             .filter(|(seq, _)| match &read.which {
-                Which::After { after, .. } => Seq(*seq) > *after,
+                Which::After { after, .. } | Which::Sweep { after, .. } => Seq(*seq) > *after,
                 Which::Numbers(numbers) => numbers.iter().any(|(_, number)| *number == Seq(*seq)),
                 Which::Parked { .. } => false,
             })
             .take(match read.which {
-                Which::After { limit, .. } => limit,
+                Which::After { limit, .. } | Which::Sweep { limit, .. } => limit,
                 Which::Numbers(_) | Which::Parked { .. } => usize::MAX,
             })
-            .map(|&(seq, lane)| item(seq, lane))
+            .map(|&(seq, lane)| match read.which {
+                Which::Sweep { .. } => {
+                    Found::Number(Number { seq: Seq(seq), lane: LaneKey::of(lane), due: None })
+                }
+                _ => Found::Item(item(seq, lane)),
+            })
             .collect();
         self.scheduler.read(read, found, self.now);
     }
@@ -248,7 +287,7 @@ fn an_organization_keeps_its_own_limit() {
     assert_eq!(desk.start(), [1, 2]);
     desk.end(2, GOOD);
     assert_eq!(desk.start(), [3]);
-    desk.org("acme").concurrency = Concurrency::found(4);
+    desk.org("acme").endpoints.of_mut(Endpoint::Event).concurrency = Concurrency::found(4);
     desk.scheduler.serve(&Arc::from("acme"), share(4), START);
     assert_eq!(desk.start(), [4, 5], "a higher limit counts at once");
     desk.scheduler.serve(&Arc::from("acme"), share(1), START);
@@ -269,25 +308,33 @@ fn a_ticket_counts_once() {
     let forged = |lane, organization| Ticket {
         organization,
         lane: LaneKey::of(lane),
-        shuts: 0,
-        cuts: 0,
-        retry: false,
-        parked: false,
+        endpoint: None,
+        seen: PerEndpoint::default(),
+        connections: 0,
+        resets: 0,
+        failing_since: None,
+        role: Role::First,
         heard: false,
     };
     desk.end(1, GOOD);
-    assert!(matches!(desk.scheduler.finish(forged("ann", 0), Finish::Ended, GOOD, START), Finished::Done));
     assert!(matches!(
-        desk.scheduler.finish(forged("nobody", 0), Finish::Ended, pause(at(9)), START),
+        desk.scheduler.finish(forged("ann", 0), Finish::Ended, said(GOOD), START),
         Finished::Done
     ));
-    assert!(matches!(desk.scheduler.finish(forged("ann", 7), Finish::Ended, GOOD, START), Finished::Done));
-    assert_eq!((desk.scheduler.in_flight(), desk.gate()), (0, Gate::Open));
+    assert!(matches!(
+        desk.scheduler.finish(forged("nobody", 0), Finish::Ended, said(pause(at(9))), START),
+        Finished::Done
+    ));
+    assert!(matches!(
+        desk.scheduler.finish(forged("ann", 7), Finish::Ended, said(GOOD), START),
+        Finished::Done
+    ));
+    assert_eq!((desk.scheduler.in_flight(), desk.status()), (0, Status::Active));
     desk.offer("acme", 2, "ann");
     desk.offer("acme", 3, "ann");
     assert_eq!(desk.start(), [2]);
     assert!(matches!(
-        desk.scheduler.finish(forged("bob", 0), Finish::Again(item(1, "bob")), UNKNOWN, START),
+        desk.scheduler.finish(forged("bob", 0), Finish::Again(item(1, "bob")), said(UNKNOWN), START),
         Finished::Done
     ));
     assert_eq!(desk.scheduler.in_flight(), 1);
@@ -315,13 +362,13 @@ fn a_pause_holds_one_organization_until_its_end() {
     desk.offer("acme", 2, "bob");
     desk.offer("other", 3, "ann");
     assert_eq!(desk.start(), [3]);
-    assert_eq!(desk.gate(), Gate::Paused(at(60)));
+    assert_eq!(desk.status(), Status::Throttled(at(60)));
     desk.now = at(59);
     assert_eq!(desk.start(), NOTHING);
     assert_eq!(desk.scheduler.next_tick(), Some(at(60)));
     desk.now = at(60);
     assert_eq!(desk.start(), [2, 1]);
-    assert_eq!(desk.gate(), Gate::Open);
+    assert_eq!(desk.status(), Status::Active);
 }
 
 #[test]
@@ -335,7 +382,7 @@ fn a_pause_is_not_ended_by_calls_that_were_under_way() {
     desk.end(2, GOOD);
     desk.end(3, pause(at(10)));
     assert_eq!(desk.start(), NOTHING, "Wigzo asked for a minute");
-    assert_eq!(desk.gate(), Gate::Paused(at(60)), "and nobody shortens it");
+    assert_eq!(desk.status(), Status::Throttled(at(60)), "and nobody shortens it");
     desk.now = at(10);
     assert_eq!(desk.start(), NOTHING);
     desk.now = at(60);
@@ -362,127 +409,189 @@ fn a_pause_can_be_prolonged() {
 // === suspension ===
 
 #[test]
-fn a_suspended_organization_probes_with_doubling_waits() {
+fn a_suspended_endpoint_is_probed_after_a_second_and_then_with_doubling_waits() {
     let mut desk = Desk::new(LIMITS, &[("acme", 10)]);
     for seq in 1..=5 {
         desk.offer("acme", seq, &format!("l{seq}"));
     }
     assert_eq!(desk.start(), [1, 2, 3, 4, 5]);
-    for seq in 1..=5 {
+    for seq in 1..=2 {
+        desk.again(seq, &format!("l{seq}"), desk.now, REFUSED);
+        assert_eq!(desk.status(), Status::Active, "{seq} refusals are no evidence");
+    }
+    for seq in 3..=5 {
         desk.again(seq, &format!("l{seq}"), desk.now, REFUSED);
     }
-    for (failures, wait) in [30, 60, 120, 240, 480, 600, 600].into_iter().enumerate() {
+    for (failures, wait) in [1, 30, 60, 120, 240, 480, 600, 600].into_iter().enumerate() {
         let failures = u32::try_from(failures).unwrap();
         let until = desk.now.plus(Duration::from_secs(wait));
-        assert_eq!(desk.gate(), Gate::Shut { why: Why::Refused, until, failures });
+        assert_eq!(desk.status(), Status::Suspended { until, failures });
         desk.now = UnixMillis(until.0 - 1);
         assert_eq!(desk.start(), NOTHING, "before probe {failures}");
         desk.now = until;
-        let probe = desk.start();
-        assert_eq!(probe.len(), 1, "a single one");
-        assert_eq!(desk.gate(), Gate::Probing { why: Why::Refused, failures });
-        desk.again(probe[0], &format!("l{}", probe[0]), desk.now, REFUSED);
+        let probes = desk.start();
+        assert_eq!(probes.len(), 3, "of several lanes");
+        assert_eq!(desk.status(), Status::Probing { why: Why::Refused, failures });
+        for (count, probe) in probes.into_iter().enumerate() {
+            desk.again(probe, &format!("l{probe}"), desk.now, REFUSED);
+            let is_probing = matches!(desk.status(), Status::Probing { .. });
+            assert_eq!(is_probing, count == 0, "two of them must agree");
+        }
+    }
+}
+
+#[test]
+fn the_only_lane_suspends_after_some_refusals() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 10)]);
+    desk.offer("acme", 1, "ann");
+    for count in 1..=3 {
+        assert_eq!(desk.start(), [1]);
+        desk.again(1, "ann", desk.now, REFUSED);
+        assert_eq!(desk.status() == Status::Active, count < 3, "after {count}");
+    }
+    desk.now = at(1);
+    assert_eq!(desk.start(), [1]);
+    desk.again(1, "ann", desk.now, REFUSED);
+    assert_eq!(
+        desk.status(),
+        Status::Suspended { until: at(31), failures: 1 },
+        "no other lane could be tried"
+    );
+}
+
+/// A firewall that dislikes some events: nothing else stops for them, and each goes its own way.
+#[test]
+fn single_refusals_among_successes_suspend_nothing() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
+    for seq in 1..=400 {
+        desk.now = at(seq);
+        desk.offer("acme", seq, &format!("l{seq}"));
+        for started in desk.start() {
+            if started % 20 < 2 {
+                let due = desk.now.plus(Duration::from_secs(2));
+                let lane = format!("l{started}");
+                assert!(!desk.fails(started, &lane, due, Some(at(started)), REFUSED));
+            } else {
+                desk.end(started, GOOD);
+            }
+            assert_eq!(desk.status(), Status::Active, "{seq}");
+        }
     }
 }
 
 #[test]
 fn success_of_a_probe_resumes_everything() {
     let mut desk = Desk::new(LIMITS, &[("acme", 10)]);
-    for seq in 1..=3 {
+    for seq in 1..=5 {
         desk.offer("acme", seq, &format!("l{seq}"));
     }
-    assert_eq!(desk.start(), [1, 2, 3]);
-    desk.again(1, "l1", START, REFUSED);
-    desk.end(2, GOOD);
+    assert_eq!(desk.start(), [1, 2, 3, 4, 5]);
+    for seq in 1..=3 {
+        desk.again(seq, &format!("l{seq}"), START, REFUSED);
+    }
+    desk.end(4, GOOD);
     assert_eq!(desk.start(), NOTHING, "what was answered before says nothing about the time after");
-    desk.again(3, "l3", START, UNKNOWN);
-    desk.now = at(30);
-    assert_eq!(desk.start(), [1]);
-    desk.end(1, GOOD);
-    assert_eq!((desk.start(), desk.gate()), (vec![3], Gate::Open));
-    desk.end(3, REFUSED);
-    assert_eq!(
-        desk.gate(),
-        Gate::Shut { why: Why::Refused, until: at(60), failures: 0 },
-        "and the doubling starts anew"
-    );
+    desk.again(5, "l5", START, UNKNOWN);
+    desk.now = at(1);
+    let probes = desk.start();
+    assert_eq!(probes.len(), 3);
+    desk.end(probes[0], GOOD);
+    assert_eq!((desk.start().len(), desk.status()), (1, Status::Active));
 }
 
 #[test]
 fn what_was_under_way_does_not_count_as_a_probe() {
     let mut desk = Desk::new(LIMITS, &[("acme", 10)]);
-    for seq in 1..=3 {
+    for seq in 1..=6 {
         desk.offer("acme", seq, &format!("l{seq}"));
     }
-    assert_eq!(desk.start(), [1, 2, 3]);
-    desk.again(1, "l1", START, REFUSED);
-    desk.now = at(30);
-    assert_eq!(desk.start(), NOTHING, "what is under way is in the probe's way");
-    desk.again(2, "l2", desk.now, REFUSED);
-    assert_eq!(desk.gate(), Gate::Probing { why: Why::Refused, failures: 0 });
-    desk.end(3, GOOD);
-    assert_eq!(desk.start().len(), 1, "now the probe");
-    assert_eq!(desk.gate(), Gate::Probing { why: Why::Refused, failures: 0 });
+    assert_eq!(desk.start(), [1, 2, 3, 4, 5, 6]);
+    for seq in 1..=3 {
+        desk.again(seq, &format!("l{seq}"), START, REFUSED);
+    }
+    desk.now = at(1);
+    assert_eq!(desk.start(), NOTHING, "what is under way is in the way of probes");
+    desk.again(4, "l4", desk.now, REFUSED);
+    assert_eq!(desk.status(), Status::Probing { why: Why::Refused, failures: 0 });
+    desk.end(5, GOOD);
+    desk.end(6, GOOD);
+    assert_eq!(desk.start().len(), 3, "now the probes");
+    assert_eq!(desk.status(), Status::Probing { why: Why::Refused, failures: 0 });
 }
 
 #[test]
 fn a_probe_that_learns_nothing_lets_the_next_one_go() {
     let mut desk = Desk::new(LIMITS, &[("acme", 10)]);
-    for seq in 1..=3 {
+    for seq in 1..=8 {
         desk.offer("acme", seq, &format!("l{seq}"));
     }
-    assert_eq!(desk.start(), [1, 2, 3]);
-    for seq in 1..=3 {
+    assert_eq!(desk.start().len(), 8);
+    for seq in 1..=8 {
         desk.again(seq, &format!("l{seq}"), START, REFUSED);
     }
-    desk.now = at(30);
-    for probe in 1..=3 {
-        assert_eq!(desk.start(), [probe], "filtered ones make no call");
-        desk.end(probe, UNKNOWN);
+    desk.now = at(1);
+    let mut probes = desk.start();
+    assert_eq!(probes.len(), 3);
+    for _ in 0..5 {
+        desk.end(probes.remove(0), UNKNOWN);
+        let next = desk.start();
+        assert_eq!(next.len(), 1, "filtered ones make no call");
+        probes.extend(next);
     }
-    desk.offer("acme", 4, "l4");
-    desk.offer("acme", 5, "l5");
-    assert_eq!(desk.start(), [4], "a fresh one probes too");
+    desk.offer("acme", 20, "l20");
+    desk.end(probes[0], UNKNOWN);
+    assert_eq!(desk.start(), [20], "one that has never failed probes first");
 }
 
 #[test]
 fn retry_after_and_suspension_add_up_to_the_later_time() {
-    // A pause first: the probe waits for its end.
+    // A pause first: the probes wait for its end.
     let mut desk = Desk::new(LIMITS, &[("acme", 10)]);
-    desk.offer("acme", 1, "ann");
-    desk.offer("acme", 2, "bob");
-    assert_eq!(desk.start(), [1, 2]);
-    desk.again(1, "ann", START, pause(at(300)));
-    desk.again(2, "bob", START, REFUSED);
-    assert_eq!(desk.gate(), Gate::Shut { why: Why::Refused, until: at(300), failures: 0 });
+    for seq in 1..=4 {
+        desk.offer("acme", seq, &format!("l{seq}"));
+    }
+    assert_eq!(desk.start().len(), 4);
+    desk.again(1, "l1", START, pause(at(300)));
+    for seq in 2..=4 {
+        desk.again(seq, &format!("l{seq}"), START, REFUSED);
+    }
+    assert_eq!(desk.status(), Status::Suspended { until: at(1), failures: 0 });
     desk.now = at(299);
-    assert_eq!(desk.start(), NOTHING);
+    assert_eq!((desk.start(), desk.status()), (vec![], Status::Throttled(at(300))));
     desk.now = at(300);
-    assert_eq!(desk.start().len(), 1);
-
-    // A suspension first: a pause prolongs it, and does not end it.
-    let mut desk = Desk::new(LIMITS, &[("acme", 10)]);
-    desk.offer("acme", 1, "ann");
-    desk.offer("acme", 2, "bob");
-    assert_eq!(desk.start(), [1, 2]);
-    desk.again(1, "ann", START, refused(at(100)));
-    assert_eq!(
-        desk.gate(),
-        Gate::Shut { why: Why::Refused, until: at(100), failures: 0 },
-        "Retry-After of the refusal"
-    );
-    desk.again(2, "bob", START, pause(at(300)));
-    desk.now = at(299);
-    assert_eq!(desk.start(), NOTHING);
-    desk.now = at(300);
-    let probe = desk.start();
-    assert_eq!(probe.len(), 1);
-    // The probe is told to wait: that is no proof that the token is good again.
-    desk.end(probe[0], pause(at(400)));
-    assert_eq!(desk.gate(), Gate::Shut { why: Why::Refused, until: at(400), failures: 0 });
-    desk.offer("acme", 3, "cid");
+    let probes = desk.start();
+    assert_eq!(probes.len(), 3);
+    // The probes are told to wait: that is no proof that the token is good again.
+    for probe in probes {
+        desk.end(probe, pause(at(400)));
+    }
+    assert_eq!(desk.status(), Status::Throttled(at(400)));
+    for seq in 5..=9 {
+        desk.offer("acme", seq, &format!("l{seq}"));
+    }
     desk.now = at(400);
-    assert_eq!(desk.start().len(), 1, "still one at a time");
+    assert_eq!(desk.start().len(), 3, "still a few at a time");
+}
+
+#[test]
+fn one_retry_after_among_many_successes_concerns_its_own_event() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
+    for seq in 1..=200 {
+        desk.offer("acme", seq, &format!("l{seq}"));
+        assert_eq!(desk.start(), [seq]);
+        if seq % 50 == 0 {
+            desk.again(seq, &format!("l{seq}"), at(60), pause(at(60)));
+        } else {
+            desk.end(seq, GOOD);
+        }
+        assert_eq!(desk.status(), Status::Active, "{seq}");
+    }
+    for seq in 201..=202 {
+        desk.offer("acme", seq, &format!("l{seq}"));
+        assert_eq!(desk.start(), [seq]);
+        desk.again(seq, &format!("l{seq}"), at(60), pause(at(60)));
+    }
+    assert_eq!(desk.status(), Status::Throttled(at(60)), "several in a row concern all");
 }
 
 // === fresh and behind ===
@@ -556,7 +665,7 @@ fn the_window_counts_bytes_too_and_one_envelope_always_fits() {
     assert_eq!(desk.org("acme").held, 1);
     assert_eq!(desk.start(), [1]);
     let reads = desk.reads();
-    desk.scheduler.read(&reads[0], vec![big(2, 6), big(3, 6), big(4, 6)], START);
+    desk.scheduler.read(&reads[0], [big(2, 6), big(3, 6), big(4, 6)].map(Found::Item).into(), START);
     let org = desk.org("acme");
     assert_eq!((org.held, org.held_bytes), (2, 12), "the last one may stand out");
     desk.end(1, GOOD);
@@ -597,7 +706,7 @@ fn blocked_lanes_do_not_keep_others_from_being_read() {
             desk.end(seq, GOOD);
         }
         for read in desk.reads() {
-            assert!(matches!(read.which, Which::Numbers(_)), "{read:?}");
+            assert!(matches!(read.which, Which::Numbers(_) | Which::Sweep { .. }), "{read:?}");
             desk.answer(&read, &queue);
         }
     }
@@ -628,8 +737,9 @@ fn what_is_held_by_number_is_bounded() {
         }
     }
     let org = desk.org("acme");
-    assert_eq!((org.held, org.stubs), (3, 40), "ten for each place, and then no more is read");
-    assert!(reads < 50, "{reads}");
+    assert_eq!((org.held, org.stubs), (1, 3), "a lane's numbers are bounded");
+    assert_eq!((org.taken, org.is_behind()), (Seq(500), false), "what follows is known as a range");
+    assert!(reads < 600, "{reads}");
     desk.now = at(3_600);
     let mut seen = Vec::new();
     while seen.len() < 500 {
@@ -647,23 +757,31 @@ fn what_is_held_by_number_is_bounded() {
 #[test]
 fn what_has_gone_meanwhile_is_not_waited_for() {
     let mut desk = Desk::new(Limits { window: 4, ..LIMITS }, &[("acme", 20)]);
-    for seq in 1..=8 {
+    for seq in 1..=9 {
         desk.offer("acme", seq, "ann");
     }
-    assert_eq!((desk.org("acme").held, desk.org("acme").stubs), (3, 5));
-    for seq in 1..=3 {
+    assert_eq!((desk.org("acme").held, desk.org("acme").stubs), (1, 3));
+    assert_eq!(desk.start(), [1]);
+    desk.end(1, GOOD);
+    // 2, 4, 6 and 9 were ended by an operator.
+    let queue = [(3, "ann"), (5, "ann"), (7, "ann"), (8, "ann")];
+    let read = desk.read(&queue);
+    assert!(matches!(&read.which, Which::Numbers(numbers) if numbers.len() == 3), "{read:?}");
+    for seq in [3, 5, 7, 8] {
+        for _ in 0..3 {
+            for read in desk.reads() {
+                desk.answer(&read, &queue);
+            }
+        }
         assert_eq!(desk.start(), [seq]);
         desk.end(seq, GOOD);
     }
-    // 4, 6 and 8 were ended by an operator.
-    let read = desk.read(&[(5, "ann"), (7, "ann")]);
-    assert!(matches!(&read.which, Which::Numbers(numbers) if numbers.len() == 5), "{read:?}");
-    assert_eq!(desk.start(), [5]);
-    desk.end(5, GOOD);
-    assert_eq!(desk.start(), [7]);
-    desk.end(7, GOOD);
-    desk.read(&[]);
-    assert_eq!((desk.start(), desk.org("acme").lanes.len()), (vec![], 0), "8 is known to be gone only now");
+    for _ in 0..3 {
+        for read in desk.reads() {
+            desk.answer(&read, &[]);
+        }
+    }
+    assert_eq!((desk.start(), desk.org("acme").lanes.len()), (vec![], 0), "9 is known to be gone only now");
 }
 
 #[test]
@@ -674,14 +792,14 @@ fn a_read_that_races_with_commits_leaves_no_gap() {
     }
     assert_eq!(desk.start(), [1, 2, 3, 4, 5, 6, 7, 8]);
     let read = desk.reads().remove(0);
-    assert_eq!(read.which, Which::After { after: Seq(8), limit: 2 });
+    assert_eq!(read.which, after(8, 2));
     // 11 is committed while the read is made, and one that the hand-over cannot hold.
     desk.offer("acme", 11, "l11");
     desk.scheduler.note("acme", Seq(12));
     desk.answer(&read, &[(9, "l9"), (10, "l10")]);
     assert_eq!(desk.start(), [9, 10], "11 must not come before what may be missing");
     let read = desk.reads().remove(0);
-    assert_eq!(read.which, Which::After { after: Seq(10), limit: 2 });
+    assert_eq!(read.which, after(10, 2));
     desk.answer(&read, &[(11, "l11"), (12, "l12")]);
     // 13 is committed and found, and only then offered.
     let read = desk.reads();
@@ -724,10 +842,7 @@ fn a_read_may_bring_less_than_it_was_asked_for() {
     let read = desk.reads().remove(0);
     // The queue bounds a read by bytes as well; nothing tells that from the end of what waits.
     desk.answer(&read, &[(1, "l1")]);
-    assert_eq!(
-        desk.read(&[(1, "l1"), (2, "l2"), (3, "l3")]).which,
-        Which::After { after: Seq(1), limit: 25 }
-    );
+    assert_eq!(desk.read(&[(1, "l1"), (2, "l2"), (3, "l3")]).which, after(1, 25));
     assert_eq!(desk.start(), [1, 2, 3]);
     assert!(desk.reads().is_empty());
 }
@@ -762,7 +877,7 @@ fn what_is_read_keeps_its_due_time() {
     let mut desk = Desk::unread(LIMITS, &[("acme", 10)]);
     let read = desk.reads().remove(0);
     let found = vec![Item { due: Some(at(9)), ..item(1, "ann") }, item(2, "ann"), item(3, "bob")];
-    desk.scheduler.read(&read, found, START);
+    desk.scheduler.read(&read, found.into_iter().map(Found::Item).collect(), START);
     assert_eq!(desk.start(), [3]);
     desk.now = at(9);
     assert_eq!(desk.start(), [1]);
@@ -884,8 +999,8 @@ fn a_rate_limit_is_kept() {
         desk.offer("acme", seq, &format!("l{seq}"));
     }
     assert_eq!(desk.start(), [1, 2], "a tenth of a second's worth");
-    desk.end(1, News { calls: 2, ..GOOD });
-    desk.end(2, News { calls: 0, ..GOOD });
+    desk.end(1, EndpointNews { attempts: 2, ..GOOD });
+    desk.end(2, EndpointNews { attempts: 0, ..GOOD });
     assert_eq!(desk.scheduler.next_tick(), Some(START.plus(Duration::from_millis(50))));
     for ms in (0..400).step_by(50) {
         desk.now = START.plus(Duration::from_millis(50 + ms));
@@ -900,11 +1015,12 @@ fn a_rate_limit_is_kept() {
 #[test]
 fn a_limit_starts_low_and_grows_while_it_is_pushed_against() {
     let mut desk = Desk::new(LIMITS, &[("acme", 64)]);
-    desk.org("acme").concurrency = Concurrency::new();
+    desk.org("acme").endpoints.of_mut(Endpoint::Event).concurrency = Concurrency::new();
+    desk.org("acme").set_permits();
     for seq in 1..=100 {
         desk.offer("acme", seq, &format!("l{seq}"));
     }
-    let good = News { latency: Some(Duration::from_millis(100)), ..GOOD };
+    let good = EndpointNews { latency: Some(Duration::from_millis(100)), ..GOOD };
     let mut widths = Vec::new();
     loop {
         let started = desk.start();
@@ -920,13 +1036,17 @@ fn a_limit_starts_low_and_grows_while_it_is_pushed_against() {
     let mut before = 0;
     for seq in 101..=300 {
         if seq == 200 {
-            before = desk.org("acme").concurrency.limit(64);
+            before = desk.org("acme").endpoints.of_mut(Endpoint::Event).concurrency.limit(64);
         }
         desk.offer("acme", seq, &format!("l{seq}"));
         assert_eq!(desk.start(), [seq]);
         desk.end(seq, good);
     }
-    assert_eq!(desk.org("acme").concurrency.limit(64), before, "one at a time proves nothing");
+    assert_eq!(
+        desk.org("acme").endpoints.of_mut(Endpoint::Event).concurrency.limit(64),
+        before,
+        "one at a time proves nothing"
+    );
 }
 
 // === breaker ===
@@ -941,16 +1061,13 @@ fn lanes_that_fail_in_a_row_open_the_breaker() {
     for seq in 1..=4 {
         desk.again(seq, &format!("l{seq}"), START, FAILED);
     }
-    assert_eq!(desk.gate(), Gate::Open);
+    assert_eq!(desk.status(), Status::Active);
     desk.again(5, "l5", START, FAILED);
-    assert_eq!(desk.gate(), Gate::Shut { why: Why::Failing, until: at(1), failures: 0 });
+    let open = Status::Tripped { until: at(1), failures: 0 };
+    assert_eq!(desk.status(), open);
     desk.again(6, "l6", START, FAILED);
     desk.end(7, GOOD);
-    assert_eq!(
-        desk.gate(),
-        Gate::Shut { why: Why::Failing, until: at(1), failures: 0 },
-        "what was under way does not count"
-    );
+    assert_eq!(desk.status(), open, "what was under way does not count");
     desk.end(8, GOOD);
     desk.offer("other", 20, "ann");
     desk.offer("acme", 9, "l9");
@@ -958,23 +1075,137 @@ fn lanes_that_fail_in_a_row_open_the_breaker() {
     for (failures, wait) in [1, 2, 4, 8, 16, 30, 30].into_iter().enumerate() {
         let failures = u32::try_from(failures).unwrap();
         let until = desk.now.plus(Duration::from_secs(wait));
-        assert_eq!(desk.gate(), Gate::Shut { why: Why::Failing, until, failures });
+        assert_eq!(desk.status(), Status::Tripped { until, failures });
         desk.now = UnixMillis(until.0 - 1);
         assert_eq!(desk.start(), NOTHING);
         desk.now = until;
-        let probe = desk.start();
-        assert_eq!(probe.len(), 1, "a single one");
-        assert_eq!(desk.gate(), Gate::Probing { why: Why::Failing, failures });
+        let probes = desk.start();
+        assert_eq!(probes.len(), 3, "a few");
+        assert_eq!(desk.status(), Status::Probing { why: Why::Failing, failures });
         if failures == 0 {
-            assert_eq!(probe, [9], "what has never failed goes first");
+            assert_eq!(probes[0], 9, "what has never failed goes first");
         }
-        desk.again(probe[0], &format!("l{}", probe[0]), desk.now, FAILED);
+        for probe in probes {
+            desk.again(probe, &format!("l{probe}"), desk.now, FAILED);
+        }
     }
     desk.now = desk.now.plus(Duration::from_secs(30));
-    let probe = desk.start();
-    desk.end(probe[0], OTHER);
-    assert_eq!(desk.gate(), Gate::Open, "a refusal of the event shows Wigzo at work");
-    assert_eq!(desk.start().len(), 6, "everything goes on");
+    let probes = desk.start();
+    desk.end(probes[0], OTHER);
+    assert_eq!(desk.status(), Status::Active, "a refusal of the event shows Wigzo at work");
+    assert_eq!(desk.start().len(), 4, "everything goes on");
+}
+
+/// One request may have put many events that fail next to each other, at the front.
+#[test]
+fn probes_look_elsewhere() {
+    const TICKS: u64 = 100;
+    let mut desk = Desk::new(Limits { window: 10_000, ..LIMITS }, &[("acme", 64)]);
+    for seq in 1..=1_000 {
+        desk.offer("acme", seq, &format!("poison{seq}"));
+    }
+    let mut delivered = 0;
+    for tick in 0..TICKS {
+        desk.now = START.plus(Duration::from_millis(100 * tick));
+        for seq in 0..10 {
+            let seq = 1_001 + tick * 10 + seq;
+            desk.offer("acme", seq, &format!("l{seq}"));
+        }
+        for seq in desk.start() {
+            if seq <= 1_000 {
+                desk.fails(seq, &format!("poison{seq}"), at(3_600), Some(desk.now), FAILED);
+            } else {
+                desk.end(seq, GOOD);
+                delivered += 1;
+            }
+        }
+    }
+    assert!(delivered >= TICKS * 8, "{delivered} of {}", TICKS * 10);
+}
+
+#[test]
+fn one_endpoint_does_not_stop_another() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
+    let identify = |seq: u64| Item { endpoint: Endpoint::Identify, ..item(seq, &format!("l{seq}")) };
+    desk.offer("acme", 1, "ann");
+    assert_eq!(desk.start(), [1]);
+    desk.end(1, GOOD);
+    for seq in 2..=10 {
+        desk.scheduler.offer("acme", identify(seq), START);
+    }
+    let started = desk.start();
+    assert_eq!(started.len(), 4, "its own limit is not found yet");
+    desk.offer("acme", 20, "bob");
+    assert_eq!(desk.start(), [20], "one that hangs takes no place of the other");
+    desk.end(20, GOOD);
+    for seq in started {
+        desk.again(seq, &format!("l{seq}"), at(1), FAILED);
+    }
+    let more = desk.start();
+    for seq in more {
+        desk.again(seq, &format!("l{seq}"), at(1), FAILED);
+    }
+    assert!(matches!(desk.status(), Status::Tripped { .. }), "{:?}", desk.status());
+    let whole = desk.scheduler.standings().next().unwrap().1.status;
+    assert!(matches!(whole, Status::Tripped { .. }), "nothing has succeeded since: {whole:?}");
+    desk.offer("acme", 21, "bob");
+    desk.now = START.plus(Duration::from_millis(10));
+    assert!(desk.start().contains(&21));
+    desk.end(21, GOOD);
+    let whole = desk.scheduler.standings().next().unwrap().1.status;
+    assert_eq!(whole, Status::Active, "the organization is at work");
+}
+
+/// Which endpoint an event needs is only known when it has been mapped.
+#[test]
+fn a_closed_endpoint_does_not_hold_back_what_needs_another() {
+    let mut desk = Desk::new(Limits { failing_lanes: 1, ..LIMITS }, &[("acme", 20)]);
+    let identify = |seq: u64| Item { endpoint: Endpoint::Identify, ..item(seq, &format!("l{seq}")) };
+    desk.offer("acme", 1, "ann");
+    desk.scheduler.offer("acme", identify(2), START);
+    assert_eq!(desk.start().len(), 2);
+    desk.end(1, GOOD);
+    desk.again(2, "l2", at(3_600), FAILED);
+    desk.now = START.plus(Duration::from_millis(10));
+    desk.offer("acme", 3, "ann");
+    assert_eq!(desk.start(), [3]);
+    desk.end(3, GOOD);
+    desk.scheduler.offer("acme", identify(4), START);
+    desk.scheduler.offer("acme", identify(5), START);
+    assert_eq!(desk.start(), [4, 5], "to see whether it needs the endpoint at all");
+    let (mut ticket, mut permit) = desk.in_flight.remove(&4).unwrap();
+    assert_eq!(permit.change_to(Endpoint::Identify, false), Err(Blocked(Endpoint::Identify)));
+    desk.scheduler.called(&mut ticket, Some(permit), &News::default(), desk.now);
+    drop(desk.scheduler.finish(ticket, Finish::Blocked(identify(4)), News::default(), desk.now));
+    let (_, permit) = desk.in_flight.get_mut(&5).unwrap();
+    assert_eq!(permit.change_to(Endpoint::Event, false), Ok(()), "this one needs another one");
+    desk.end(5, GOOD);
+    assert_eq!(desk.start(), NOTHING, "it is not looked at again");
+    desk.now = at(1);
+    assert_eq!(desk.start(), [4], "the probe");
+}
+
+#[test]
+fn where_no_connection_can_be_made_the_whole_organization_waits() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
+    for seq in 1..=6 {
+        desk.offer("acme", seq, &format!("l{seq}"));
+    }
+    assert_eq!(desk.start().len(), 6);
+    for seq in 1..=5 {
+        desk.again(seq, &format!("l{seq}"), START, UNREACHABLE);
+    }
+    let whole = |desk: &Desk| desk.scheduler.standings().next().unwrap().1.status;
+    assert_eq!(whole(&desk), Status::Tripped { until: at(1), failures: 0 });
+    let identify = Item { endpoint: Endpoint::Identify, ..item(7, "l7") };
+    desk.scheduler.offer("acme", identify, START);
+    assert_eq!(desk.start(), NOTHING, "whatever it needs");
+    desk.again(6, "l6", START, UNKNOWN);
+    desk.now = at(1);
+    let probes = desk.start();
+    assert_eq!(probes.len(), 3);
+    desk.end(probes[0], FAILED);
+    assert_eq!(whole(&desk), Status::Active, "any answer shows that connections can be made");
 }
 
 #[test]
@@ -985,7 +1216,7 @@ fn one_lane_alone_opens_no_breaker() {
         assert_eq!(desk.start(), [1]);
         desk.again(1, "ann", desk.now, FAILED);
     }
-    assert_eq!(desk.gate(), Gate::Open);
+    assert_eq!(desk.status(), Status::Active);
 }
 
 #[test]
@@ -1003,45 +1234,48 @@ fn an_answer_that_shows_wigzo_at_work_ends_the_row() {
         for seq in [6, 7, 8, 9] {
             desk.again(seq, &format!("l{seq}"), at(60), FAILED);
         }
-        assert_eq!(desk.gate(), Gate::Open);
+        assert_eq!(desk.status(), Status::Active);
     }
 }
 
 // === an operator's word ===
 
 #[test]
-fn a_held_organization_waits_for_the_word() {
+fn a_paused_organization_waits_for_the_operator_who_ends_every_pause() {
     let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
     desk.offer("acme", 1, "ann");
     desk.offer("acme", 2, "bob");
     assert_eq!(desk.start(), [1, 2]);
-    desk.scheduler.hold("acme");
-    desk.again(1, "ann", START, pause(at(60)));
+    desk.scheduler.pause("acme", desk.now);
+    desk.again(1, "ann", at(600), pause(at(600)));
     desk.end(2, GOOD);
     desk.offer("acme", 3, "bob");
     desk.now = at(30);
-    assert_eq!((desk.start(), desk.gate()), (vec![], Gate::Held));
-    desk.scheduler.resume("acme");
-    assert_eq!((desk.start(), desk.gate()), (vec![], Gate::Paused(at(60))), "Wigzo's word counts too");
-    desk.now = at(60);
-    assert_eq!(desk.start().len(), 2);
+    assert_eq!((desk.start(), desk.status()), (vec![], Status::Paused));
+    desk.scheduler.resume("acme", desk.now);
+    assert_eq!((desk.start(), desk.status()), (vec![3, 1], Status::Active), "Wigzo's pause too");
 }
 
 #[test]
 fn a_corrected_token_resumes_at_once() {
     let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
-    for seq in 1..=3 {
+    for seq in 1..=5 {
         desk.offer("acme", seq, &format!("l{seq}"));
     }
-    assert_eq!(desk.start(), [1, 2, 3]);
-    desk.again(1, "l1", START, REFUSED);
-    assert!(matches!(desk.gate(), Gate::Shut { why: Why::Refused, .. }));
+    assert_eq!(desk.start(), [1, 2, 3, 4, 5]);
+    for seq in 1..=3 {
+        desk.again(seq, &format!("l{seq}"), START, REFUSED);
+    }
+    assert!(matches!(desk.status(), Status::Suspended { .. }));
     desk.scheduler.correct("acme", START);
-    assert_eq!((desk.start(), desk.gate()), (vec![1], Gate::Open));
-    desk.again(2, "l2", START, REFUSED);
-    assert_eq!(desk.gate(), Gate::Open, "that was said of the old token");
-    desk.again(1, "l1", START, REFUSED);
-    assert!(matches!(desk.gate(), Gate::Shut { .. }), "this of the new one");
+    let mut started = desk.start();
+    started.sort_unstable();
+    assert_eq!((started, desk.status()), (vec![1, 2, 3], Status::Active));
+    for seq in 4..=5 {
+        desk.again(seq, &format!("l{seq}"), at(60), REFUSED);
+    }
+    desk.again(1, "l1", at(60), refused(at(600)));
+    assert_eq!(desk.status(), Status::Throttled(at(600)), "only this was said of the new one");
 }
 
 /// The gate need not have shut for that: what is in flight has begun with the old token.
@@ -1052,7 +1286,7 @@ fn what_the_old_token_brings_after_the_correction_does_not_count() {
     assert_eq!(desk.start(), [1]);
     desk.scheduler.correct("acme", START);
     desk.again(1, "ann", START, REFUSED);
-    assert_eq!((desk.start(), desk.gate()), (vec![1], Gate::Open));
+    assert_eq!((desk.start(), desk.status()), (vec![1], Status::Active));
 }
 
 #[test]
@@ -1066,17 +1300,39 @@ fn what_waits_for_another_try_goes_at_once_after_a_correction() {
         desk.again(seq, lane, at(3_600), FAILED);
     }
     desk.again(4, "cid", at(3_600), pause(at(60)));
-    assert!(matches!(desk.gate(), Gate::Shut { why: Why::Failing, .. }));
-    desk.scheduler.hold("acme");
+    assert!(matches!(desk.status(), Status::Tripped { .. }));
+    desk.scheduler.pause("acme", desk.now);
     desk.scheduler.correct("acme", START);
     desk.scheduler.correct("nobody", START);
-    assert_eq!((desk.start(), desk.gate()), (NOTHING.to_vec(), Gate::Held), "an operator's hold goes on");
-    desk.scheduler.resume("acme");
-    assert_eq!((desk.start(), desk.gate()), (NOTHING.to_vec(), Gate::Paused(at(60))), "and Wigzo's pause");
-    desk.now = at(60);
+    assert_eq!(
+        (desk.start(), desk.status()),
+        (NOTHING.to_vec(), Status::Paused),
+        "an operator's pause goes on"
+    );
+    desk.scheduler.resume("acme", desk.now);
     let mut started = desk.start();
     started.sort_unstable();
     assert_eq!(started, [1, 2, 4], "in the order of their lanes");
+}
+
+#[test]
+fn what_waits_can_be_retried_now() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
+    for (seq, lane) in [(1, "ann"), (2, "bob"), (3, "cid")] {
+        desk.offer("acme", seq, lane);
+    }
+    assert_eq!(desk.start(), [1, 2, 3]);
+    for (seq, lane) in [(1, "ann"), (2, "bob"), (3, "cid")] {
+        desk.again(seq, lane, at(3_600), OTHER);
+    }
+    let named = [(LaneKey::of("bob"), Seq(2)), (LaneKey::of("cid"), Seq(9))];
+    assert!(desk.scheduler.retry_now("acme", Some(&named), false, desk.now));
+    assert!(!desk.scheduler.retry_now("nobody", None, false, desk.now));
+    assert_eq!(desk.start(), [2]);
+    assert!(desk.scheduler.retry_now("acme", None, false, desk.now));
+    let mut started = desk.start();
+    started.sort_unstable();
+    assert_eq!(started, [1, 3]);
 }
 
 // === dismissing ===
@@ -1154,7 +1410,7 @@ fn other_limits_hold_at_once() {
     desk.scheduler.set_limits(Limits { failing_lanes: 1, ..LIMITS });
     assert_eq!(desk.start(), [2]);
     desk.again(2, "bob", START, FAILED);
-    assert!(matches!(desk.gate(), Gate::Shut { why: Why::Failing, .. }), "{:?}", desk.gate());
+    assert!(matches!(desk.status(), Status::Tripped { .. }), "{:?}", desk.status());
 }
 
 // === parking ===
@@ -1165,7 +1421,7 @@ fn parks(hold: Option<Duration>, trouble: impl Fn(&mut Desk, u64)) -> Option<u64
     desk.offer("acme", 1, "ann");
     for seconds in (0..3_000).step_by(60) {
         desk.now = at(seconds);
-        desk.offer("acme", 1_000 + seconds, "bob");
+        desk.offer("acme", 1_000 + seconds * 1_000, "bob");
         for seq in desk.start() {
             if seq == 1 {
                 if desk.fails(1, "ann", at(seconds + 60), Some(START), FAILED) {
@@ -1185,63 +1441,109 @@ fn an_event_that_fails_alone_is_parked_after_the_hold() {
     let quarter = Some(Duration::from_mins(15));
     assert_eq!(parks(quarter, |_, _| {}), Some(900));
     assert_eq!(parks(None, |_, _| {}), None, "never");
-    // The organization is suspended at 10 minutes: from its recovery on, the time counts anew.
-    let suspended = |desk: &mut Desk, seconds: u64| {
-        if seconds == 600 {
-            desk.offer("acme", 1_601, "cid");
-            assert_eq!(desk.start(), [1_601]);
-            desk.again(1_601, "cid", desk.now, REFUSED);
-        }
-    };
-    assert_eq!(parks(quarter, suspended), Some(1_560));
-    // A minute's pause is an outage, a second's is not.
-    let paused = |length: u64| {
+    // The organization is suspended for some minutes: from its recovery on, the time counts anew.
+    let suspended = |length: u64| {
         move |desk: &mut Desk, seconds: u64| {
-            if seconds == 600 {
-                desk.offer("acme", 1_601, "cid");
-                assert_eq!(desk.start(), [1_601]);
-                desk.end(1_601, pause(at(seconds + length)));
+            if seconds != 600 {
+                return;
+            }
+            let mut refused = 0;
+            while desk.now < at(600 + length) {
+                for lane in ["cid", "dee", "eve"] {
+                    refused += 1;
+                    desk.offer("acme", 601_000 + refused, lane);
+                }
+                for seq in desk.start() {
+                    if seq == 1 {
+                        assert!(!desk.fails(1, "ann", at(660 + length), Some(START), FAILED));
+                    } else {
+                        desk.end(seq, REFUSED);
+                    }
+                }
+                desk.now = desk.now.plus(Duration::from_secs(10));
             }
         }
     };
-    assert_eq!(parks(quarter, paused(60)), Some(1_560));
-    assert_eq!(parks(quarter, paused(1)), Some(900));
+    assert_eq!(parks(quarter, suspended(20)), Some(900), "a short one cannot be the cause");
+    assert!(parks(quarter, suspended(400)) > Some(1_800));
 }
 
+/// Where nothing shows that an event fails alone, one is left behind, so that what follows can show it.
 #[test]
-fn nothing_is_parked_where_others_fail_too_or_nothing_else_is_delivered() {
+fn one_event_is_parked_on_credit_and_no_more() {
     let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
-    desk.offer("acme", 1, "ann");
-    desk.offer("acme", 2, "bob");
-    desk.offer("acme", 3, "cid");
-    assert_eq!(desk.start(), [1, 2, 3]);
-    desk.end(3, GOOD);
-    desk.again(1, "ann", at(60), FAILED);
-    desk.again(2, "bob", at(60), FAILED);
-    for seconds in (60..3_000).step_by(60) {
-        desk.now = at(seconds);
-        for seq in desk.start() {
-            let lane = if seq == 1 { "ann" } else { "bob" };
-            assert!(!desk.fails(seq, lane, at(seconds + 60), Some(START), FAILED), "at {seconds}");
+    for (seq, lane) in [(1, "ann"), (2, "ann"), (3, "bob"), (4, "bob"), (5, "cid")] {
+        desk.offer("acme", seq, lane);
+    }
+    assert_eq!(desk.start(), [1, 3, 5]);
+    for (seq, lane) in [(1, "ann"), (3, "bob"), (5, "cid")] {
+        assert!(!desk.fails(seq, lane, at(1_000), Some(START), FAILED), "{seq}");
+    }
+    desk.now = at(1_000);
+    let mut parked = Vec::new();
+    for seq in desk.start() {
+        let lane = match seq {
+            1 => "ann",
+            3 => "bob",
+            _ => "cid",
+        };
+        if desk.fails(seq, lane, at(2_000), Some(START), FAILED) {
+            parked.push(seq);
         }
     }
-    // Others are delivered: both are left behind, one after the other.
+    assert_eq!(parked.len(), 1, "{parked:?}");
+    assert_ne!(parked, [5], "nothing waits behind that one");
+    let next = parked[0] + 1;
+    assert_eq!(desk.start(), [next]);
+    desk.end(next, GOOD);
+    let mut others = Vec::new();
+    while let Some((ticket, item)) = desk.scheduler.next_to_park(desk.now) {
+        others.push(item.seq.0);
+        drop(desk.scheduler.finish(ticket, Finish::Parked(at(3_000)), News::default(), desk.now));
+    }
+    others.sort_unstable();
+    let rest: Vec<u64> = [1, 3, 5].into_iter().filter(|seq| *seq != parked[0]).collect();
+    assert_eq!(others, rest, "it was not Wigzo: those that failed as long need not be tried again for that");
+}
+
+/// An endpoint that fails for long holds up no user's other events.
+#[test]
+fn what_waits_for_a_closed_endpoint_is_parked_while_others_succeed() {
+    let mut desk = Desk::new(Limits { failing_lanes: 2, ..LIMITS }, &[("acme", 20)]);
+    let identify = |seq: u64, lane| Item { endpoint: Endpoint::Identify, ..item(seq, lane) };
     for (seq, lane) in [(1, "ann"), (2, "bob")] {
-        desk.offer("acme", 10 + seq, "cid");
-        desk.now = desk.now.plus(Duration::from_mins(30));
-        let mut started = desk.start();
-        started.sort_unstable_by_key(|seq| std::cmp::Reverse(*seq));
-        for next in started {
-            if next > 10 {
-                desk.end(next, GOOD);
-            } else if next == seq {
-                assert!(desk.fails(seq, lane, desk.now, Some(START), FAILED), "{lane}");
-            } else {
-                let later = desk.now.plus(Duration::from_mins(30));
-                desk.again(next, if next == 1 { "ann" } else { "bob" }, later, UNKNOWN);
-            }
-        }
+        desk.scheduler.offer("acme", identify(seq, lane), START);
     }
+    assert_eq!(desk.start(), [1, 2]);
+    for (seq, lane) in [(1, "ann"), (2, "bob")] {
+        let (mut ticket, permit) = desk.in_flight.remove(&seq).unwrap();
+        desk.scheduler.called(&mut ticket, Some(permit), &News::at(Endpoint::Identify, FAILED), START);
+        let failed = Item { due: Some(at(3_000)), failing_since: Some(START), ..identify(seq, lane) };
+        drop(desk.scheduler.finish(ticket, Finish::Again(failed), News::default(), START));
+    }
+    desk.offer("acme", 3, "ann");
+    for minute in 1..15 {
+        desk.now = at(60 * minute);
+        desk.offer("acme", 100 + minute, "cid");
+        let started = desk.start();
+        assert!(started.contains(&(100 + minute)) && !started.contains(&3), "{started:?}");
+        desk.end(100 + minute, GOOD);
+        assert!(desk.scheduler.next_to_park(desk.now).is_none(), "after {minute} minutes");
+    }
+    desk.now = at(901);
+    desk.offer("acme", 200, "cid");
+    assert_eq!(desk.start(), [200]);
+    desk.end(200, GOOD);
+    desk.now = at(903);
+    desk.scheduler.tick(desk.now);
+    let mut parked = Vec::new();
+    while let Some((ticket, item)) = desk.scheduler.next_to_park(desk.now) {
+        parked.push(item.seq.0);
+        drop(desk.scheduler.finish(ticket, Finish::Parked(at(3_000)), News::default(), desk.now));
+    }
+    parked.sort_unstable();
+    assert_eq!(parked, [1, 2]);
+    assert_eq!(desk.start(), [3], "their users' other events go on");
 }
 
 #[test]
@@ -1264,21 +1566,21 @@ fn a_parked_envelope_is_worked_by_itself_and_its_lane_goes_on() {
     let read = desk.reads().remove(0);
     assert_eq!(read.which, Which::Parked { limit: parked::BATCH });
     let parked = |due| Item { due: Some(due), failing_since: Some(START), ..item(1, "ann") };
-    desk.scheduler.read(&read, vec![parked(at(10))], desk.now);
+    desk.scheduler.read(&read, vec![Found::Item(parked(at(10)))], desk.now);
     assert_eq!(desk.start(), NOTHING, "a person's calls are never made side by side");
     desk.end(4, GOOD);
     assert_eq!(desk.start(), [1]);
     desk.offer("acme", 5, "ann");
     assert_eq!(desk.start(), NOTHING);
-    let ticket = desk.in_flight.remove(&1).unwrap();
+    let ticket = desk.called(1, FAILED);
     assert!(matches!(
-        desk.scheduler.finish(ticket, Finish::Parked(at(20)), FAILED, desk.now),
+        desk.scheduler.finish(ticket, Finish::Parked(at(20)), News::default(), desk.now),
         Finished::Done
     ));
     assert_eq!(desk.start(), [5]);
     // After the batch it is looked whether there is more.
     let read = desk.reads().remove(0);
-    desk.scheduler.read(&read, vec![parked(at(20))], desk.now);
+    desk.scheduler.read(&read, vec![Found::Item(parked(at(20)))], desk.now);
     desk.end(5, GOOD);
     assert!(desk.start().is_empty() && desk.reads().is_empty());
     assert_eq!(desk.scheduler.next_tick(), Some(at(20)));
@@ -1313,7 +1615,7 @@ fn an_organization_that_is_retired_is_let_go_when_nothing_of_it_is_left() {
     assert_eq!(desk.start(), [3]);
     desk.end(3, REFUSED);
     assert!(!is_known(&desk), "nobody is left to probe");
-    assert_eq!(desk.gate(), Gate::Open);
+    assert_eq!(desk.status(), Status::Active);
     desk.offer("guest", 4, "asha");
     assert_eq!(desk.start(), NOTHING, "nobody's event stays in the queue");
 

@@ -50,9 +50,11 @@ impl Turns {
         }
     }
 
-    /// Whether an organization may hold one more, with so much free.
-    pub(super) fn fits(in_flight: usize, weight: usize, free: usize) -> bool {
-        in_flight < weight.max(1).saturating_mul(GREED).saturating_mul(free)
+    /// Whether an organization may hold one more, with so much free of the global limit. `leaves_one`: there are others
+    /// that hold nothing, and the last place is theirs.
+    pub(super) fn fits(in_flight: usize, weight: usize, free: usize, leaves_one: bool) -> bool {
+        let fits = in_flight < weight.max(1).saturating_mul(GREED).saturating_mul(free);
+        fits && (in_flight == 0 || free > 1 || !leaves_one)
     }
 
     /// Sets an organization aside until enough is free; returns what [`Turns::let_go`] wants back.
@@ -68,7 +70,10 @@ impl Turns {
     }
 
     /// The organization that has least of its share, if one more of it fits into what is free.
-    pub(super) fn next_held_back(&mut self, free: usize) -> Option<usize> {
+    pub(super) fn next_held_back(&mut self, free: usize, leaves_one: bool) -> Option<usize> {
+        if free <= 1 && leaves_one {
+            return None;
+        }
         let first = self.held_back.first().copied().filter(|(share, _)| *share < free)?;
         self.held_back.remove(&first);
         Some(first.1)

@@ -207,8 +207,10 @@ pub(super) fn settle(
             }
             transaction
                 .prepare_cached(
-                    "UPDATE waiting SET due = ?, reason = ?, tries = ?, soft_failures = ?, first_failed_at = ?,
-                         done = ?, detail = ? WHERE seq = ?",
+                    // What is parked without another try keeps the reason of the last one.
+                    "UPDATE waiting SET due = ?1, reason = iif(?9, coalesce(reason, ?2), ?2), tries = ?3,
+                         soft_failures = ?4, first_failed_at = ?5, done = ?6, detail = iif(?9, coalesce(?7, detail), ?7)
+                     WHERE seq = ?8",
                 )?
                 .execute(params![
                     due.0,
@@ -219,6 +221,7 @@ pub(super) fn settle(
                     progress.done,
                     settlement.detail,
                     seq.0,
+                    parked,
                 ])?
                 > 0
         }
