@@ -74,7 +74,8 @@ closed! {
         TimedOut = "timeout", "Wigzo did not answer in time; it may have carried the call out.";
         EndpointUnavailable = "endpoint_unavailable", "Calls to the endpoint that the event needs fail or are refused: it waits until they succeed again.";
         Interrupted = "interrupted", "The service had to end while the call was in flight; Wigzo may have carried it out.";
-        SoftFailure = "wigzo_soft_failure", "Wigzo answered 2xx, but its body's `status` is not `success`.";
+        SoftFailure = "wigzo_soft_failure", "Wigzo answered 2xx, but the body says failure.";
+        NotAnApiAnswer = "wigzo_not_an_api_answer", "Wigzo's address answered 2xx with a web page, an XML document or a file: check `base_url` and what lies before Wigzo.";
         Wigzo3xx = "wigzo_3xx", "Wigzo answered with a redirect, which is never followed: check `base_url`.";
         Wigzo400 = "wigzo_400", "Wigzo refused the call as malformed.";
         Wigzo401 = "wigzo_401", "Wigzo refused the organization token: events wait until it is corrected.";

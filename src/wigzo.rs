@@ -19,4 +19,4 @@ pub use address::{Address, CallUrl};
 pub use call::{Call, Endpoint, Person, PersonField, Source};
 pub use json::{Json, JsonArray, JsonObject};
 pub use learner::LearnerId;
-pub use verdict::{Misfit, Reply, Verdict, verdict};
+pub use verdict::{Misfit, Reply, SoftFailure, Verdict, verdict};

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
-use account::{Tried, reason_of_result};
+use account::{Tried, reason};
 
 use super::client::{self, Answer, Client, Failure, Outgoing, Try};
 use super::scheduler::{Answer as Said, Blocked, News, Permit};
@@ -271,22 +271,16 @@ impl Workshop {
         };
         let tries = std::mem::take(&mut *tries.lock().unwrap_or_else(PoisonError::into_inner));
         let before = noted.len();
-        noted.extend(tries.into_iter().map(|it| Tried {
-            key,
-            call,
-            at: it.at,
-            took: it.took,
-            result: Some(it.result),
-        }));
+        noted.extend(tries.into_iter().map(|it| Tried::new((key, call), it)));
         if result.is_none() {
-            noted.push(Tried { key, call, at, took: self.clock.now().since(at), result: None });
+            noted.push(Tried::interrupted((key, call), at, self.clock.now().since(at)));
         }
         for (resends, it) in noted.iter().skip(before).enumerate() {
-            self.metrics.attempt(it.reason(), it.took, span.and_then(Span::trace_id));
+            self.metrics.attempt(it.reason, it.took, span.and_then(Span::trace_id));
             if let Some(span) = span {
                 span.call(it.told(resends));
             }
-            self.metrics.possible_duplicates.inc_by(u64::from(it.is_ambiguous()));
+            self.metrics.possible_duplicates.inc_by(u64::from(it.is_ambiguous));
         }
         result
     }
@@ -339,7 +333,7 @@ impl Workshop {
         permit: &Permit,
     ) {
         let now = self.clock.now();
-        let reason = reason_of_result(result);
+        let reason = reason(verdict, result);
         let dead = Resolution::Ended { outcome: Outcome::Dead, reason };
         let retry = &self.config.retry;
         let news = judgement.news.endpoints.of_mut(judgement.needs);
@@ -377,7 +371,7 @@ impl Workshop {
                     later(news.pause)
                 }
             }
-            Verdict::SoftFailure => {
+            Verdict::SoftFailure(_) => {
                 // Where every answer says so, the events must not use up their attempts one after the other.
                 news.answer = Said::Failed;
                 progress.soft_failures += 1;

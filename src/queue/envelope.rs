@@ -265,7 +265,8 @@ pub struct Settlement {
     pub progress: Progress,
     /// How much of it the record keeps.
     pub account: Account,
-    /// What the reason leaves open, in a few words for people: which field was missing. No personal data.
+    /// What the reason leaves open, in a few words for people: which field was missing, that the body of an answer
+    /// broke off. No personal data.
     pub detail: Option<Box<str>>,
 }
 

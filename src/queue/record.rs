@@ -179,7 +179,8 @@ pub struct Record {
     pub state: State,
     /// Why it stands there; absent for an event that was not tried yet.
     pub reason: Option<Reason>,
-    /// What the reason leaves open, if anything: which field was missing, why a person discarded it.
+    /// What the reason leaves open, if anything: which field was missing, that the body of an
+    /// answer broke off, why a person discarded it.
     pub detail: Option<String>,
     /// When it is tried again.
     pub retry_at: Option<UnixMillis>,

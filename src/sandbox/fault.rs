@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::call::{Fields, Target, deserialize_endpoint, serialize_endpoint};
 use super::random::Random;
-use crate::wigzo::Endpoint;
+use crate::wigzo::{Endpoint, Reply, Verdict, verdict};
 
 /// The longest latency that a rule may ask for: more is a slip of the pen.
 const MAX_LATENCY_MS: u64 = 3_600_000;
@@ -122,7 +122,7 @@ pub(super) struct Scripted {
     pub(super) status: StatusCode,
     pub(super) retry_after: Option<HeaderValue>,
     pub(super) body: Bytes,
-    /// Whether a caller would read it as success: 2xx, and no JSON `status` that says otherwise.
+    /// Whether the service reads it as success.
     pub(super) success: bool,
 }
 
@@ -223,16 +223,10 @@ impl Rule {
         };
         let retry_after = self.retry_after.as_deref().map(HeaderValue::from_str).transpose();
         let retry_after = retry_after.map_err(|_| "retry_after is no header value")?;
-        let success = status.is_success() && !says_failure(&body);
+        let reply = Reply::Answer { status: status.as_u16(), retry_after: None, body: &body };
+        let success = verdict(&reply) == Verdict::Delivered;
         Ok(Scripted { status, retry_after, body, success })
     }
-}
-
-/// A JSON object with a text `status` other than `success` (wigzo.md 9).
-fn says_failure(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|json| {
-        json.get("status").and_then(|status| status.as_str()).is_some_and(|s| s != "success")
-    })
 }
 
 // === impl Latency ===

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::super::client::{self, Answer, Failure};
+use super::super::client::{self, Answer, Failure, Try};
 use super::millis;
 use crate::clock::UnixMillis;
 use crate::organization::Organization;
 use crate::outcome::Reason;
 use crate::queue::{Account, Attempt};
 use crate::telemetry::CallTold;
-use crate::wigzo::{Call, Verdict, verdict};
+use crate::wigzo::{Call, SoftFailure, Verdict, verdict};
 
 /// How much of a call's body its record keeps. The event itself is kept whole beside it.
 const MAX_RECORDED_BODY: usize = 64 * 1024;
@@ -24,23 +24,29 @@ pub(super) struct Tried<'c> {
     pub(super) took: Duration,
     /// `None`: the service had to end before an answer came.
     pub(super) result: Option<Result<Answer, Failure>>,
+    /// What it meant.
+    pub(super) reason: Reason,
+    /// Whether Wigzo may have carried it out although nobody knows.
+    pub(super) is_ambiguous: bool,
 }
 
-impl Tried<'_> {
-    /// What it meant.
-    pub(super) fn reason(&self) -> Reason {
-        match &self.result {
-            None => Reason::Interrupted,
-            Some(result) if verdict(&client::as_reply(result)) == Verdict::Delivered => Reason::Delivered,
-            Some(result) => reason_of_result(result),
+impl<'c> Tried<'c> {
+    pub(super) fn new((key, call): (&'c str, &'c Call), it: Try) -> Self {
+        let verdict = verdict(&client::as_reply(&it.result));
+        Self {
+            key,
+            call,
+            at: it.at,
+            took: it.took,
+            reason: reason(verdict, &it.result),
+            is_ambiguous: matches!(verdict, Verdict::Retry { ambiguous: true, .. }),
+            result: Some(it.result),
         }
     }
 
-    /// Whether Wigzo may have carried it out although nobody knows.
-    pub(super) fn is_ambiguous(&self) -> bool {
-        self.result.as_ref().is_none_or(|result| {
-            matches!(verdict(&client::as_reply(result)), Verdict::Retry { ambiguous: true, .. })
-        })
+    /// One that the end of the service interrupted.
+    pub(super) fn interrupted((key, call): (&'c str, &'c Call), at: UnixMillis, took: Duration) -> Self {
+        Self { key, call, at, took, result: None, reason: Reason::Interrupted, is_ambiguous: true }
     }
 
     /// How it stands in a trace, after so many tries of the same call.
@@ -52,7 +58,7 @@ impl Tried<'_> {
             began_ms: self.at.0,
             took: self.took,
             status: self.result.as_ref().and_then(|result| result.as_ref().ok()).map(|answer| answer.status),
-            result: self.reason(),
+            result: self.reason,
         }
     }
 
@@ -67,7 +73,7 @@ impl Tried<'_> {
             call: self.key.to_owned(),
             status,
             duration_ms: millis(self.took),
-            reason: self.reason(),
+            reason: self.reason,
             request: printed(self.call, organization),
             response: organization.address.scrub(&body).into_owned(),
         }
@@ -86,14 +92,16 @@ fn printed(call: &Call, organization: &Organization) -> String {
     format!("POST {}\n{body}", organization.address.url(call.endpoint).redacted())
 }
 
-/// The reason for a call that did not succeed.
-pub(super) fn reason_of_result(result: &Result<Answer, Failure>) -> Reason {
-    match result {
-        Ok(Answer { status: 200..=299, .. }) => Reason::SoftFailure,
-        Ok(Answer { status, .. }) => Reason::of_status(*status),
-        Err(Failure::Unreachable) => Reason::Unreachable,
-        Err(Failure::Certificate) => Reason::Certificate,
-        Err(Failure::Broken) => Reason::Broken,
-        Err(Failure::TimedOut) => Reason::TimedOut,
+/// The reason for a verdict on a result.
+pub(super) fn reason(verdict: Verdict, result: &Result<Answer, Failure>) -> Reason {
+    match (verdict, result) {
+        (Verdict::Delivered, _) => Reason::Delivered,
+        (Verdict::SoftFailure(SoftFailure::Stated), _) => Reason::SoftFailure,
+        (Verdict::SoftFailure(SoftFailure::NotAnApiAnswer), _) => Reason::NotAnApiAnswer,
+        (_, Ok(answer)) => Reason::of_status(answer.status),
+        (_, Err(Failure::Unreachable)) => Reason::Unreachable,
+        (_, Err(Failure::Certificate)) => Reason::Certificate,
+        (_, Err(Failure::Broken)) => Reason::Broken,
+        (_, Err(Failure::TimedOut)) => Reason::TimedOut,
     }
 }
