@@ -241,6 +241,7 @@ impl Workshop {
                 }
             }
         }
+        judgement.detail = with_cut_bodies(judgement.detail, &attempted);
         take_news(&mut judgement.news, &attempted);
         let at_once = judgement.progress.tries == 0
             && matches!(judgement.resolution, Resolution::Ended { outcome: Outcome::Delivered, .. });
@@ -504,6 +505,16 @@ fn detail(translation: &Translation<'_>) -> Detail {
         |skipped: &&Skipped<'_>| translation.made.is_empty() || !matches!(skipped.why, Skip::Condition(_));
     let told: Vec<_> = translation.skipped.iter().filter(telling).map(ToString::to_string).collect();
     (!told.is_empty()).then(|| told.join("; ").into())
+}
+
+/// Adds the calls whose answers were not read to the end.
+fn with_cut_bodies(detail: Detail, attempted: &[Tried<'_>]) -> Detail {
+    let is_cut_short = |it: &&Tried<'_>| matches!(&it.result, Some(Ok(answer)) if answer.is_cut_short);
+    let note = |it: &Tried<'_>| format!("{}: the body of the answer broke off", it.key).into();
+    let mut notes: Vec<Box<str>> =
+        detail.into_iter().chain(attempted.iter().filter(is_cut_short).map(note)).collect();
+    notes.dedup();
+    (!notes.is_empty()).then(|| notes.join("; ").into())
 }
 
 /// Names each call within its event, so that progress survives restarts and corrected mappings: endpoint and Wigzo

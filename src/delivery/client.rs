@@ -3,10 +3,12 @@
 //! ```text
 //! limit     at most `max_in_flight` calls at a time, whatever the scheduler thinks
 //! retry     quick repeats for what a second try usually cures, within a budget
-//! record    each try becomes an attempt, and each failure one of three
-//! timeout   the whole try, body included
-//! http      reqwest: pooled HTTP/1.1, no redirects, no retries of its own, bounded bodies
+//! record    each try becomes an attempt
+//! http      reqwest: pooled HTTP/1.1, no redirects, no retries of its own, bounded bodies, a deadline for the whole try
 //! ```
+//!
+//! An answer is one as soon as its head has arrived. Where its body breaks off or does not end in time, what has arrived
+//! of it is kept, and [`Answer::is_cut_short`] says so: the call is not made again for that.
 //!
 //! It knows nothing of envelopes, lanes or outcomes. Tokens are in the URLs it is given; it prints none of them, nor
 //! what Wigzo answered, where they may be echoed: an [`Outgoing`] has no `Debug`, and an [`Answer`] shows its length.
@@ -24,10 +26,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::HeaderName;
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use tokio::time::timeout_at;
 use tower::limit::ConcurrencyLimit;
 use tower::retry::budget::{Budget, TpsBudget};
 use tower::retry::{Policy, Retry};
-use tower::timeout::Timeout;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use url::Url;
 
@@ -79,6 +81,8 @@ pub struct Answer {
     pub retry_after: Option<Duration>,
     /// The first [`MAX_BODY`] bytes of the body.
     pub body: Bytes,
+    /// Whether the body broke off, or the time ran out, before as much of it had arrived.
+    pub is_cut_short: bool,
 }
 
 impl fmt::Debug for Answer {
@@ -87,6 +91,7 @@ impl fmt::Debug for Answer {
             .field("status", &self.status)
             .field("retry_after", &self.retry_after)
             .field("body", &format_args!("{} bytes", self.body.len()))
+            .field("is_cut_short", &self.is_cut_short)
             .finish()
     }
 }
@@ -111,7 +116,7 @@ pub enum Failure {
 /// The outcome of a try in the words of the Wigzo room.
 pub fn as_reply(result: &Result<Answer, Failure>) -> Reply<'_> {
     match result {
-        Ok(Answer { status, retry_after, body }) => {
+        Ok(Answer { status, retry_after, body, is_cut_short: _ }) => {
             Reply::Answer { status: *status, retry_after: *retry_after, body }
         }
         Err(Failure::Unreachable | Failure::Certificate) => Reply::Unreachable,
@@ -133,7 +138,7 @@ pub struct Options {
     pub quick_retries: u32,
 }
 
-type Stack = ConcurrencyLimit<Retry<QuickRetry, Record<Timeout<Http>>>>;
+type Stack = ConcurrencyLimit<Retry<QuickRetry, Record<Http>>>;
 
 /// The client. Cheap to clone; clones share the pool, the limit and the budget.
 #[derive(Debug, Clone)]
@@ -163,7 +168,6 @@ impl Client {
                 .concurrency_limit(options.max_in_flight)
                 .retry(QuickRetry::new(options.quick_retries))
                 .layer_fn(move |inner| Record { inner, clock: clock.clone() })
-                .timeout(options.timeout)
                 .service(http),
         ))
     }
@@ -233,7 +237,7 @@ impl Policy<Outgoing, Answer, Failure> for QuickRetry {
 
 // === record ===
 
-/// Notes each try and turns what the layers below may raise into the three failures.
+/// Notes each try.
 #[derive(Debug, Clone)]
 struct Record<S> {
     inner: S,
@@ -242,7 +246,7 @@ struct Record<S> {
 
 impl<S> Service<Outgoing> for Record<S>
 where
-    S: Service<Outgoing, Response = Answer, Error = tower::BoxError>,
+    S: Service<Outgoing, Response = Answer, Error = Failure>,
     S::Future: Send + 'static,
 {
     type Response = Answer;
@@ -250,7 +254,7 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.inner.poll_ready(context).map_err(|error| failure(error.as_ref()))
+        self.inner.poll_ready(context)
     }
 
     fn call(&mut self, outgoing: Outgoing) -> Self::Future {
@@ -258,21 +262,12 @@ where
         let tries = Arc::clone(&outgoing.tries);
         let work = self.inner.call(outgoing);
         Box::pin(async move {
-            let result = work.await.map_err(|error| failure(error.as_ref()));
+            let result = work.await;
             let noted = Try { at, took: began.elapsed(), result: result.clone() };
             tries.lock().unwrap_or_else(PoisonError::into_inner).push(noted);
             result
         })
     }
-}
-
-/// Which of the three failures an error of the layers below is: by its type, never by its text.
-fn failure(error: &(dyn Error + 'static)) -> Failure {
-    if error.is::<tower::timeout::error::Elapsed>() {
-        // Connecting has a shorter time-out of its own, so the request was on its way.
-        return Failure::TimedOut;
-    }
-    error.downcast_ref::<Failure>().copied().unwrap_or(Failure::Broken)
 }
 
 // === http ===
@@ -288,6 +283,8 @@ struct Http {
     http2_only: Arc<Mutex<HashSet<url::Origin>>>,
     /// Whether there has been any: a call need not look else.
     any_http2_only: Arc<AtomicBool>,
+    /// How long a whole try may take.
+    timeout: Duration,
     clock: Clock,
 }
 
@@ -321,17 +318,27 @@ impl Http {
             http2: builder().http2_prior_knowledge().build()?,
             http2_only: Arc::default(),
             any_http2_only: Arc::default(),
+            timeout: options.timeout,
             clock,
         })
     }
 
     async fn send(self, outgoing: Outgoing) -> Result<Answer, Failure> {
-        let mut response = self.response(&outgoing).await.map_err(|error| transport_failure(&error))?;
+        let deadline = tokio::time::Instant::now() + self.timeout;
+        let mut response = match timeout_at(deadline, self.response(&outgoing)).await {
+            Ok(response) => response.map_err(|error| transport_failure(&error))?,
+            // Connecting has a shorter time-out of its own, so the request was on its way.
+            Err(_) => return Err(Failure::TimedOut),
+        };
         let status = response.status().as_u16();
         let now = self.clock.now();
         let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| wait(value, now));
-        let body = read(&mut response).await?;
-        Ok(Answer { status, retry_after, body })
+        let mut body = BytesMut::new();
+        let is_read =
+            timeout_at(deadline, read(&mut response, &mut body)).await.is_ok_and(|read| read.is_ok());
+        // A connection that is lost behind what is kept does no harm.
+        let is_cut_short = !is_read && body.len() < MAX_BODY;
+        Ok(Answer { status, retry_after, body: body.freeze(), is_cut_short })
     }
 
     async fn response(&self, outgoing: &Outgoing) -> Result<reqwest::Response, reqwest::Error> {
@@ -385,22 +392,15 @@ impl Service<Outgoing> for Http {
 }
 
 /// Reads the body's beginning, and a bounded rest so that the connection can be used again.
-async fn read(response: &mut reqwest::Response) -> Result<Bytes, Failure> {
-    let mut body = BytesMut::new();
+async fn read(response: &mut reqwest::Response, body: &mut BytesMut) -> reqwest::Result<()> {
     let mut seen = 0;
     while seen < MAX_DRAIN {
-        let chunk = match response.chunk().await {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break,
-            // The answer is complete as far as anybody wants it; only the connection is lost.
-            Err(_) if body.len() == MAX_BODY => break,
-            Err(error) => return Err(transport_failure(&error)),
-        };
+        let Some(chunk) = response.chunk().await? else { break };
         seen += chunk.len();
         let room = MAX_BODY - body.len();
         body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
     }
-    Ok(body.freeze())
+    Ok(())
 }
 
 fn transport_failure(error: &reqwest::Error) -> Failure {

@@ -37,7 +37,7 @@ fn faults() -> Value {
         { "probability": 0.02, "body": r#"{"status":"failure"}"# },
         { "probability": 0.01, "effect": "reset" },
         { "probability": 0.01, "next": DROPPED, "effect": "reset_after_record" },
-        { "probability": 0.01, "next": DROPPED, "effect": "half_body", "body": r#"{"status":"success"}"# },
+        { "probability": 0.01, "effect": "half_body", "body": r#"{"status":"success"}"# },
     ])
 }
 

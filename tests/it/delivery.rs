@@ -223,6 +223,54 @@ async fn soft_failures_are_bounded() {
 }
 
 #[tokio::test]
+async fn a_web_page_is_not_a_delivery() {
+    let service = one("", "soft_failures = 1").start().await;
+    let page = "\n<!DOCTYPE html><html><title>Sign in</title></html>";
+    service.faults(&json!([{ "event_name": "buy", "body": page }])).await;
+    service.post("/v1/track", &order_completed()).await;
+    let record = service.state(1, "dead").await;
+    assert_eq!((&record["reason"], &record["tries"]), (&json!("wigzo_not_an_api_answer"), &json!(2)));
+    let attempt = &record["attempts"][0];
+    assert_eq!(
+        (&attempt["status"], &attempt["reason"], &attempt["response"]),
+        (&json!(200), &json!("wigzo_not_an_api_answer"), &json!(page))
+    );
+    assert_eq!(service.calls("").await.len(), 2);
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_after_2xx_is_a_delivery_with_a_note() {
+    // Where a call that is in doubt may not be repeated, this one is not in doubt either.
+    for on_ambiguous in ["retry", "dead_letter"] {
+        let service = one(&format!("on_ambiguous = \"{on_ambiguous}\""), "").start().await;
+        let body = r#"{"status":"success","message":"0123456789"}"#;
+        service.faults(&json!([{ "event_name": "order", "effect": "half_body", "body": body }])).await;
+        service.post("/v1/track", &order_completed()).await;
+        let record = service.state(1, "delivered").await;
+        let attempts = record["attempts"].as_array().unwrap();
+        assert_eq!((attempts.len(), &record["tries"]), (2, &json!(0)), "{record}");
+        assert_eq!((&attempts[1]["status"], &attempts[1]["reason"]), (&json!(200), &json!("delivered")));
+        assert_eq!(attempts[1]["response"], body[..body.len() / 2]);
+        assert_eq!(record["detail"], "event/order: the body of the answer broke off");
+        assert_eq!(names(&service.calls("").await), ["buy", "order"]);
+        service.end().await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_says_failure_before_it_breaks_off_is_a_failure() {
+    let service = one("", "soft_failures = 0").start().await;
+    let body = r#"{"status":"error","message":"a text that is longer than all of the rest before it"}"#;
+    service.faults(&json!([{ "effect": "half_body", "body": body }])).await;
+    service.post("/v1/track", r#"{"userId":"user-1","event":"A","messageId":"m-1"}"#).await;
+    let record = service.state(1, "dead").await;
+    assert_eq!(record["reason"], "wigzo_soft_failure");
+    assert_eq!(record["detail"], "event/A: the body of the answer broke off");
+    service.end().await;
+}
+
+#[tokio::test]
 async fn only_the_call_that_failed_is_repeated() {
     let service = one("", "").start().await;
     service.faults(&json!([{ "event_name": "order", "status": 500, "next": 2 }])).await;
