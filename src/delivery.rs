@@ -131,7 +131,7 @@ impl Delivery {
             serve(&mut scheduler, &holds, &name, share_of(organization), clock.now());
         }
         let holds = Arc::new(holds);
-        let (handle, desk) = handle::open(Arc::clone(&holds));
+        let (handle, desk) = handle::open(Arc::clone(&holds), Arc::clone(&queue), clock.clone());
         let workshop = Workshop {
             config,
             client: Client::new(options, clock.clone())?,
@@ -260,15 +260,22 @@ impl Delivery {
             }
             Command::Resume(organization, reply) => {
                 tracing::info!(%organization, "an operator resumes this organization");
-                self.hasten(&organization);
                 (self.scheduler.resume(&organization, self.clock.now()), reply)
+            }
+            Command::Retry { organization, events, parked, reply } => {
+                // An attempt whose result was on disk before may not have been taken from there yet.
+                self.arrivals();
+                self.scheduler.retry_now(&organization, events.as_deref(), parked, self.clock.now());
+                (true, reply)
             }
             Command::Configure(configuration, reply) => {
                 self.configure(*configuration);
                 (true, reply)
             }
         };
-        self.is_changed = true;
+        // Whoever asked looks at the overview next.
+        (self.is_changed, self.shown_until) = (true, Instant::now());
+        self.show();
         // Whoever asked may have gone.
         let _gone = reply.send(is_known);
     }

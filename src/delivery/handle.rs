@@ -1,26 +1,30 @@
 //! What other rooms may see of delivery, and ask of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::Config;
 use super::holds::{Held, Hold, Holds, HoldsError};
 use super::scheduler::{EndpointStanding, Standing, Status, Why};
-use crate::clock::UnixMillis;
+use crate::clock::{Clock, UnixMillis};
 use crate::organization::{Organizations, Partner};
+use crate::queue::{LaneKey, Queue, QueueError, Selection, Seq};
 use crate::wigzo::Endpoint;
 
 /// A door to the running delivery. Cheap to clone; looking never waits.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    commands: mpsc::Sender<Command>,
+    retries: Retries,
     overview: watch::Receiver<Arc<[Overview]>>,
     holds: Arc<Holds>,
     /// Held from the file to the scheduler, so that both hear a hold and its end in the same order.
     in_turn: Arc<Mutex<()>>,
+    /// Retries under way. They end with the last handle.
+    background: Arc<std::sync::Mutex<JoinSet<()>>>,
 }
 
 /// How one organization's delivery stands.
@@ -345,6 +349,13 @@ impl Overview {
 pub(super) enum Command {
     Hold(Arc<str>, oneshot::Sender<bool>),
     Resume(Arc<str>, oneshot::Sender<bool>),
+    /// The queue has made events due: these, or all; and whether parked ones are among them.
+    Retry {
+        organization: Arc<str>,
+        events: Option<Vec<(LaneKey, Seq)>>,
+        parked: bool,
+        reply: oneshot::Sender<bool>,
+    },
     Configure(Box<Configuration>, oneshot::Sender<bool>),
 }
 
@@ -365,10 +376,38 @@ pub(super) struct Desk {
 /// Commands that may wait to be heard.
 const WAITING_COMMANDS: usize = 16;
 
-pub(super) fn open(holds: Arc<Holds>) -> (Handle, Desk) {
+pub(super) fn open(holds: Arc<Holds>, queue: Queue, clock: Clock) -> (Handle, Desk) {
     let (commands, heard) = mpsc::channel(WAITING_COMMANDS);
     let (shown, overview) = watch::channel(Arc::from([]));
-    (Handle { commands, overview, holds, in_turn: Arc::default() }, Desk { commands: heard, overview: shown })
+    let retries = Retries { commands, queue, clock };
+    let handle = Handle { retries, overview, holds, in_turn: Arc::default(), background: Arc::default() };
+    (handle, Desk { commands: heard, overview: shown })
+}
+
+/// Ends the wait of events: in the queue, then in delivery.
+#[derive(Debug, Clone)]
+struct Retries {
+    commands: mpsc::Sender<Command>,
+    queue: Queue,
+    /// Delivery's own: due times are given by it.
+    clock: Clock,
+}
+
+impl Retries {
+    async fn retry(&self, organization: Arc<str>, selection: Selection) -> Result<u64, QueueError> {
+        let hastened = self.queue.hasten(Arc::clone(&organization), selection, self.clock.now()).await?;
+        // When too many have a reason for all to be named, all are tried: better a few too early than one too late.
+        let is_all = selection == Selection::All || !hastened.is_complete();
+        let (count, parked) = (hastened.count, hastened.parked > 0);
+        let events = (!is_all).then_some(hastened.events);
+        self.ask(|reply| Command::Retry { organization, events, parked, reply }).await;
+        Ok(count)
+    }
+
+    async fn ask(&self, command: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.is_ok() && answer.await.unwrap_or(false)
+    }
 }
 
 impl Handle {
@@ -390,7 +429,7 @@ impl Handle {
     pub async fn hold(&self, organization: &str, hold: Hold) -> Result<(), HoldsError> {
         let _turn = self.in_turn.lock().await;
         self.write_down(organization, Some(hold)).await?;
-        self.ask(|reply| Command::Hold(Arc::from(organization), reply)).await;
+        self.retries.ask(|reply| Command::Hold(Arc::from(organization), reply)).await;
         Ok(())
     }
 
@@ -399,19 +438,51 @@ impl Handle {
     /// `max_in_flight` have no effect. `false`: delivery has ended.
     pub async fn configure(&self, config: Config, organizations: Arc<Organizations>) -> bool {
         let configuration = Box::new(Configuration { config, organizations });
-        self.ask(|reply| Command::Configure(configuration, reply)).await
+        self.retries.ask(|reply| Command::Configure(configuration, reply)).await
     }
 
-    /// Resumes an organization at once: after a hold, and a suspension and an open breaker are over too. A pause that
-    /// Wigzo asked for goes on.
+    /// Resumes an organization at once. It ends every pause, Retry-After included, a suspension and an open circuit breaker.
+    /// Waiting events are tried at once; their wait ends in the background, after this has returned.
     ///
     /// # Errors
     /// When it cannot be written down; then it stays held.
     pub async fn resume(&self, organization: &str) -> Result<(), HoldsError> {
+        let organization: Arc<str> = Arc::from(organization);
         let _turn = self.in_turn.lock().await;
-        self.write_down(organization, None).await?;
-        self.ask(|reply| Command::Resume(Arc::from(organization), reply)).await;
+        self.write_down(&organization, None).await?;
+        self.retries.ask(|reply| Command::Resume(Arc::clone(&organization), reply)).await;
+        drop(self.start_retry(organization, Selection::All));
         Ok(())
+    }
+
+    /// Ends the wait of events that wait for another attempt, parked ones included: they are tried at once, as far as
+    /// their organization may send. A pause, a suspension and an open circuit breaker go on. Returns how many events
+    /// are due now and were not before.
+    ///
+    /// # Errors
+    /// When the queue cannot be read or written; some of the events may be due already.
+    pub async fn retry(&self, organization: &str, selection: Selection) -> Result<u64, QueueError> {
+        self.start_retry(Arc::from(organization), selection).await.unwrap_or(Err(QueueError::Closed))
+    }
+
+    /// Once begun, a retry goes on without whoever asked for it: what is due in the queue only would wait in delivery.
+    fn start_retry(
+        &self,
+        organization: Arc<str>,
+        selection: Selection,
+    ) -> oneshot::Receiver<Result<u64, QueueError>> {
+        let (reply, answer) = oneshot::channel();
+        let retries = self.retries.clone();
+        let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
+        while background.try_join_next().is_some() {}
+        background.spawn(async move {
+            let retried = retries.retry(Arc::clone(&organization), selection).await;
+            if let Err(error) = &retried {
+                tracing::error!(%error, %organization, "events could not be made due; they wait as before");
+            }
+            let _gone = reply.send(retried);
+        });
+        answer
     }
 
     async fn write_down(&self, organization: &str, hold: Option<Hold>) -> Result<(), HoldsError> {
@@ -419,26 +490,32 @@ impl Handle {
         let written = tokio::task::spawn_blocking(move || holds.set(&organization, hold)).await;
         written.expect("BUG: writing holds down neither panics nor is aborted")
     }
-
-    async fn ask(&self, command: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.is_ok() && answer.await.unwrap_or(false)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queue::sqlite::Sqlite;
 
     #[tokio::test]
     async fn a_word_is_heard_and_answered() {
-        let (handle, mut desk) = open(Arc::new(Holds::forgetful()));
+        let directory = tempfile::tempdir().unwrap();
+        let config = crate::queue::Config { path: directory.path().join("queue"), ..Default::default() };
+        let (queue, _writer) = Sqlite::open(&config, Clock::system()).unwrap();
+        let holds = Arc::new(Holds::forgetful());
+        let (handle, mut desk) = open(holds, Arc::new(queue), Clock::system());
         let hold = Hold { since: UnixMillis(7), by: "alice".to_owned(), why: None };
         let hear = async {
             let Some(Command::Hold(name, reply)) = desk.commands.recv().await else { panic!("a hold") };
             reply.send(&*name == "acme").unwrap();
             let Some(Command::Resume(name, reply)) = desk.commands.recv().await else { panic!("a resume") };
             reply.send(&*name == "acme").unwrap();
+            let Some(Command::Retry { organization, events, parked, reply }) = desk.commands.recv().await
+            else {
+                panic!("a retry")
+            };
+            assert_eq!((&*organization, events, parked), ("acme", None, false), "a resume retries all");
+            reply.send(true).unwrap();
         };
         let ask = async {
             handle.hold("acme", hold.clone()).await.unwrap();

@@ -216,6 +216,8 @@ pub struct Read {
     latest: Seq,
     /// For whom it was made, see [`Organization::epoch`].
     epoch: u64,
+    /// How often waiting events had been retried on request.
+    retry_calls: u64,
 }
 
 /// Which envelopes are to be read.
@@ -440,7 +442,8 @@ impl<T> Scheduler<T> {
         now: UnixMillis,
     ) -> bool {
         let Some(&id) = self.names.get(name) else { return false };
-        let Some(org) = self.get(id) else { return false };
+        let Some(org) = self.get(id).filter(|org| org.is_served()) else { return false };
+        org.retry_calls += 1;
         let lanes = org.hasten(events, now);
         if has_parked {
             org.parked.note(now);
@@ -580,9 +583,12 @@ impl<T> Scheduler<T> {
                 self.let_go(id);
                 continue;
             }
-            let (organization, latest, epoch) = (Arc::clone(&org.name), org.latest, org.epoch);
-            let mut read =
-                |which| reads.push(Read { organization: Arc::clone(&organization), which, latest, epoch });
+            let (organization, latest) = (Arc::clone(&org.name), org.latest);
+            let (epoch, retry_calls) = (org.epoch, org.retry_calls);
+            let mut read = |which| {
+                let organization = Arc::clone(&organization);
+                reads.push(Read { organization, which, latest, epoch, retry_calls });
+            };
             if org.is_behind() && !org.reading && org.wants_more(&limits) {
                 org.reading = true;
                 drop(org.late.take());
@@ -616,6 +622,10 @@ impl<T> Scheduler<T> {
     /// exceeds the window is left for the next read.
     pub fn read(&mut self, read: &Read, found: Vec<Found<T>>, now: UnixMillis) {
         let (Some(id), limits) = (self.whose(read), self.limits) else { return };
+        if self.get(id).is_some_and(|org| org.retry_calls != read.retry_calls) {
+            // It may have found events as they waited before the call, and would let them go on waiting.
+            return self.read_failed(read, now);
+        }
         let items = |found: Vec<Found<T>>| found.into_iter().filter_map(Found::item).collect();
         match &read.which {
             Which::After { after, .. } => self.read_after(id, *after, read.latest, found, now),

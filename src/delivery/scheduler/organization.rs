@@ -42,6 +42,8 @@ pub(super) struct Organization<T> {
     is_paused: bool,
     /// How often what was learned was forgotten: an answer to a call from before says nothing.
     pub(super) resets: u64,
+    /// How often waiting events were retried on request.
+    pub(super) retry_calls: u64,
     pub(super) parked: Parked<T>,
     /// Counts starts, for the turns of the endpoints.
     pub(super) starts: u32,
@@ -127,6 +129,7 @@ impl<T> Organization<T> {
             connections: Breaker::default(),
             is_paused: false,
             resets: 0,
+            retry_calls: 0,
             parked: Parked::unknown(),
             starts: 0,
             was_parked: false,

@@ -1335,6 +1335,29 @@ fn what_waits_can_be_retried_now() {
     assert_eq!(started, [1, 3]);
 }
 
+#[test]
+fn parked_events_that_are_retried_now_are_read_at_once() {
+    let mut desk = Desk::new(LIMITS, &[("acme", 20)]);
+    desk.org("acme").parked.note(at(3_600));
+    let now = desk.now;
+    desk.scheduler.retry_now("acme", Some(&[]), true, now);
+    let which: Vec<Which> = desk.reads().into_iter().map(|read| read.which).collect();
+    assert!(matches!(which[..], [Which::Parked { .. }]), "{which:?}");
+}
+
+#[test]
+fn what_was_read_before_a_retry_is_read_again() {
+    let mut desk = Desk::unread(LIMITS, &[("acme", 20)]);
+    let read = desk.reads().remove(0);
+    let now = desk.now;
+    desk.scheduler.retry_now("acme", None, false, now);
+    let waits = Item { due: Some(at(3_600)), ..item(1, "ann") };
+    desk.scheduler.read(&read, vec![Found::Item(waits)], now);
+    let read = desk.reads().remove(0);
+    desk.scheduler.read(&read, vec![Found::Item(Item { due: Some(now), ..item(1, "ann") })], now);
+    assert_eq!(desk.start(), [1]);
+}
+
 // === dismissing ===
 
 #[test]
