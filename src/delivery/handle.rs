@@ -476,11 +476,11 @@ impl Handle {
         let mut background = self.background.lock().unwrap_or_else(PoisonError::into_inner);
         while background.try_join_next().is_some() {}
         background.spawn(async move {
-            let retried = retries.retry(Arc::clone(&organization), selection).await;
-            if let Err(error) = &retried {
+            let result = retries.retry(Arc::clone(&organization), selection).await;
+            if let Err(error) = &result {
                 tracing::error!(%error, %organization, "events could not be made due; they wait as before");
             }
-            let _gone = reply.send(retried);
+            let _gone = reply.send(result);
         });
         answer
     }
