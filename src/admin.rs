@@ -26,6 +26,7 @@ mod openapi;
 mod organizations;
 mod problem;
 mod rejected;
+mod retry;
 mod stats;
 mod test_event;
 mod tokens;
@@ -144,11 +145,13 @@ fn serve(operation: Operation) -> MethodRouter<Current<Admin>> {
         Operation::Stats => get(stats::show),
         Operation::Events => get(events::list),
         Operation::Event => get(events::show),
+        Operation::RetryEvent => post(retry::event),
         Operation::Rejected => get(rejected::list),
         Operation::Organizations => get(organizations::list),
         Operation::Organization => get(organizations::show),
         Operation::Pause => post(organizations::pause),
         Operation::Resume => post(organizations::resume),
+        Operation::Retry => post(retry::organization),
         Operation::TestEvent => post(test_event::send),
         Operation::Translate => post(translate::translate),
         Operation::DeadLetters => get(dead_letters::list),

@@ -13,6 +13,8 @@ pub(super) enum Operation {
     Events,
     /// One event with everything that is known of it.
     Event,
+    /// One waiting event is tried at once.
+    RetryEvent,
     /// Events that were refused.
     Rejected,
     /// Organizations that match.
@@ -23,6 +25,8 @@ pub(super) enum Operation {
     Pause,
     /// Deliveries of an organization again.
     Resume,
+    /// Waiting events of an organization are tried at once.
+    Retry,
     /// A made-up event on the real way.
     TestEvent,
     /// What events would become.
@@ -57,15 +61,17 @@ pub(super) enum Operation {
 
 impl Operation {
     /// All of them, in the order in which people should read them.
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 25] = [
         Self::Stats,
         Self::Events,
         Self::Event,
+        Self::RetryEvent,
         Self::Rejected,
         Self::Organizations,
         Self::Organization,
         Self::Pause,
         Self::Resume,
+        Self::Retry,
         Self::TestEvent,
         Self::Translate,
         Self::DeadLetters,
@@ -89,11 +95,13 @@ impl Operation {
             Self::Stats => "/api/stats",
             Self::Events => "/api/events",
             Self::Event => "/api/events/{number}",
+            Self::RetryEvent => "/api/events/{number}/retry",
             Self::Rejected => "/api/rejected",
             Self::Organizations => "/api/organizations",
             Self::Organization => "/api/organizations/{name}",
             Self::Pause => "/api/organizations/{name}/pause",
             Self::Resume => "/api/organizations/{name}/resume",
+            Self::Retry => "/api/organizations/{name}/retry",
             Self::TestEvent => "/api/organizations/{name}/test-event",
             Self::Translate => "/api/translate",
             Self::DeadLetters => "/api/dead-letters",
@@ -116,11 +124,13 @@ impl Operation {
             Self::Stats => "stats",
             Self::Events => "events",
             Self::Event => "event",
+            Self::RetryEvent => "retry_event",
             Self::Rejected => "rejected",
             Self::Organizations => "organizations",
             Self::Organization => "organization",
             Self::Pause => "pause",
             Self::Resume => "resume",
+            Self::Retry => "retry",
             Self::TestEvent => "test_event",
             Self::Translate => "translate",
             Self::DeadLetters => "dead_letters",
@@ -158,6 +168,8 @@ impl Operation {
             Self::Translate => Kind::Ask,
             Self::Pause
             | Self::Resume
+            | Self::Retry
+            | Self::RetryEvent
             | Self::TestEvent
             | Self::Replay
             | Self::Discard

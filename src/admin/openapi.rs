@@ -21,6 +21,7 @@ use super::log_level::LogLevel;
 use super::organizations::{Organization, Organizations, Pause, Resume};
 use super::problem::{self, Problem, Refused};
 use super::rejected::Rejected;
+use super::retry::{Retried, RetryEvent, Which};
 use super::stats::Live;
 use super::test_event::{Sent, Wish as TestWish};
 use super::tokens::Role;
@@ -107,13 +108,17 @@ fn summary(operation: Operation) -> &'static str {
         Operation::Stats => "Counts, disk, and how each organization's delivery stands",
         Operation::Events => "Events that match, newest first",
         Operation::Event => "One event: what came in, each request, each answer, and when it is tried next",
+        Operation::RetryEvent => "An event that waits for another attempt is tried at once",
         Operation::Rejected => "The newest events that were refused, with code and place",
         Operation::Organizations => "Organizations by name, tokens masked, with how their delivery stands",
         Operation::Organization => "One organization",
         Operation::Pause => {
             "Nothing more of this organization is sent until it is resumed, also after a restart"
         }
-        Operation::Resume => "It is sent again at once; a suspension and an open breaker are over too",
+        Operation::Resume => {
+            "It ends every pause, Retry-After included, a suspension and an open breaker; waiting events are tried at once"
+        }
+        Operation::Retry => "Events of this organization that wait for another attempt are tried at once",
         Operation::TestEvent => "A made-up event, marked as a test, goes the real way to Wigzo",
         Operation::Translate => "What events would become, and why; nothing is sent",
         Operation::DeadLetters => "Dead letters that match, newest first",
@@ -201,6 +206,8 @@ fn request_body(operation: Operation, schemas: &mut Schemas) -> Option<Value> {
     let schema = match operation {
         Operation::Pause => schemas.read::<Pause>(),
         Operation::Resume => schemas.read::<Resume>(),
+        Operation::Retry => schemas.read::<Which>(),
+        Operation::RetryEvent => schemas.read::<RetryEvent>(),
         Operation::TestEvent => schemas.read::<TestWish>(),
         Operation::Translate => schemas.read::<Question<'static>>(),
         Operation::Replay | Operation::Discard => schemas.read::<Decision>(),
@@ -227,6 +234,7 @@ fn responses(operation: Operation, schemas: &mut Schemas) -> Value {
         Operation::Organization | Operation::Pause | Operation::Resume => {
             (body::JSON, schemas.print::<Organization>())
         }
+        Operation::Retry | Operation::RetryEvent => (body::JSON, schemas.print::<Retried>()),
         Operation::TestEvent => (body::JSON, schemas.print::<Sent>()),
         Operation::Translate => (body::JSON, schemas.print::<Translated<'static>>()),
         Operation::DeadLetters => (body::JSON, schemas.print::<DeadLetters>()),
@@ -283,6 +291,10 @@ fn problems(operation: Operation) -> Vec<Problem> {
         Operation::DeadLetter => vec![Problem::UnknownLetter, Problem::Queue],
         Operation::Organization | Operation::Translate => vec![Problem::UnknownOrganization],
         Operation::Pause | Operation::Resume => vec![Problem::UnknownOrganization, Problem::NotSaved],
+        Operation::Retry => vec![Problem::UnknownOrganization, Problem::Queue],
+        Operation::RetryEvent => {
+            vec![Problem::UnknownEvent, Problem::NotWaiting(State::Dead), Problem::Queue]
+        }
         Operation::TestEvent => appends
             .map(Problem::Append)
             .into_iter()

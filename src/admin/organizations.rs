@@ -186,7 +186,8 @@ pub(super) async fn show(
     one(&admin, &name)
 }
 
-fn one(admin: &Admin, name: &str) -> Result<Response, Problem> {
+/// An organization, if there is one of this name.
+pub(super) fn one(admin: &Admin, name: &str) -> Result<Response, Problem> {
     let moment = Moment::of(admin);
     if !moment.names().contains(name) {
         return Err(Problem::UnknownOrganization);

@@ -9,7 +9,7 @@ use http::{Response as HttpResponse, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::queue::AppendError;
+use crate::queue::{AppendError, State};
 
 /// Why a request is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +34,8 @@ pub(super) enum Problem {
     BodyTooLarge(usize),
     /// No event has this number.
     UnknownEvent,
+    /// The event has ended, with this status.
+    NotWaiting(State),
     /// No dead letter has this number.
     UnknownLetter,
     /// No organization has this name.
@@ -79,6 +81,7 @@ impl Problem {
             Self::Body(_) => (StatusCode::BAD_REQUEST, "bad_body"),
             Self::BodyTooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::UnknownEvent => (StatusCode::NOT_FOUND, "unknown_event"),
+            Self::NotWaiting(_) => (StatusCode::CONFLICT, "not_waiting"),
             Self::UnknownLetter => (StatusCode::NOT_FOUND, "unknown_dead_letter"),
             Self::UnknownOrganization => (StatusCode::NOT_FOUND, "unknown_organization"),
             Self::Queue | Self::Halfway(_) => (StatusCode::SERVICE_UNAVAILABLE, "queue_failed"),
@@ -116,11 +119,17 @@ impl Problem {
             Self::UnknownEvent => {
                 "No such event: it was never accepted, or its record is older than queue.history_retention."
             }
+            Self::NotWaiting(State::Dead) => {
+                "The event does not wait: its status is dead. /api/dead-letters/replay sends a dead letter again."
+            }
+            Self::NotWaiting(state) => {
+                return format!("The event does not wait: its status is {}.", state.as_str());
+            }
             Self::UnknownLetter => {
                 "No dead letter has this number. /api/events/{number} shows where the event is now."
             }
             Self::UnknownOrganization => "No organization has this name. /api/organizations lists them.",
-            Self::Queue => "The queue could not be read; see the log.",
+            Self::Queue => "The queue could not be read or written; see the log.",
             Self::Halfway(changed) => {
                 return format!(
                     "The queue failed after {changed} letters; those are done. See the log, then send the same again."
@@ -187,6 +196,8 @@ mod tests {
             Problem::Body("The body is no JSON object.".to_owned()),
             Problem::BodyTooLarge(super::super::body::MAX),
             Problem::UnknownEvent,
+            Problem::NotWaiting(State::Dead),
+            Problem::NotWaiting(State::Delivered),
             Problem::UnknownLetter,
             Problem::UnknownOrganization,
             Problem::Queue,
@@ -201,7 +212,7 @@ mod tests {
     /// A new problem does not compile here until it has a number, and then fails until it stands in `every`.
     #[test]
     fn every_problem_is_in_the_list() {
-        const COUNT: usize = 21;
+        const COUNT: usize = 22;
         let number = |problem: &Problem| match problem {
             Problem::UnknownPath => 0,
             Problem::Method => 1,
@@ -224,6 +235,7 @@ mod tests {
             Problem::Append(AppendError::Unavailable) => 18,
             Problem::Append(AppendError::TooSlow) => 19,
             Problem::NotNext(_) => 20,
+            Problem::NotWaiting(_) => 21,
         };
         let numbers: HashSet<_> = every().iter().map(number).collect();
         assert_eq!(numbers.len(), COUNT);

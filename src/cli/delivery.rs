@@ -11,7 +11,8 @@ use super::{Failure, complain, in_runtime, say};
 /// Organizations in one step of a list.
 const STEP: usize = 1_000;
 
-/// How organizations' deliveries stand: pause one, resume it, send a test event, take the service out of rotation
+/// How organizations' deliveries stand: pause one, resume it, retry its events, send a test event, take the service out
+/// of rotation
 ///
 /// The commands talk to a running service through its private side: the address and the token come from the
 /// configuration, or from --url and --token-file.
@@ -28,14 +29,16 @@ const EXAMPLES: &str = "Examples:
   Nothing more to Wigzo for a shop, until somebody says so (a restart does not):
     wigzo-destination delivery pause acme --why \"stock-taking until Monday\"
     wigzo-destination delivery resume acme
+  Wigzo was repaired: its events are tried now, not when their backoff ends:
+    wigzo-destination delivery retry --organization acme --reason wigzo_500
   Does it work, all the way to Wigzo?
     wigzo-destination delivery test acme
   Before this machine is stopped: senders elsewhere, then wait until nothing waits:
     wigzo-destination delivery drain
     wigzo-destination delivery drain --back
 
-Exit codes: 0 done; 1 the service could not be reached or refused, or there is no such organization; 2 the command line
-or the configuration is wrong.";
+Exit codes: 0 done; 1 the service could not be reached or refused, or there is no such organization; 2 the command line,
+a reason or the configuration is wrong.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -63,13 +66,32 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Send an organization's events again, at once: after a pause, a suspension, an open breaker
+    /// Send an organization's events again, at once
+    ///
+    /// It ends every pause, Retry-After included, a suspension and an open circuit breaker. Waiting events are tried at once.
     Resume {
         #[command(flatten)]
         service: Service,
         /// The organization
         name: String,
         /// The organization as a line of JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try events at once that wait for another attempt
+    ///
+    /// They need not wait until their backoff ends. Parked events are retried too. A pause, a suspension and an open circuit
+    /// breaker go on: `resume` ends them.
+    Retry {
+        #[command(flatten)]
+        service: Service,
+        /// The organization
+        #[arg(long, value_name = "NAME")]
+        organization: String,
+        /// Only events whose last attempt failed for this reason, such as `wigzo_500`
+        #[arg(long)]
+        reason: Option<String>,
+        /// How many as a line of JSON
         #[arg(long)]
         json: bool,
     },
@@ -137,6 +159,10 @@ impl Delivery {
                     change(&service.connect()?, &organization(&name, "resume"), json!({}), (&said, json))
                         .await
                 }
+                Command::Retry { service, organization: name, reason, json } => {
+                    let wish = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
+                    retry(&service.connect()?, &organization(&name, "retry"), &wish, json).await
+                }
                 Command::Test { service, name, kind, json } => {
                     let path = organization(&name, "test-event");
                     test(&service.connect()?, &path, kind, json).await
@@ -164,6 +190,17 @@ async fn change(
 ) -> Result<(), Failure> {
     let answer = post(service, path, &wish).await?;
     say(&if json { format!("{answer}\n") } else { format!("{said}\n") });
+    Ok(())
+}
+
+/// Retries events, by the path of an organization or an event.
+pub(super) async fn retry(service: &Connection, path: &str, wish: &Value, json: bool) -> Result<(), Failure> {
+    let answer = post(service, path, wish).await?;
+    say(&if json {
+        format!("{answer}\n")
+    } else {
+        format!("{} event(s) are tried now.\n", answer["retried"])
+    });
     Ok(())
 }
 

@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Listing, Service, plain, read_json};
-use super::{Failure, in_runtime, say};
+use super::{Failure, delivery, in_runtime, say};
 use crate::admin::WrittenFilter;
 
-/// What became of events: look one up, read what came in, what went out and what Wigzo said
+/// What became of events: look one up, read what came in, what went out and what Wigzo said, try it now
 ///
 /// The commands talk to a running service through its private side: the address and the token come from the
 /// configuration, or from --url and --token-file.
@@ -31,9 +31,11 @@ const EXAMPLES: &str = "Examples:
     wigzo-destination events list --state retrying
   One of them with its payload, its calls and what Wigzo said:
     wigzo-destination events show 1234
+  It waits for another attempt: try it now:
+    wigzo-destination events retry 1234
 
-Exit codes: 0 done; 1 the service could not be reached or refused, or there is no such event; 2 the command line or
-the configuration is wrong.";
+Exit codes: 0 done; 1 the service could not be reached or refused, there is no such event, or it does not wait; 2 the
+command line or the configuration is wrong.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -63,6 +65,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Try an event at once that waits for another attempt
+    Retry {
+        #[command(flatten)]
+        service: Service,
+        /// Its number
+        number: u64,
+        /// How many as a line of JSON: 0 if it waits for nothing but its turn
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 impl Events {
@@ -78,6 +90,10 @@ impl Events {
                     LISTING.show(&service.connect()?, query, limit, json).await
                 }
                 Command::Show { service, number, json } => show(&service.connect()?, number, json).await,
+                Command::Retry { service, number, json } => {
+                    let path = format!("/api/events/{number}/retry");
+                    delivery::retry(&service.connect()?, &path, &json!({}), json).await
+                }
             }
         })
     }

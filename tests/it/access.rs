@@ -78,6 +78,13 @@ async fn a_role_decides_what_a_token_may_and_every_change_has_its_line() {
     let changes = [
         ("/api/organizations/default/pause", json!({ "why": "stock-taking" }), "pause", "default"),
         ("/api/organizations/default/resume", json!({}), "resume", "default"),
+        ("/api/organizations/default/retry", json!({}), "retry", "default"),
+        (
+            "/api/organizations/default/retry",
+            json!({ "reason": "wigzo_500" }),
+            "retry",
+            "default reason=wigzo_500",
+        ),
         ("/api/organizations/default/test-event", json!({}), "test_event", "default"),
         ("/api/dead-letters/replay", json!({ "all": true }), "replay", "all"),
         (

@@ -154,6 +154,11 @@ const BLOCKS: &[(&str, &str, How)] = &[
         Shows(&["\"ledger\"", "# TYPE wigzo_destination_"]),
     ),
     ("docs/runbook.md", "wigzo-destination events list --state retrying", By(PRIVATE_SIDE, AT_A_TERMINAL)),
+    (
+        "docs/runbook.md",
+        "wigzo-destination delivery retry",
+        By("tests/it/retry_now.rs", r#"&["delivery", "retry", "--organization""#),
+    ),
     ("docs/runbook.md", "wigzo-destination events list --state dead", By(PRIVATE_SIDE, AT_A_TERMINAL)),
     ("docs/runbook.md", "wigzo-destination delivery list", By(PRIVATE_SIDE, r#"&["delivery", "list"]"#)),
     (

@@ -53,6 +53,7 @@ mod profiles;
 #[path = "../support/python.rs"]
 mod python;
 mod reload;
+mod retry_now;
 mod secrets;
 mod service;
 #[path = "../support/skipped.rs"]

@@ -23,6 +23,7 @@ async fn a_pause_survives_a_kill_and_ends_when_somebody_says_so() {
     let wigzo = StandIn::start().await;
     let service = setup(&wigzo).start().await;
     let paused = service.operate("/api/organizations/acme/pause", &json!({ "why": "stock-taking" })).await;
+    assert_eq!(paused.json()["delivery"]["state"], "held", "the answer shows what was asked for");
     let paused = paused.json()["paused"].clone();
     assert_eq!((&paused["by"], &paused["why"]), (&json!("loopback"), &json!("stock-taking")));
     assert!(paused["since"].as_str().unwrap().ends_with('Z'), "{paused}");
@@ -54,6 +55,7 @@ async fn a_pause_survives_a_kill_and_ends_when_somebody_says_so() {
 
     let resumed = service.operate("/api/organizations/acme/resume", &json!({})).await;
     assert_eq!((resumed.status, &resumed.json()["paused"]), (200, &json!(null)), "{resumed:?}");
+    assert_eq!(resumed.json()["delivery"]["state"], "open", "{resumed:?}");
     assert_eq!(service.settled(4).await["delivered"], 4);
     let directory = service.kill().await;
     let service = setup(&wigzo).on(directory).start().await;

@@ -119,7 +119,7 @@ async fn a_fuzzer_finds_no_answer_that_is_not_documented() {
         .filter_map(|line| Some(line["action"].as_str()?.to_owned()))
         .collect();
     // It got past the first door.
-    for action in ["drain", "pause", "replay", "resume", "test_event"] {
+    for action in ["drain", "pause", "replay", "resume", "retry", "test_event"] {
         assert!(done.contains(action), "{done:?}\n{said}");
     }
     service.end().await;

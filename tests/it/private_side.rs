@@ -148,6 +148,8 @@ async fn a_typo_is_told_and_never_answers_everything() {
         ("/api/drain", json!({ "out": true }), "bad_body"),
         ("/api/organizations/default/pause", json!({ "because": "x" }), "bad_body"),
         ("/api/organizations/default/pause", json!({ "why": "" }), "bad_body"),
+        ("/api/organizations/default/retry", json!({ "reason": "wigzo_40" }), "bad_body"),
+        ("/api/organizations/default/retry", json!({ "because": "x" }), "bad_body"),
         ("/api/organizations/default/test-event", json!({ "type": "tracks" }), "bad_body"),
         ("/api/translate", json!({ "events": [] }), "bad_body"),
         ("/api/translate", json!({ "event": {}, "path": "/v2" }), "bad_body"),
@@ -409,24 +411,28 @@ fn commands(document: &str) -> Vec<String> {
 #[tokio::test]
 async fn every_route_is_in_the_document_and_every_example_does_what_it_says() {
     let service = Service::sandbox().config("[delivery]\nquick_retries = 0").start().await;
-    service.faults(&json!([{ "event_name": "Refused", "status": 400 }])).await;
-    for (id, name) in [("m-1", "Seat Chosen"), ("m-2", "Refused")] {
+    let faults =
+        json!([{ "event_name": "Refused", "status": 400 }, { "event_name": "Failing", "status": 500 }]);
+    service.faults(&faults).await;
+    for (id, name) in [("m-1", "Seat Chosen"), ("m-2", "Refused"), ("m-3", "Failing")] {
         let event = json!({ "userId": "user-42", "event": name, "messageId": id });
         assert_eq!(service.post("/v1/track", &event.to_string()).await.status, 200);
     }
-    service.settled(2).await;
+    service.state(3, "retrying").await;
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = std::fs::read_to_string(root.join("docs/admin-api.md")).unwrap();
     let commands = commands(&document);
 
     let routes = service.private("/api/openapi.json").await.json();
     for (path, item) in routes["paths"].as_object().unwrap() {
-        let address = path.replace("{name}", "default").replace("/{number}", "/");
+        let address = path.replace("{name}", "default");
+        let (begin, end) = address.split_once("{number}").unwrap_or((&address, ""));
         for method in item.as_object().unwrap().keys().filter(|method| *method != "head") {
             let said = format!("`{} {path}`", method.to_uppercase());
             assert!(document.contains(&said), "docs/admin-api.md does not tell of {said}");
             let is_shown = |command: &&String| {
-                command.contains(&format!("9090{address}"))
+                command.contains(&format!("9090{begin}"))
+                    && command.contains(end)
                     && command.contains("-X POST") == (method == "post")
             };
             assert!(
