@@ -35,6 +35,7 @@ mod fairness;
 mod first_event;
 mod form;
 mod guides;
+mod isolation;
 mod limits;
 mod logs;
 mod manners;
