@@ -23,6 +23,9 @@ use crate::telemetry::{Logging, Metrics, PARTNERS, Round as Span, RoundTold, Tra
 use crate::translate::{Filtered, Skip, Skipped, Translation, translate};
 use crate::wigzo::{Call, Endpoint, Misfit, Verdict, verdict};
 
+/// How soon an event that was refused is tried again, while it is unknown whether the refusal is its own.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// What every round of work needs.
 #[derive(Debug, Clone)]
 pub(super) struct Workshop {
@@ -206,9 +209,17 @@ impl Workshop {
                 continue;
             }
             judgement.needs = call.endpoint;
-            if permit.change_to(call.endpoint, !attempted.is_empty()) == Err(Blocked(call.endpoint)) {
-                self.wait_for_endpoint(&mut judgement, envelope, !attempted.is_empty());
-                break;
+            let has_called = !attempted.is_empty();
+            if permit.change_to(call.endpoint, has_called) == Err(Blocked(call.endpoint)) {
+                match self.wait_for_endpoint(&judgement.progress, envelope) {
+                    Some(due) => {
+                        let reason = Reason::EndpointUnavailable;
+                        judgement.resolution = Resolution::Later { due, reason, parked: false };
+                        judgement.blocked = (!envelope.parked).then_some(has_called);
+                        break;
+                    }
+                    None => permit.force(call.endpoint),
+                }
             }
             let result = self.call((key, call), envelope, organization, (&mut attempted, span)).await;
             let Some(result) = result else {
@@ -307,22 +318,16 @@ impl Workshop {
         }
     }
 
-    /// The endpoint that the event needs may not be called now. A parked event is looked at again by its schedule, so that
-    /// it makes room for others, and ends like any other that fails.
-    fn wait_for_endpoint(&self, judgement: &mut Judgement, envelope: &Envelope, has_called: bool) {
-        let (now, reason) = (self.clock.now(), Reason::EndpointUnavailable);
-        let progress = &mut judgement.progress;
+    /// Until when an event waits whose endpoint may not be called now. A parked event is looked at again by its schedule, so
+    /// that it makes room for others. `None`: its horizon is reached; it is tried once more, and what comes of that
+    /// decides.
+    fn wait_for_endpoint(&self, progress: &Progress, envelope: &Envelope) -> Option<UnixMillis> {
+        let now = self.clock.now();
         if !envelope.parked {
-            judgement.blocked = Some(has_called);
-            judgement.resolution = Resolution::Later { due: now, reason, parked: false };
-            return;
+            return Some(now);
         }
-        let first_failed_at = *progress.first_failed_at.get_or_insert(now);
-        let due = self.config.retry.next(progress.tries.max(1), first_failed_at, now, fastrand::f64());
-        judgement.resolution = match due {
-            Some(due) => Resolution::Later { due, reason, parked: false },
-            None => Resolution::Ended { outcome: Outcome::Dead, reason },
-        };
+        let since = progress.first_failed_at.unwrap_or(now);
+        self.config.retry.next(progress.tries.max(1), since, now, fastrand::f64())
     }
 
     /// What a failed call means for its event and its organization.
@@ -340,18 +345,21 @@ impl Workshop {
         let news = judgement.news.endpoints.of_mut(judgement.needs);
         let progress = &mut judgement.progress;
         // Refused all the time, and nothing of the organization succeeds: it is not the event's fault. It waits for the
-        // organization, and its own horizon starts anew.
+        // organization, is looked at again soon, and its own horizon starts anew.
         let is_refused = matches!(verdict, Verdict::Suspend { .. });
-        let others_succeed = progress.first_failed_at.is_none_or(|since| permit.has_succeeded_since(since));
-        if is_refused && !others_succeed {
-            progress.first_failed_at = Some(now);
-        } else {
+        let others_succeed = progress.first_failed_at.is_some_and(|since| permit.has_succeeded_since(since));
+        let is_its_own = !is_refused || others_succeed;
+        if is_its_own {
             progress.tries += 1;
+        } else {
+            progress.first_failed_at = Some(now);
         }
         let first_failed_at = *progress.first_failed_at.get_or_insert(now);
         let tries = progress.tries;
         let later = |not_before: Option<UnixMillis>| {
-            retry.next(tries, first_failed_at, now, fastrand::f64()).map_or(dead, |due| Resolution::Later {
+            let next = retry.next(tries, first_failed_at, now, fastrand::f64());
+            let next = if is_its_own { next } else { next.map(|due| due.min(now.plus(LOOK_AGAIN))) };
+            next.map_or(dead, |due| Resolution::Later {
                 due: not_before.map_or(due, |earliest| due.max(earliest)),
                 reason,
                 parked: false,

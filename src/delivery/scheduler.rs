@@ -596,7 +596,7 @@ impl<T> Scheduler<T> {
                 read(Which::After { after: org.taken, limit, skip: org.skipped_lanes().into() });
             }
             if org.wants_load(&limits) {
-                let numbers = org.load();
+                let numbers = org.load(&limits);
                 if !numbers.is_empty() {
                     read(Which::Numbers(numbers));
                 }

@@ -582,7 +582,7 @@ async fn the_backlogs_of_many_users_are_delivered_evenly_and_delay_no_others() {
     const HOT_USERS: usize = 50;
     const EACH: usize = 60;
     let wigzo = StandIn::start().await;
-    let service = acme(&wigzo, "window = 20\n").start().await;
+    let service = acme(&wigzo, "window = 200\n").start().await;
     service.faults(&json!([slow_calls()])).await;
     let mut good = Good::of("acme");
     let events: Vec<_> =

@@ -121,6 +121,13 @@ impl Permit {
         Ok(())
     }
 
+    /// Changes to a permit for this endpoint whether or not it may be called: for the last attempt of an event.
+    pub fn force(&mut self, endpoint: Endpoint) {
+        let is_taken = self.permits.slots.of(endpoint).take_below(usize::MAX);
+        self.release();
+        self.endpoint = Some(endpoint).filter(|_| is_taken);
+    }
+
     /// Whether any call of the organization has succeeded since then.
     pub fn has_succeeded_since(&self, then: UnixMillis) -> bool {
         self.permits.last_success().is_some_and(|at| at >= then)

@@ -17,9 +17,12 @@ use crate::wigzo::Endpoint;
 /// Numbers that are held for each place in the window: the hard bound on what waits in memory without payload.
 pub(super) const STUBS: usize = if cfg!(test) { 4 } else { 10 };
 
-/// Envelopes that one read brings back by number, and of one lane.
+/// Envelopes that one read brings back by number, and of one lane at most.
 pub(super) const LOAD: usize = 64;
 const LOAD_OF_A_LANE: usize = 8;
+
+/// Lanes that are read by number share one of so many parts of the window, so that there is room for others.
+const PART_FOR_LOADS: usize = 8;
 
 /// One lane holds at most one of so many places in the window.
 const LANES_A_WINDOW: usize = 16;
@@ -303,13 +306,15 @@ impl<T> Organization<T> {
     // === reading by number ===
 
     /// The numbers that should be read back now.
-    pub(super) fn load(&mut self) -> Vec<(LaneKey, Seq)> {
+    pub(super) fn load(&mut self, limits: &Limits) -> Vec<(LaneKey, Seq)> {
+        let of_a_lane = limits.window / PART_FOR_LOADS / self.lanes.len().max(1);
+        let of_a_lane = of_a_lane.clamp(1, LOAD_OF_A_LANE);
         let mut numbers = Vec::new();
         while numbers.len() < LOAD
             && let Some(key) = self.to_load.pop_front()
         {
             let Some(lane) = self.lanes.get(&key).filter(|lane| lane.is_loading) else { continue };
-            numbers.extend(lane.stubs.iter().take(LOAD_OF_A_LANE).map(|stub| (key, stub.seq)));
+            numbers.extend(lane.stubs.iter().take(of_a_lane).map(|stub| (key, stub.seq)));
         }
         self.loading = !numbers.is_empty();
         numbers
