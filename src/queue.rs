@@ -67,7 +67,7 @@ pub struct Config {
     /// `max_disk`.
     #[schemars(with = "String")]
     pub history_size: ByteSize,
-    /// How many dead letters are kept at most; above it the oldest go, each with an alarm in the log and a count in the
+    /// How many dead letters are kept at most; above it the oldest go, with an error line in the log and a count in the
     /// metrics. 0: all are kept until a person decides.
     pub max_dead_letters: u64,
     /// How many delivered events per second and organization are recorded in full (payload, calls, answers). Above

@@ -43,7 +43,7 @@ pub struct Config {
     /// `/api/log-level` on the private side changes it while the service runs.
     pub log: String,
     /// What happens over and over (an organization's events are retried for the same reason, requests are refused with the
-    /// same code) is told once, and after this time how often. Every single one is still told at the next finer level.
+    /// same code) is told once, and after this time how often. Every single one is still told at a finer level.
     pub log_summary: Span,
     /// How many organizations metrics show by name, at most; the rest together are `_other`. Each costs about 20 series.
     #[schemars(range(min = 1, max = 10_000))]

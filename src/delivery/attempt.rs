@@ -450,7 +450,7 @@ impl Workshop {
                         number, organization, kind, title, %reason, trace_id = trace, "{outcome}: {}", reason.meaning()
                     ),
                     Outcome::Dead => {
-                        tell!(warn or info if Logging::repeats("dead letter", organization, reason.as_str());
+                        tell!(warn or debug if Logging::repeats("dead letter", organization, reason.as_str());
                             number, organization, kind, title, %reason, tries, trace_id = trace, "dead letter: {}", reason.meaning()
                         );
                     }

@@ -161,7 +161,13 @@ impl Logging {
     /// Counts something that may happen over and over: what, to whom, and why. Whether it is the first of its kind; if
     /// it is not, how many there were is told later, in one line.
     pub fn repeats(what: &'static str, who: &str, why: &'static str) -> bool {
-        STARTED.get().is_some_and(|it| it.repeats.note(what, who, why, Instant::now()) == Repeat::Again)
+        Self::repeats_times(what, who, why, 1)
+    }
+
+    /// The same of something that has happened `times` times at once.
+    pub fn repeats_times(what: &'static str, who: &str, why: &'static str, times: u64) -> bool {
+        let is_again = |it: &Started| it.repeats.note(what, who, why, times, Instant::now()) == Repeat::Again;
+        STARTED.get().is_some_and(is_again)
     }
 
     /// Waits until everything that was told is written, for a moment at most. Before the process ends.

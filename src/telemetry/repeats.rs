@@ -60,15 +60,22 @@ impl Repeats {
         Self { every, kinds: Mutex::default() }
     }
 
-    /// Counts something.
-    pub(super) fn note(&self, what: &'static str, who: &str, why: &'static str, now: Instant) -> Repeat {
+    /// Counts something that has happened this many times.
+    pub(super) fn note(
+        &self,
+        what: &'static str,
+        who: &str,
+        why: &'static str,
+        times: u64,
+        now: Instant,
+    ) -> Repeat {
         let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kind = Kind { what, who: who.into(), why };
         if kinds.len() >= MOST && !kinds.contains_key(&kind) {
             kind = Kind { what, who: super::OTHERS.into(), why };
         }
         if let Some(told) = kinds.get_mut(&kind) {
-            told.untold += 1;
+            told.untold += times;
             return Repeat::Again;
         }
         kinds.insert(kind, Told { at: now, untold: 0 });
@@ -103,7 +110,8 @@ mod tests {
     #[test]
     fn the_first_is_told_and_then_the_number() {
         let (repeats, start) = (Repeats::new(EVERY), Instant::now());
-        let note = |who, seconds| repeats.note("retry", who, "timeout", start + Duration::from_secs(seconds));
+        let note =
+            |who, seconds| repeats.note("retry", who, "timeout", 1, start + Duration::from_secs(seconds));
         let due = |seconds| {
             let mut due = repeats.due(start + Duration::from_secs(seconds));
             due.sort_by(|one, other| one.who.cmp(&other.who));
@@ -121,13 +129,15 @@ mod tests {
         assert_eq!(due(60), [("acme".to_owned(), 1), ("shop".to_owned(), 1)]);
         assert_eq!(due(90), []);
         assert_eq!(note("acme", 91), Repeat::First, "it had stopped");
+        repeats.note("retry", "acme", "timeout", 500, start + Duration::from_secs(92));
+        assert_eq!(due(121), [("acme".to_owned(), 500)], "many at once");
     }
 
     #[test]
     fn many_kinds_are_counted_together() {
         let (repeats, now) = (Repeats::new(EVERY), Instant::now());
         for number in 0..MOST + 500 {
-            repeats.note("retry", &format!("organization-{number}"), "timeout", now);
+            repeats.note("retry", &format!("organization-{number}"), "timeout", 1, now);
         }
         let due = repeats.due(now + EVERY);
         assert_eq!(due.len(), 1);

@@ -91,3 +91,33 @@ async fn what_happens_over_and_over_is_told_once_and_then_counted() {
     assert_eq!(levels, ["WARN", "INFO", "INFO", "INFO", "INFO"]);
     service.end().await;
 }
+
+#[tokio::test]
+async fn many_dead_letters_take_few_lines_and_each_is_counted() {
+    let service = Service::sandbox()
+        .config("[telemetry]\nlog_summary = \"3s\"\n[queue]\nmax_dead_letters = 2")
+        .config(ACME)
+        .start()
+        .await;
+    service.faults(&json!([{ "status": 400 }])).await;
+    let dropped = "wigzo_destination_dead_letters_dropped";
+    for n in 0..8_u64 {
+        let event = track(&format!("u{n}"), &format!("m{n}"));
+        assert_eq!(service.post("/v1/track", &event).await.status, 200);
+        // Each but the first two costs an older one its place, in a commit of its own.
+        service
+            .eventually("the limit holds", || async { service.metric(dropped).await == n.saturating_sub(1) })
+            .await;
+    }
+    let times = |what: &str| {
+        let told = lines(&service, "again and again").into_iter().filter(|line| line["what"] == what);
+        told.map(|line| line["times"].as_u64().unwrap()).sum::<u64>()
+    };
+    service.eventually("dead letters are summed up", || async { times("dead letter") == 7 }).await;
+    service.eventually("drops are summed up", || async { times("dead letters dropped") == 5 }).await;
+    for (message, level) in [("dead letter: ", "WARN"), ("there are more dead letters", "ERROR")] {
+        let told = lines(&service, message);
+        assert_eq!((told.len(), told[0]["level"].as_str()), (1, Some(level)), "{told:#?}");
+    }
+    service.end().await;
+}

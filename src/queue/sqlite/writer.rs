@@ -578,7 +578,7 @@ impl Writer {
             Ok((_, 0)) => {}
             Ok((_, dropped)) => {
                 self.dropped += dropped;
-                tracing::error!(
+                tell!(error or debug if Logging::repeats_times("dead letters dropped", "", "", dropped);
                     dropped,
                     max_dead_letters = self.config.max_dead_letters,
                     "there are more dead letters than queue.max_dead_letters; the oldest were dropped"
