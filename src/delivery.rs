@@ -270,7 +270,9 @@ impl Delivery {
             }
             Command::Configure(configuration, reply) => {
                 self.configure(*configuration);
-                (true, reply)
+                self.is_changed = true;
+                let _gone = reply.send(true);
+                return;
             }
         };
         // Whoever asked looks at the overview next.
