@@ -589,6 +589,9 @@ impl<T> Scheduler<T> {
                 let organization = Arc::clone(&organization);
                 reads.push(Read { organization, which, latest, epoch, retry_calls });
             };
+            if org.is_behind() && !org.reading {
+                org.make_room(&limits);
+            }
             if org.is_behind() && !org.reading && org.wants_more(&limits) {
                 org.reading = true;
                 drop(org.late.take());

@@ -321,7 +321,8 @@ async fn refused_beside_good(regime: &str, fault: Value, reason: &str, refused: 
     for letter in letters["events"].as_array().unwrap() {
         let record = service.private(&format!("/api/events/{}", letter["number"])).await.json();
         assert_eq!((&record["state"], &record["reason"]), (&json!("dead"), &json!(reason)), "{record}");
-        assert!(record["tries"].as_u64() >= Some(2), "{record}");
+        // One whose endpoint was closed all the time is tried once, before it dies.
+        assert!(record["tries"].as_u64() >= Some(1), "{record}");
     }
     service.end().await;
 }

@@ -2,10 +2,12 @@
 //! refuses them. A second use is the breaker of an organization's connections.
 //!
 //! Invariants:
-//! * It opens on evidence: enough *different* lanes have failed, or were refused, without a success in between. A lane
-//!   whose event is known to fail alone is no evidence. One failing lane never opens it. One refused lane does, after
-//!   [`REFUSALS`] refusals, where no other lane could be tried.
-//! * It closes by a probe only. What was started before it opened neither closes it nor prolongs the wait.
+//! * It opens on evidence: enough *different* lanes have failed, or were refused, without a success in between. That is
+//!   not enough as long as something has succeeded within [`RECENT`], unless they are [`MANY`] times as many: events that
+//!   fail may come in a row. A lane whose event is known to fail alone is no evidence. One failing lane never opens it.
+//!   One refused lane does, after [`REFUSALS`] refusals, where no other lane could be tried.
+//! * It closes by a probe only. What was started before it opened neither closes it nor prolongs the wait. A probe that
+//!   succeeds closes it, even if others have failed in the meantime.
 //! * The wait before the next probes doubles only when different lanes agree, or no other lane could be tried.
 
 use std::time::Duration;
@@ -15,6 +17,10 @@ use crate::clock::UnixMillis;
 
 /// Refusals that suspend: of as many lanes, or of the only one.
 const REFUSALS: usize = 3;
+
+/// A success this short a time ago outweighs lanes that fail, unless there are [`MANY`] times as many as would do.
+const RECENT: Duration = Duration::from_millis(250);
+const MANY: usize = 20;
 
 /// The first look after a suspension comes this soon: what was refused may have been one event, or one moment.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -79,12 +85,14 @@ impl Waits {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circumstances {
     pub(super) lane: LaneKey,
-    /// It was started before the breaker opened, or before it was reset.
-    pub(super) is_late: bool,
+    /// [`Breaker::changes`] when it was started.
+    pub(super) changes: u64,
     /// Its event has failed before while others succeeded.
     pub(super) is_alone: bool,
     /// Another lane could be tried.
     pub(super) others_wait: bool,
+    /// The last success that counts against it.
+    pub(super) last_success: Option<UnixMillis>,
 }
 
 /// A breaker.
@@ -109,6 +117,8 @@ struct Opened {
     failures: u32,
     /// Lanes whose probes have failed since then.
     probed: Vec<LaneKey>,
+    /// What was started after so many changes is a probe.
+    first_change: u64,
 }
 
 impl Breaker {
@@ -124,7 +134,7 @@ impl Breaker {
         }
     }
 
-    /// What a start hands back with its answer, see [`Circumstances::is_late`].
+    /// What a start hands back with its answer.
     pub(super) fn changes(&self) -> u64 {
         self.changes
     }
@@ -148,24 +158,20 @@ impl Breaker {
         now: UnixMillis,
         limits: &Limits,
     ) -> Option<UnixMillis> {
+        let is_late = circumstances.changes != self.changes;
         match answer {
             Answer::Unknown | Answer::Unreachable => None,
-            Answer::Good => {
+            Answer::Good | Answer::Other => {
                 self.clear();
-                if !circumstances.is_late {
+                // A refusal of the event shows Wigzo at work, and says nothing of a token that is refused.
+                let shows = |open: &Opened| answer == Answer::Good || open.why == Why::Failing;
+                let is_probe = |open: &Opened| circumstances.changes >= open.first_change;
+                if self.open.as_ref().is_some_and(|open| shows(open) && is_probe(open)) {
                     self.close(now);
                 }
                 None
             }
-            // Wigzo is at work, which says nothing of a token that is refused.
-            Answer::Other => {
-                self.clear();
-                if !circumstances.is_late && self.open.as_ref().is_some_and(|it| it.why == Why::Failing) {
-                    self.close(now);
-                }
-                None
-            }
-            Answer::Failed | Answer::Refused if circumstances.is_late => None,
+            Answer::Failed | Answer::Refused if is_late => None,
             Answer::Failed => self.bad(Why::Failing, circumstances, now, limits),
             Answer::Refused => self.bad(Why::Refused, circumstances, now, limits),
         }
@@ -174,7 +180,7 @@ impl Breaker {
     fn bad(
         &mut self,
         why: Why,
-        Circumstances { lane, is_alone, others_wait, .. }: Circumstances,
+        Circumstances { lane, is_alone, others_wait, last_success, .. }: Circumstances,
         now: UnixMillis,
         limits: &Limits,
     ) -> Option<UnixMillis> {
@@ -191,17 +197,16 @@ impl Breaker {
         if is_alone {
             return None;
         }
-        let trips = match why {
-            Why::Failing => {
-                note(&mut self.failing, lane);
-                self.failing.len() >= limits.failing_lanes
-            }
-            Why::Refused => {
-                note(&mut self.refused, lane);
-                self.refusals += 1;
-                self.refused.len() >= REFUSALS || (!others_wait && self.refusals >= REFUSALS)
-            }
+        let (lanes, enough) = match why {
+            Why::Failing => (&mut self.failing, limits.failing_lanes),
+            Why::Refused => (&mut self.refused, REFUSALS),
         };
+        note(lanes, lane);
+        let lanes = lanes.len();
+        self.refusals += usize::from(why == Why::Refused);
+        let is_recent = last_success.is_some_and(|at| now.since(at) < RECENT);
+        let only_lane = why == Why::Refused && !others_wait && self.refusals >= REFUSALS;
+        let trips = lanes >= enough * MANY || (!is_recent && (lanes >= enough || only_lane));
         trips.then(|| self.trip(why, 0, now, limits))
     }
 
@@ -212,8 +217,9 @@ impl Breaker {
             (Why::Refused, _) => limits.refused.after(failures - 1),
         };
         let until = now.plus(wait);
-        self.open = Some(Opened { why, until: Some(until), failures, probed: Vec::new() });
         self.changes += 1;
+        let first_change = self.open.as_ref().map_or(self.changes, |open| open.first_change);
+        self.open = Some(Opened { why, until: Some(until), failures, probed: Vec::new(), first_change });
         self.closed_at = None;
         self.clear();
         until

@@ -187,18 +187,18 @@ impl EndpointState {
         [&self.fresh, &self.known, &self.retries].into_iter().filter_map(|line| line.front().copied())
     }
 
-    /// Where the next lane is taken from. Probes look in turn at the newest, somewhere between, and the oldest: one
-    /// request may have put many events that fail next to each other. So do starts while there is evidence against the
-    /// endpoint.
+    /// Where the next lane is taken from. Probes look at the newest, the oldest and somewhere between: one request may have
+    /// put many events that fail next to each other. So do starts while there is evidence against the endpoint. Every
+    /// other one is the newest, so that events that fail do not come in a row while others arrive.
     pub(super) fn next_part(&mut self, now: UnixMillis) -> Part {
         if !matches!(self.breaker.state(), Breaking::HalfOpen { .. }) && !self.breaker.is_wary(now) {
             return Part::Oldest;
         }
         self.picks = self.picks.wrapping_add(1);
-        match self.picks % 3 {
+        match self.picks % 4 {
             0 => Part::Oldest,
-            1 => Part::Newest,
-            _ => Part::Any,
+            2 => Part::Any,
+            _ => Part::Newest,
         }
     }
 

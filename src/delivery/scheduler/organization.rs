@@ -472,9 +472,10 @@ impl<T> Organization<T> {
         let success = if said.answer == Answer::Refused { self.last_success } else { state.last_success };
         let circumstances = Circumstances {
             lane: ticket.lane,
-            is_late: changes != state.breaker.changes(),
+            changes,
             is_alone: is_alone(success),
             others_wait: calling > 1 || state.waiting() > 0,
+            last_success: success,
         };
         wakes.extend(state.breaker.hear(said.answer, circumstances, now, limits));
         if said.answer == Answer::Good {
@@ -490,7 +491,7 @@ impl<T> Organization<T> {
             _ => Answer::Unknown,
         };
         let circumstances = Circumstances {
-            is_late: ticket.connections != self.connections.changes(),
+            changes: ticket.connections,
             is_alone: ticket.role.is_parked(),
             others_wait: others_anywhere,
             ..circumstances

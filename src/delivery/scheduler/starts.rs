@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use super::breaker::Breaking;
+use super::breaker::{Breaking, PROBES};
 use super::endpoint::{Line, Part, Status};
 use super::lane::Lane;
 use super::organization::Organization;
@@ -100,12 +100,13 @@ impl<T> Organization<T> {
         }
     }
 
-    /// An endpoint that may not be called and has lanes that are only expected to need it.
+    /// An endpoint in trouble that may not be called now and has lanes that are only expected to need it.
     fn closed_with_lanes(&self) -> Option<Endpoint> {
         let is_closed = |endpoint: &Endpoint| {
             let state = self.endpoints.of(*endpoint);
             let waits = state.has_fresh() || self.parked.batch.iter().any(|item| item.endpoint == *endpoint);
-            waits && !matches!(state.status(), Status::Active | Status::Probing { .. })
+            let in_trouble = || state.status() != Status::Active || state.breaker.failing_lanes() > 0;
+            waits && self.permits.calling(*endpoint) >= self.allowed(*endpoint) && in_trouble()
         };
         Endpoint::ALL.into_iter().find(is_closed)
     }
@@ -189,7 +190,13 @@ impl<T> Organization<T> {
                 continue;
             }
             let Some(item) = lane.items.pop_front() else {
-                if self.to_load.len() >= LOAD {
+                // Probes need a few, and those that are read take room.
+                let most = if self.endpoints.of(endpoint).breaker.state() == Breaking::Closed {
+                    LOAD
+                } else {
+                    PROBES
+                };
+                if self.to_load.len() >= most {
                     self.endpoints.of_mut(endpoint).line(line).push_front(key);
                     return None;
                 }

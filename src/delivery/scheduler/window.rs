@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::endpoint::{Line, Status};
+use super::endpoint::{Line, Part, Status};
 use super::lane::{LANE_STUBS, Lane, Next, Rest, Stub};
 use super::organization::Organization;
 use super::{Item, LaneKey, Limits, Number};
@@ -144,7 +144,7 @@ impl<T> Organization<T> {
     /// start and others are kept waiting.
     pub(super) fn wants_more(&self, limits: &Limits) -> bool {
         let is_low = self.held * 4 <= limits.window && self.held_bytes * 4 <= limits.window_bytes;
-        self.left_behind.has_room() && (is_low || (!self.has_startable() && self.has_room(limits)))
+        self.left_behind.has_room() && (is_low || (self.has_room(limits) && self.wants_others()))
     }
 
     /// Whether a lane waits to be read by number.
@@ -153,7 +153,51 @@ impl<T> Organization<T> {
     }
 
     pub(super) fn wants_load(&self, limits: &Limits) -> bool {
-        self.wants_to_load() && (self.has_room(limits) || !self.has_startable())
+        let is_open = || Endpoint::ALL.into_iter().any(|endpoint| self.allowed(endpoint) > 0);
+        self.wants_to_load() && (self.has_room(limits) || (!self.has_startable() && is_open()))
+    }
+
+    /// Lets go of payloads for which no endpoint may be called, when they keep others from being read: among those may be
+    /// one that shows that the trouble is over.
+    pub(super) fn make_room(&mut self, limits: &Limits) {
+        if self.has_room(limits) || !self.wants_others() {
+            return;
+        }
+        for endpoint in Endpoint::ALL {
+            for line in [Line::Fresh, Line::Known, Line::Retries] {
+                self.strip_line(endpoint, line, limits);
+            }
+        }
+    }
+
+    /// Lets go of the payloads at the front of a line. What has been read again stands there.
+    fn strip_line(&mut self, endpoint: Endpoint, line: Line, limits: &Limits) {
+        while self.is_pressed(limits) && self.has_room_for_numbers(limits) {
+            let Some(key) = self.endpoints.of_mut(endpoint).pop(line, Part::Oldest) else { return };
+            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is_ready && !lane.in_flight) else {
+                continue;
+            };
+            if lane.items.is_empty() {
+                return self.endpoints.of_mut(endpoint).line(line).push_front(key);
+            }
+            // Not known for certain, but it waits for this one in any case.
+            lane.needs = Some(endpoint);
+            self.strip(key);
+            let line = if line == Line::Fresh { Line::Known } else { line };
+            self.endpoints.of_mut(endpoint).line(line).push_back(key);
+        }
+    }
+
+    /// Whether calls could be made for which nothing is held: nothing may start, or one endpoint has nothing to do while
+    /// another holds up what is there.
+    fn wants_others(&self) -> bool {
+        let (mut is_idle, mut is_full) = (false, false);
+        for (endpoint, state) in self.endpoints.iter() {
+            let has_calls = self.permits.calling(endpoint) < self.allowed(endpoint);
+            is_idle |= state.is_used && has_calls && state.waiting() == 0;
+            is_full |= !has_calls && state.waiting() > 0;
+        }
+        (is_idle && is_full) || !self.has_startable()
     }
 
     /// Whether something that is held with its payload may start as far as its endpoint lets it.
@@ -567,9 +611,13 @@ impl<T> Organization<T> {
         let is_pressed = self.is_pressed(limits);
         let lane = self.lanes.entry(key).or_insert_with(Lane::new);
         lane.items.push_front(item);
-        if !is_pressed {
-            return;
+        if is_pressed {
+            self.strip(key);
         }
+    }
+
+    fn strip(&mut self, key: LaneKey) {
+        let Some(lane) = self.lanes.get_mut(&key) else { return };
         let stripped = lane.strip(self.sweep.id_of_new_rest());
         self.held -= stripped.items;
         self.held_bytes -= stripped.bytes;

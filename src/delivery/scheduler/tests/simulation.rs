@@ -1039,16 +1039,16 @@ fn item_of(seq: u64, row: &Row) -> Item<u64> {
 }
 
 /// The seeds to run: all of the ordinary run, or those that the environment names.
-pub(super) fn seeds() -> Range<u64> {
+pub(super) fn seeds(variable: &str, ordinary: Range<u64>) -> Range<u64> {
     #[expect(clippy::disallowed_methods, reason = "which seeds to run is an argument of this test")]
-    let Ok(text) = std::env::var("SCHEDULER_SEEDS") else { return SEEDS };
-    let (first, end) = text.split_once("..").expect("SCHEDULER_SEEDS is FIRST..END");
+    let Ok(text) = std::env::var(variable) else { return ordinary };
+    let (first, end) = text.split_once("..").expect("seeds are FIRST..END");
     first.parse().expect("a seed")..end.parse().expect("a seed")
 }
 
 #[test]
 fn simulation() {
-    let (seeds, mut parked, mut blocked, mut swept) = (seeds(), 0, 0, 0);
+    let (seeds, mut parked, mut blocked, mut swept) = (seeds("SCHEDULER_SEEDS", SEEDS), 0, 0, 0);
     let count = seeds.end - seeds.start;
     for seed in seeds {
         let mut world = World::new(seed);
