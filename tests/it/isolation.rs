@@ -662,7 +662,10 @@ async fn a_changed_address_ends_a_pause_that_the_old_one_asked_for() {
     let figures = good.figures(&service, part).await;
     figures.print("P1 other address after Retry-After: 600");
     figures.assert_complete(&service).await;
-    assert_eq!(delivery(&service, "acme").await["state"], "open");
+    eventually(&service, "the pause is over", BOUND, async || {
+        delivery(&service, "acme").await["state"] == "open"
+    })
+    .await;
     service.end().await;
 }
 

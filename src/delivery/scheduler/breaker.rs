@@ -31,7 +31,7 @@ pub(super) const PROBES: usize = 3;
 /// Probes of different lanes that must fail before the wait is doubled.
 const AGREEING: usize = 2;
 
-/// For this long after it closed, lanes are started from both ends of the line.
+/// For this long after it closed, lanes are started from both ends of the ready queues.
 const WARY: Duration = Duration::from_mins(1);
 
 /// Why a breaker is open.

@@ -63,9 +63,9 @@ impl Status {
     }
 }
 
-/// A line of lanes that may start.
+/// The queues of lanes that may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Line {
+pub(super) enum ReadyQueue {
     /// Their heads were never tried, and are expected to need this endpoint.
     Fresh,
     /// Their heads were never tried, and are known to need it.
@@ -74,7 +74,7 @@ pub(super) enum Line {
     Retries,
 }
 
-/// The part of a line that the next lane is taken from.
+/// The part of a ready queue that the next lane is taken from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
     Oldest,
@@ -92,7 +92,7 @@ pub(super) struct EndpointState {
     pub(super) concurrency: Concurrency,
     /// Retries that were started for it and whose calls are not over.
     pub(super) retries_calling: usize,
-    /// Counts starts, for the turns of the lines.
+    /// Counts starts, for the turns of the queues.
     pub(super) starts: u32,
     /// Counts the lanes that were picked while it is probed or watched.
     picks: u32,
@@ -151,15 +151,15 @@ impl EndpointState {
         self.throttle.wake(now);
     }
 
-    pub(super) fn line(&mut self, line: Line) -> &mut VecDeque<LaneKey> {
-        match line {
-            Line::Fresh => &mut self.fresh,
-            Line::Known => &mut self.known,
-            Line::Retries => &mut self.retries,
+    pub(super) fn ready(&mut self, ready: ReadyQueue) -> &mut VecDeque<LaneKey> {
+        match ready {
+            ReadyQueue::Fresh => &mut self.fresh,
+            ReadyQueue::Known => &mut self.known,
+            ReadyQueue::Retries => &mut self.retries,
         }
     }
 
-    pub(super) fn clear_lines(&mut self) {
+    pub(super) fn clear_ready(&mut self) {
         self.fresh.clear();
         self.known.clear();
         self.retries.clear();
@@ -182,9 +182,9 @@ impl EndpointState {
         self.fresh.len() + self.known.len() + self.retries.len()
     }
 
-    /// The first of each line.
+    /// The first of each ready queue.
     pub(super) fn fronts(&self) -> impl Iterator<Item = LaneKey> {
-        [&self.fresh, &self.known, &self.retries].into_iter().filter_map(|line| line.front().copied())
+        [&self.fresh, &self.known, &self.retries].into_iter().filter_map(|queue| queue.front().copied())
     }
 
     /// Where the next lane is taken from. Probes look at the newest, the oldest and somewhere between: one request may have
@@ -202,15 +202,15 @@ impl EndpointState {
         }
     }
 
-    /// Takes a lane out of a line.
-    pub(super) fn pop(&mut self, line: Line, part: Part) -> Option<LaneKey> {
-        // A step that has no common divisor with most lengths visits all places of a line.
+    /// Takes a lane out of a ready queue.
+    pub(super) fn pop(&mut self, ready: ReadyQueue, part: Part) -> Option<LaneKey> {
+        // A step that has no common divisor with most lengths visits all places of a queue.
         let place = (self.picks as usize).wrapping_mul(0x9E37_79B1);
-        let line = self.line(line);
+        let queue = self.ready(ready);
         match part {
-            Part::Oldest => line.pop_front(),
-            Part::Newest => line.pop_back(),
-            Part::Any => line.swap_remove_front(place.checked_rem(line.len())?),
+            Part::Oldest => queue.pop_front(),
+            Part::Newest => queue.pop_back(),
+            Part::Any => queue.swap_remove_front(place.checked_rem(queue.len())?),
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Lane<T> {
     /// What follows those.
     pub(super) rest: Option<Rest>,
     pub(super) in_flight: bool,
-    /// Whether it is in a line of lanes that may start.
+    /// Whether it is in a ready queue.
     pub(super) is_ready: bool,
     /// Whether its first stubs are to be read, or are being read.
     pub(super) is_loading: bool,

@@ -206,7 +206,7 @@ impl<T> Organization<T> {
             *lane = Lane { in_flight: true, ..Lane::new() };
         }
         for endpoint in Endpoint::ALL {
-            self.endpoints.of_mut(endpoint).clear_lines();
+            self.endpoints.of_mut(endpoint).clear_ready();
         }
         self.to_load.clear();
         self.to_park.clear();

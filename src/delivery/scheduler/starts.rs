@@ -1,7 +1,7 @@
 //! What an organization starts next, and what becomes of it.
 //!
-//! An endpoint's lanes stand in lines: those whose head has never been tried, and those whose head is a retry (with the
-//! parked envelopes). Where both wait, one start in four is a retry and retries hold at most half of what the endpoint
+//! An endpoint's lanes stand in ready queues: those whose head has never been tried, and those whose head is a retry (with
+//! the parked envelopes). Where both wait, one start in four is a retry and retries hold at most half of what the endpoint
 //! may have in flight; alone they leave an eighth free. So neither can starve the other, and a fresh event never waits
 //! for a wall of retries.
 
@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::breaker::{Breaking, PROBES};
-use super::endpoint::{Line, Part, Status};
+use super::endpoint::{Part, ReadyQueue, Status};
 use super::lane::Lane;
 use super::organization::Organization;
 use super::permits::Permit;
@@ -18,7 +18,7 @@ use super::{Item, LaneKey, Limits, Ticket};
 use crate::clock::UnixMillis;
 use crate::wigzo::Endpoint;
 
-/// One start in so many is a retry where both lines wait.
+/// One start in so many is a retry where both wait.
 const RETRY_TURN: u32 = 4;
 
 /// One start in so many checks which endpoint a lane needs, where others may start.
@@ -149,7 +149,7 @@ impl<T> Organization<T> {
         let (lane, item, role) = if is_probe {
             // Whatever has failed least is most likely to learn that the trouble is over.
             self.untried(endpoint, part)
-                .or_else(|| self.head(endpoint, Line::Retries, part))
+                .or_else(|| self.head(endpoint, ReadyQueue::Retries, part))
                 .or_else(|| self.take_parked(endpoint))
         } else if may_retry && (is_turn || !has_untried) {
             self.retry(endpoint, part).or_else(|| self.untried(endpoint, part))
@@ -163,26 +163,35 @@ impl<T> Organization<T> {
     /// Those that are known to need the endpoint have waited for it; they and the others take turns.
     fn untried(&mut self, endpoint: Endpoint, part: Part) -> Option<(LaneKey, Item<T>, Role)> {
         let known_first = self.endpoints.of(endpoint).starts.is_multiple_of(2);
-        let lines = if known_first { [Line::Known, Line::Fresh] } else { [Line::Fresh, Line::Known] };
-        lines.into_iter().find_map(|line| self.head(endpoint, line, part))
+        let queues = if known_first {
+            [ReadyQueue::Known, ReadyQueue::Fresh]
+        } else {
+            [ReadyQueue::Fresh, ReadyQueue::Known]
+        };
+        queues.into_iter().find_map(|ready| self.head(endpoint, ready, part))
     }
 
     /// Lanes and parked envelopes in turn, where both wait.
     fn retry(&mut self, endpoint: Endpoint, part: Part) -> Option<(LaneKey, Item<T>, Role)> {
         let started = if self.was_parked {
-            self.head(endpoint, Line::Retries, part).or_else(|| self.take_parked(endpoint))
+            self.head(endpoint, ReadyQueue::Retries, part).or_else(|| self.take_parked(endpoint))
         } else {
-            self.take_parked(endpoint).or_else(|| self.head(endpoint, Line::Retries, part))
+            self.take_parked(endpoint).or_else(|| self.head(endpoint, ReadyQueue::Retries, part))
         }?;
         self.was_parked = started.2.is_parked();
         Some(started)
     }
 
-    /// Takes the head of a lane in a line. Lanes that are held by number are read first.
-    fn head(&mut self, endpoint: Endpoint, line: Line, part: Part) -> Option<(LaneKey, Item<T>, Role)> {
+    /// Takes the head of a lane in a ready queue. Lanes that are held by number are read first.
+    fn head(
+        &mut self,
+        endpoint: Endpoint,
+        ready: ReadyQueue,
+        part: Part,
+    ) -> Option<(LaneKey, Item<T>, Role)> {
         loop {
-            let key = self.endpoints.of_mut(endpoint).pop(line, part)?;
-            // A lane may have been left behind or emptied since then; it is in a line again if it may start.
+            let key = self.endpoints.of_mut(endpoint).pop(ready, part)?;
+            // A lane may have been left behind or emptied since then; it is in a queue again if it may start.
             let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is_ready) else { continue };
             // A parked envelope of the lane is being worked; when it ends, the lane is looked at again.
             if lane.in_flight {
@@ -197,7 +206,7 @@ impl<T> Organization<T> {
                     PROBES
                 };
                 if self.to_load.len() >= most {
-                    self.endpoints.of_mut(endpoint).line(line).push_front(key);
+                    self.endpoints.of_mut(endpoint).ready(ready).push_front(key);
                     return None;
                 }
                 lane.is_ready = false;
@@ -211,7 +220,7 @@ impl<T> Organization<T> {
             lane.in_flight = true;
             self.held -= 1;
             self.held_bytes -= item.size;
-            let role = if line == Line::Retries { Role::Retry } else { Role::First };
+            let role = if ready == ReadyQueue::Retries { Role::Retry } else { Role::First };
             return Some((key, item, role));
         }
     }
@@ -235,7 +244,7 @@ impl<T> Organization<T> {
         }
         let endpoint = self.closed_with_lanes()?;
         let (lane, item, role) =
-            self.head(endpoint, Line::Fresh, Part::Oldest).or_else(|| self.take_parked(endpoint))?;
+            self.head(endpoint, ReadyQueue::Fresh, Part::Oldest).or_else(|| self.take_parked(endpoint))?;
         let role = if role.is_parked() { Role::ParkedCheck } else { Role::Check };
         Some(Started { lane, item, permit: self.permits.none(), role })
     }

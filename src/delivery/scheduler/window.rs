@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::endpoint::{Line, Part, Status};
+use super::endpoint::{Part, ReadyQueue, Status};
 use super::lane::{LANE_STUBS, Lane, Next, Rest, Stub};
 use super::organization::Organization;
 use super::{Item, LaneKey, Limits, Number};
@@ -164,27 +164,26 @@ impl<T> Organization<T> {
             return;
         }
         for endpoint in Endpoint::ALL {
-            for line in [Line::Fresh, Line::Known, Line::Retries] {
-                self.strip_line(endpoint, line, limits);
+            for ready in [ReadyQueue::Fresh, ReadyQueue::Known, ReadyQueue::Retries] {
+                self.strip_ready(endpoint, ready, limits);
             }
         }
     }
 
-    /// Lets go of the payloads at the front of a line. What has been read again stands there.
-    fn strip_line(&mut self, endpoint: Endpoint, line: Line, limits: &Limits) {
+    /// Lets go of the payloads at the front of a ready queue. What has been read again stands there.
+    fn strip_ready(&mut self, endpoint: Endpoint, ready: ReadyQueue, limits: &Limits) {
         while self.is_pressed(limits) && self.has_room_for_numbers(limits) {
-            let Some(key) = self.endpoints.of_mut(endpoint).pop(line, Part::Oldest) else { return };
-            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is_ready && !lane.in_flight) else {
-                continue;
-            };
+            let Some(key) = self.endpoints.of_mut(endpoint).pop(ready, Part::Oldest) else { return };
+            let may_start = |lane: &&mut Lane<T>| lane.is_ready && !lane.in_flight;
+            let Some(lane) = self.lanes.get_mut(&key).filter(may_start) else { continue };
             if lane.items.is_empty() {
-                return self.endpoints.of_mut(endpoint).line(line).push_front(key);
+                return self.endpoints.of_mut(endpoint).ready(ready).push_front(key);
             }
             // Not known for certain, but it waits for this one in any case.
             lane.needs = Some(endpoint);
             self.strip(key);
-            let line = if line == Line::Fresh { Line::Known } else { line };
-            self.endpoints.of_mut(endpoint).line(line).push_back(key);
+            let ready = if ready == ReadyQueue::Fresh { ReadyQueue::Known } else { ready };
+            self.endpoints.of_mut(endpoint).ready(ready).push_back(key);
         }
     }
 
@@ -308,7 +307,7 @@ impl<T> Organization<T> {
         }
     }
 
-    /// Puts a lane that nothing is done with where it belongs. `first`: at the front of its line.
+    /// Puts a lane that nothing is done with where it belongs. `first`: at the front of its queue.
     pub(super) fn arm(&mut self, key: LaneKey, first: bool, now: UnixMillis) -> Armed {
         let Some(lane) = self.lanes.get_mut(&key) else { return Armed::Nothing };
         match lane.next(now) {
@@ -322,16 +321,16 @@ impl<T> Organization<T> {
             Some(Next::Start { retry }) => {
                 lane.is_ready = true;
                 let expected = lane.items.front().map_or(Endpoint::Event, |item| item.endpoint);
-                let line = match (retry, lane.needs) {
-                    (true, _) => Line::Retries,
-                    (false, Some(_)) => Line::Known,
-                    (false, None) => Line::Fresh,
+                let kind = match (retry, lane.needs) {
+                    (true, _) => ReadyQueue::Retries,
+                    (false, Some(_)) => ReadyQueue::Known,
+                    (false, None) => ReadyQueue::Fresh,
                 };
-                let line = self.endpoints.of_mut(lane.needs.unwrap_or(expected)).line(line);
+                let ready = self.endpoints.of_mut(lane.needs.unwrap_or(expected)).ready(kind);
                 if first {
-                    line.push_front(key);
+                    ready.push_front(key);
                 } else {
-                    line.push_back(key);
+                    ready.push_back(key);
                 }
                 Armed::Ready
             }
@@ -568,8 +567,8 @@ impl<T> Organization<T> {
             lane.is_ready = false;
             for endpoint in Endpoint::ALL {
                 let state = self.endpoints.of_mut(endpoint);
-                for line in [Line::Fresh, Line::Known, Line::Retries] {
-                    state.line(line).retain(|ready| *ready != key);
+                for ready in [ReadyQueue::Fresh, ReadyQueue::Known, ReadyQueue::Retries] {
+                    state.ready(ready).retain(|ready| *ready != key);
                 }
             }
         }

@@ -728,11 +728,10 @@ impl World {
         }
         let row = self.queue.get(&seq);
         let finish = match (row, end) {
-            (None, _) => Finish::Ended,
+            (None, _) | (Some(_), End::Ended) => Finish::Ended,
             (Some(row), End::Blocked(endpoint, _)) if stage == Stage::Untried => {
                 Finish::Blocked(Item { endpoint, ..item_of(seq, row) })
             }
-            (Some(_), End::Ended) => Finish::Ended,
             (Some(row), _) if row.parked => Finish::Parked(row.due.unwrap_or(self.now)),
             (Some(row), End::Blocked(endpoint, _)) => Finish::Blocked(Item { endpoint, ..item_of(seq, row) }),
             (Some(row), End::Again(endpoint)) => Finish::Again(Item { endpoint, ..item_of(seq, row) }),
