@@ -42,7 +42,7 @@ use scheduler::{Finish, Found, Item, LaneKey, Limits, News, Read, Scheduler, Sha
 use settling::Settling;
 
 pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
-pub use handle::{BreakerState, Handle, Overview, State};
+pub use handle::{BreakerState, EndpointStatus, Handle, Overview, State};
 pub use holds::{Held, Hold, Holds, HoldsError};
 
 /// Bytes of one organization's envelopes that are held in memory.
@@ -446,15 +446,18 @@ impl Delivery {
             self.told.retain(|name, _| known.contains(&**name));
         }
         let states = State::ALL.iter().map(|state| state.as_str());
+        let statuses = EndpointStatus::ALL.iter().map(|status| status.as_str());
         // Partners are not named in metrics: anybody can make up as many as there are tokens.
         self.metrics.show_organizations(
             states,
+            statuses,
             overview.iter().filter(|it| !Partner::is_name(&it.organization)).map(|it| OrganizationState {
                 organization: &it.organization,
                 state: it.state.as_str(),
-                is_well: it.state.is_well(),
+                is_well: it.state.is_well() && it.stopped_endpoints().next().is_none(),
                 in_flight: it.in_flight,
                 concurrency_limit: it.concurrency_limit,
+                endpoints: it.endpoints.iter().map(|it| (it.endpoint.as_str(), it.status.as_str())).collect(),
             }),
         );
         self.desk.overview.send_replace(overview);

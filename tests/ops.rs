@@ -18,6 +18,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
+use wigzo_destination::delivery::EndpointStatus;
 use wigzo_destination::outcome::{Outcome, Reason};
 use wigzo_destination::telemetry::{Declaration, Kind, LABELS, Metrics};
 
@@ -355,6 +356,9 @@ fn check_matchers(matchers: &str, labels: &BTreeSet<String>, place: &str) {
                 "outcome" => Outcome::parse(value).is_some(),
                 "term" => Outcome::parse(value).is_some() || matches!(value, "accepted" | "waiting"),
                 "job" => value == "wigzo-destination",
+                "status" if labels.contains("endpoint") => {
+                    EndpointStatus::ALL.iter().any(|status| status.as_str() == value)
+                }
                 "status" => value.len() == 3 && value.parse::<u16>().is_ok(),
                 _ => true,
             };

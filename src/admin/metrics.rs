@@ -1,7 +1,7 @@
 //! `/metrics`: what is counted all the time, and what is looked up when somebody asks.
 //!
 //! A look costs the same however many events wait: one indexed read for each organization that has any, a page of them
-//! at a time, and nothing is copied.
+//! at a time, and what waits is not copied.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -15,6 +15,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, VARY};
 
 use super::Admin;
 use crate::clock::UnixMillis;
+use crate::delivery::Overview;
 use crate::organization::Partner;
 use crate::outcome::Ledger;
 use crate::queue::{Oldest, Queue, QueueError, Stats};
@@ -29,12 +30,15 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap)
             None
         }
     };
+    let now = admin.clock.now();
     let _printing = admin.printing.lock().unwrap_or_else(PoisonError::into_inner);
     let metrics = &admin.metrics;
     admin.queue.look(&mut |stats| show(metrics, stats));
     if let Some(oldest) = oldest {
-        show_oldest(metrics, &oldest, admin.clock.now());
+        let oldest = oldest.iter().map(|(name, arrival)| (&**name, age(*arrival, now)));
+        metrics.show_oldest(with_partners(oldest, u64::max));
     }
+    show_blocked(metrics, &admin.delivery.overview(), now);
     metrics.show_log_lines_lost(Logging::current().map_or(0, Logging::lost));
     metrics.elect(Instant::now());
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -65,14 +69,34 @@ fn show(metrics: &Metrics, stats: &Stats) {
     metrics.show_groups(stats.groups.counts, stats.groups.commands);
 }
 
-/// Counts by organization for the metrics. Partners are not named there: anybody can make up as many as there are tokens.
-/// `/api/stats` names them.
+fn show_blocked(metrics: &Metrics, overview: &[Overview], now: UnixMillis) {
+    let lanes = overview.iter().map(|it| (&*it.organization, it.blocked_lanes as u64));
+    metrics.show_blocked_lanes(with_partners(lanes, u64::saturating_add));
+    let oldest = overview.iter().map(|it| {
+        let seconds = it.blocked_since.map_or(0, |since| age(since, now));
+        (&*it.organization, seconds)
+    });
+    metrics.show_oldest_blocked(with_partners(oldest, u64::max));
+}
+
 fn counts(counts: &BTreeMap<Arc<str>, u64>) -> impl Iterator<Item = (&str, u64)> {
-    let is_partner = |name: &str| Partner::is_name(name);
-    let configured =
-        counts.iter().filter(move |(name, _)| !is_partner(name)).map(|(name, count)| (&**name, *count));
-    let partners: u64 = counts.iter().filter(|(name, _)| is_partner(name)).map(|(_, count)| count).sum();
-    configured.chain((partners > 0).then_some((PARTNERS, partners)))
+    with_partners(counts.iter().map(|(name, count)| (&**name, *count)), u64::saturating_add)
+}
+
+fn age(since: UnixMillis, now: UnixMillis) -> u64 {
+    now.since(since).as_secs()
+}
+
+/// Values by organization for the metrics. Partners are not named there: anybody can make up as many as there are tokens.
+/// `/api/stats` names them.
+fn with_partners<'a>(
+    values: impl Iterator<Item = (&'a str, u64)>,
+    together: fn(u64, u64) -> u64,
+) -> impl Iterator<Item = (&'a str, u64)> {
+    let (partners, mut named): (Vec<_>, Vec<_>) = values.partition(|(name, _)| Partner::is_name(name));
+    let partners = partners.into_iter().map(|(_, value)| value).reduce(together);
+    named.extend(partners.map(|value| (PARTNERS, value)));
+    named.into_iter()
 }
 
 async fn oldest(queue: &Queue) -> Result<Vec<(Arc<str>, UnixMillis)>, QueueError> {
@@ -85,13 +109,4 @@ async fn oldest(queue: &Queue) -> Result<Vec<(Arc<str>, UnixMillis)>, QueueError
         }
         after = next;
     }
-}
-
-fn show_oldest(metrics: &Metrics, oldest: &[(Arc<str>, UnixMillis)], now: UnixMillis) {
-    let age = |arrival: UnixMillis| now.since(arrival).as_secs();
-    let configured = oldest.iter().filter(|(name, _)| !Partner::is_name(name));
-    let partners =
-        oldest.iter().filter(|(name, _)| Partner::is_name(name)).map(|(_, arrival)| age(*arrival)).max();
-    let partners = partners.map(|age| (PARTNERS, age));
-    metrics.show_oldest(configured.map(|(name, arrival)| (&**name, age(*arrival))).chain(partners));
 }

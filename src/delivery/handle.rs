@@ -265,7 +265,7 @@ impl Overview {
     }
 
     /// Endpoints that may not be called. Probes are no news: they have been announced.
-    fn stopped_endpoints(&self) -> impl Iterator<Item = &EndpointOverview> {
+    pub(super) fn stopped_endpoints(&self) -> impl Iterator<Item = &EndpointOverview> {
         self.endpoints.iter().filter(|it| it.status != EndpointStatus::Active)
     }
 

@@ -17,6 +17,7 @@ use prometheus_client::registry::{Metric, Registry, Unit};
 /// What every label stands for, and which values it may have.
 pub const LABELS: &[(&str, &str)] = &[
     ("code", "the rule or the warning, as in replies"),
+    ("endpoint", "Wigzo's: `identify`, `event`, `product` or `shipment`"),
     ("le", "of a histogram's buckets: the upper bound"),
     (
         "organization",
@@ -38,7 +39,10 @@ pub const LABELS: &[(&str, &str)] = &[
         "what delivery may do: `open`, `held`, `paused`, `suspended`, `failing`, `probing`, `disabled`, or \
          `unconfigured` (events wait for a name that is not configured)",
     ),
-    ("status", "the HTTP status of the reply"),
+    (
+        "status",
+        "of a request: the HTTP status of the reply; of an endpoint: `active`, `throttled`, `suspended`, `tripped` or `probing`",
+    ),
     ("term", "`accepted`, `delivered`, `filtered`, `expired`, `dead` or `waiting`"),
     ("version", "the version of the program"),
 ];

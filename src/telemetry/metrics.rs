@@ -26,8 +26,8 @@ use crate::outcome::{Outcome, Reason};
 pub use groups::GROUPS;
 use groups::Groups;
 use labels::{
-    BuildLabels, CodeLabels, OrganizationLabels, OrganizationStateLabels, OutcomeLabels, ReasonLabels,
-    RequestLabels, ResultLabels, StateLabels, TermLabels, TraceLabels,
+    BuildLabels, CodeLabels, EndpointLabels, OrganizationLabels, OrganizationStateLabels, OutcomeLabels,
+    ReasonLabels, RequestLabels, ResultLabels, StateLabels, TermLabels, TraceLabels,
 };
 use reloads::Reloads;
 pub use shown::OrganizationState;
@@ -70,6 +70,9 @@ pub struct Metrics {
     organizations: Family<StateLabels, Gauge>,
     organization_state: Family<OrganizationStateLabels, Gauge>,
     concurrency_limit: Family<OrganizationLabels, Gauge>,
+    endpoint_status: Family<EndpointLabels, Gauge>,
+    blocked_lanes: Family<OrganizationLabels, Gauge>,
+    oldest_blocked: Family<OrganizationLabels, Gauge>,
     parked: Family<OrganizationLabels, Gauge>,
     dead_letters: Family<OrganizationLabels, Gauge>,
     /// Dead letters that `queue.max_dead_letters` has cost.
@@ -135,6 +138,9 @@ impl Metrics {
             organizations: Family::default(),
             organization_state: Family::default(),
             concurrency_limit: Family::default(),
+            endpoint_status: Family::default(),
+            blocked_lanes: Family::default(),
+            oldest_blocked: Family::default(),
             parked: Family::default(),
             dead_letters: Family::default(),
             dropped: Gauge::default(),
@@ -254,13 +260,29 @@ impl Metrics {
         );
         registry.register(
             "organization_state",
-            "1 for what an organization's delivery may do; those that are not open come first",
+            "1 for what an organization's delivery may do; those that are not open, or have an endpoint that is not active, come first",
             self.organization_state.clone(),
         );
         registry.register(
             "concurrency_limit",
             "Events that may be in flight by what Wigzo seems to stand, by organization",
             self.concurrency_limit.clone(),
+        );
+        registry.register(
+            "endpoint_status",
+            "1 for the status of an endpoint that an organization uses, 0 for each other status; those of the organizations in `organization_state`",
+            self.endpoint_status.clone(),
+        );
+        registry.register(
+            "blocked_lanes",
+            "Users whose next event has failed, or waits for an endpoint that may not be called now, by organization",
+            self.blocked_lanes.clone(),
+        );
+        registry.register_with_unit(
+            "oldest_blocked",
+            "How long the first of those users has been blocked, 0 if there is none; `_other`: the longest of the rest",
+            Unit::Seconds,
+            self.oldest_blocked.clone(),
         );
     }
 

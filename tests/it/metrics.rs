@@ -74,6 +74,50 @@ async fn what_is_shown_is_what_was_declared() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_is_not_active_is_shown_and_so_is_who_waits_for_it() {
+    let service = Service::sandbox()
+        .config("[organizations.shop]\norg_token = \"made-up-org-token\"\nsource_keys = [\"wk_shop\"]")
+        .start()
+        .await;
+    service.faults(&json!([{ "endpoint": "identify", "status": 404 }])).await;
+    let event =
+        |kind: &str, user: usize| json!({ "type": kind, "event": "A", "userId": format!("{kind}-{user}") });
+    let batch: Vec<_> = (0..5).flat_map(|user| [event("track", user), event("identify", user)]).collect();
+    let batch = json!({ "writeKey": "wk_shop", "batch": batch }).to_string();
+    assert_eq!(service.post("/v1/batch", &batch).await.status, 200);
+    let series = |endpoint, status| {
+        format!(
+            r#"wigzo_destination_endpoint_status{{organization="shop",endpoint="{endpoint}",status="{status}"}}"#
+        )
+    };
+    service
+        .eventually("a suspended endpoint", async || {
+            let metrics = service.private("/metrics").await.body;
+            metric(&metrics, &series("identify", "suspended")) == Some(1)
+                && metric(&metrics, r#"wigzo_destination_blocked_lanes{organization="shop"}"#) == Some(5)
+                && metric(&metrics, r#"wigzo_destination_oldest_blocked_seconds{organization="shop"}"#)
+                    >= Some(1)
+        })
+        .await;
+    assert_eq!(service.metric(&series("identify", "active")).await, 0);
+    assert_eq!(service.metric(&series("event", "active")).await, 1);
+    service.faults(&json!([])).await;
+    let wish = json!({});
+    assert_eq!(service.operate("/api/organizations/shop/resume", &wish).await.status, 200);
+    service.settled(10).await;
+    service
+        .eventually("all is well", async || {
+            let metrics = service.private("/metrics").await.body;
+            metric(&metrics, &series("identify", "active")) == Some(1)
+                && metric(&metrics, r#"wigzo_destination_blocked_lanes{organization="shop"}"#) == Some(0)
+                && metric(&metrics, r#"wigzo_destination_oldest_blocked_seconds{organization="shop"}"#)
+                    == Some(0)
+        })
+        .await;
+    service.end().await;
+}
+
+#[tokio::test]
 async fn promtool_finds_no_fault_with_the_metrics() {
     let judge = Command::new("promtool")
         .args(["check", "metrics"])

@@ -57,6 +57,13 @@ pub(super) struct OrganizationStateLabels {
     pub(super) state: &'static str,
 }
 
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct EndpointLabels {
+    pub(super) organization: String,
+    pub(super) endpoint: &'static str,
+    pub(super) status: &'static str,
+}
+
 /// What an exemplar names: the trace of what was measured.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TraceLabels {

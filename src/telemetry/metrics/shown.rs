@@ -5,11 +5,11 @@ use std::cmp::Reverse;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 
-use super::labels::{OrganizationLabels, OrganizationStateLabels, StateLabels, TermLabels};
+use super::labels::{EndpointLabels, OrganizationLabels, OrganizationStateLabels, StateLabels, TermLabels};
 use super::{Metrics, OTHERS, gauge};
 
 /// How an organization's delivery stands, as metrics show it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrganizationState<'a> {
     /// The organization.
     pub organization: &'a str,
@@ -21,6 +21,8 @@ pub struct OrganizationState<'a> {
     pub in_flight: usize,
     /// How many may be.
     pub concurrency_limit: usize,
+    /// Its endpoints that are used, with their status: one of a closed list.
+    pub endpoints: Vec<(&'static str, &'static str)>,
 }
 
 impl Metrics {
@@ -52,16 +54,27 @@ impl Metrics {
         show(&self.oldest, self.most, seconds, |rest| rest.max().unwrap_or_default());
     }
 
+    /// Shows how many users of each organization are blocked: those of the organizations with the most of them.
+    pub fn show_blocked_lanes<'a>(&self, counts: impl Iterator<Item = (&'a str, u64)>) {
+        show(&self.blocked_lanes, self.most, counts, |rest| rest.sum());
+    }
+
+    /// Shows for how many seconds the first of them has been blocked, as [`Metrics::show_oldest`].
+    pub fn show_oldest_blocked<'a>(&self, seconds: impl Iterator<Item = (&'a str, u64)>) {
+        show(&self.oldest_blocked, self.most, seconds, |rest| rest.max().unwrap_or_default());
+    }
+
     /// Shows how many of the queue's commits carried how many commands, see [`GROUPS`](super::GROUPS).
     pub fn show_groups(&self, counts: [u64; super::GROUPS], commands: u64) {
         self.groups.show(counts, commands);
     }
 
     /// Shows how delivery stands: how many organizations are in each of `states`, and by name those that are not well,
-    /// then the busiest.
+    /// then the busiest. An endpoint is in one of `statuses`.
     pub fn show_organizations<'a>(
         &self,
         states: impl Iterator<Item = &'static str>,
+        statuses: impl Iterator<Item = &'static str> + Clone,
         organizations: impl Iterator<Item = OrganizationState<'a>>,
     ) {
         let mut organizations: Vec<_> = organizations.collect();
@@ -74,10 +87,17 @@ impl Metrics {
         }
         self.organization_state.clear();
         self.concurrency_limit.clear();
+        self.endpoint_status.clear();
         for it in organizations.iter().take(self.most) {
             let organization = it.organization.to_owned();
             let labels = OrganizationStateLabels { organization: organization.clone(), state: it.state };
             self.organization_state.get_or_create(&labels).set(1);
+            for (&(endpoint, current), status) in
+                it.endpoints.iter().flat_map(|it| statuses.clone().map(move |status| (it, status)))
+            {
+                let labels = EndpointLabels { organization: organization.clone(), endpoint, status };
+                self.endpoint_status.get_or_create(&labels).set(i64::from(status == current));
+            }
             let labels = OrganizationLabels { organization };
             self.concurrency_limit.get_or_create(&labels).set(gauge(it.concurrency_limit as u64));
         }
@@ -125,5 +145,35 @@ mod tests {
         assert_eq!(shown(OTHERS), Some(3));
         show(&family, 5, values.into_iter(), |rest| rest.sum());
         assert_eq!(["a", "c", OTHERS].map(shown), [Some(3), Some(1), Some(0)]);
+    }
+
+    #[test]
+    fn every_status_of_an_endpoint_has_a_series_while_its_organization_is_shown() {
+        let metrics = Metrics::new(1);
+        let of = |organization, is_well, endpoints| OrganizationState {
+            organization,
+            state: "open",
+            is_well,
+            in_flight: 0,
+            concurrency_limit: 4,
+            endpoints,
+        };
+        let show = |organizations: Vec<OrganizationState<'_>>| {
+            let statuses = ["active", "tripped"].into_iter();
+            metrics.show_organizations(["open"].into_iter(), statuses, organizations.into_iter());
+        };
+        let shown = |organization: &str, endpoint, status| {
+            let labels = EndpointLabels { organization: organization.to_owned(), endpoint, status };
+            metrics.endpoint_status.get(&labels).map(|gauge| gauge.get())
+        };
+        let one_tripped = vec![("identify", "tripped"), ("event", "active")];
+        show(vec![of("well", true, vec![("event", "active")]), of("acme", false, one_tripped)]);
+        assert_eq!(["active", "tripped"].map(|status| shown("acme", "identify", status)), [Some(0), Some(1)]);
+        assert_eq!(shown("acme", "event", "active"), Some(1));
+        assert_eq!(shown("acme", "product", "active"), None, "it is not used");
+        assert_eq!(shown("well", "event", "active"), None, "there is room for one name only");
+        show(vec![of("well", true, vec![("event", "active")])]);
+        assert_eq!(shown("well", "event", "active"), Some(1));
+        assert_eq!(shown("acme", "identify", "tripped"), None, "the organization has gone");
     }
 }
