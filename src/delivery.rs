@@ -454,7 +454,8 @@ impl Delivery {
             overview.iter().filter(|it| !Partner::is_name(&it.organization)).map(|it| OrganizationState {
                 organization: &it.organization,
                 state: it.state.as_str(),
-                is_well: it.state.is_well() && it.stopped_endpoints().next().is_none(),
+                is_well: it.state.is_well(),
+                stopped_endpoints: it.stopped_endpoints().count(),
                 in_flight: it.in_flight,
                 concurrency_limit: it.concurrency_limit,
                 endpoints: it.endpoints.iter().map(|it| (it.endpoint.as_str(), it.status.as_str())).collect(),

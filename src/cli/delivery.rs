@@ -266,7 +266,7 @@ fn line_of(organization: &Value) -> String {
     } else {
         format!("{} {}", text(&paused["by"]), text(&paused["why"])).trim_end().to_owned()
     };
-    row([
+    let line = row([
         &text(&organization["name"]),
         delivery["state"].as_str().unwrap_or("not served"),
         &text(&delivery["until"]),
@@ -274,7 +274,21 @@ fn line_of(organization: &Value) -> String {
         &organization["dead_letters"].to_string(),
         &delivery["in_flight"].as_u64().unwrap_or_default().to_string(),
         &by,
-    ])
+    ]);
+    line + &stopped_endpoints(delivery)
+}
+
+/// The endpoints of an organization that are not active, a line each.
+fn stopped_endpoints(delivery: &Value) -> String {
+    let endpoints = delivery["endpoints"].as_array().into_iter().flatten();
+    let stopped = endpoints.filter(|it| it["status"] != "active");
+    let line = |it: &Value| {
+        let text = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
+        let name = format!("  endpoint {}", text("endpoint"));
+        let users = format!("{} user(s) wait for it", it["waiting_lanes"]);
+        format!("{name:<24}  {:<10}  {:<24}  {users}\n", text("status"), text("until"))
+    };
+    stopped.map(line).collect()
 }
 
 fn row([name, stands, until, waiting, dead, in_flight, by]: [&str; 7]) -> String {

@@ -56,7 +56,7 @@ impl Readiness {
 }
 
 /// The answer to a probe.
-#[derive(Serialize, JsonSchema)]
+#[derive(Default, Serialize, JsonSchema)]
 pub(super) struct Probe {
     /// `alive`, `ready` or `not ready`.
     status: &'static str,
@@ -64,11 +64,23 @@ pub(super) struct Probe {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "&'static str")]
     reason: Option<&'static str>,
+    /// How many organizations are not active: paused, throttled, suspended, tripped, probing, or not configured although
+    /// events wait for them. Absent: none. Events are taken all the same.
+    #[serde(skip_serializing_if = "is_zero")]
+    stopped_organizations: usize,
+    /// How many endpoints of organizations are not active. Absent: none. Events are taken all the same.
+    #[serde(skip_serializing_if = "is_zero")]
+    stopped_endpoints: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// `/livez`.
 pub(super) async fn live() -> Response {
-    reply::json(StatusCode::OK, &Probe { status: "alive", reason: None })
+    reply::json(StatusCode::OK, &Probe { status: "alive", ..Probe::default() })
 }
 
 /// `/readyz` and `/healthz`.
@@ -92,5 +104,6 @@ pub(super) async fn ready(State(ingress): State<Arc<Ingress>>) -> Response {
         None => (StatusCode::OK, "ready"),
         Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "not ready"),
     };
-    reply::json(status, &Probe { status: word, reason })
+    let (stopped_organizations, stopped_endpoints) = ingress.metrics.stopped();
+    reply::json(status, &Probe { status: word, reason, stopped_organizations, stopped_endpoints })
 }

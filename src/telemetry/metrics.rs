@@ -31,6 +31,7 @@ use labels::{
 };
 use reloads::Reloads;
 pub use shown::OrganizationState;
+use shown::Stopped;
 
 /// A histogram of times, whose buckets name a trace each, if there is one.
 type Times = HistogramWithExemplars<TraceLabels>;
@@ -73,6 +74,7 @@ pub struct Metrics {
     endpoint_status: Family<EndpointLabels, Gauge>,
     blocked_lanes: Family<OrganizationLabels, Gauge>,
     oldest_blocked: Family<OrganizationLabels, Gauge>,
+    stopped: Stopped,
     parked: Family<OrganizationLabels, Gauge>,
     dead_letters: Family<OrganizationLabels, Gauge>,
     /// Dead letters that `queue.max_dead_letters` has cost.
@@ -141,6 +143,7 @@ impl Metrics {
             endpoint_status: Family::default(),
             blocked_lanes: Family::default(),
             oldest_blocked: Family::default(),
+            stopped: Stopped::default(),
             parked: Family::default(),
             dead_letters: Family::default(),
             dropped: Gauge::default(),

@@ -96,11 +96,18 @@ async fn an_endpoint_that_is_not_active_is_shown_and_so_is_who_waits_for_it() {
             metric(&metrics, &series("identify", "suspended")) == Some(1)
                 && metric(&metrics, r#"wigzo_destination_blocked_lanes{organization="shop"}"#) == Some(5)
                 && metric(&metrics, r#"wigzo_destination_oldest_blocked_seconds{organization="shop"}"#)
-                    >= Some(1)
+                    >= Some(2)
         })
         .await;
     assert_eq!(service.metric(&series("identify", "active")).await, 0);
     assert_eq!(service.metric(&series("event", "active")).await, 1);
+    let ready = service.get("/readyz").await;
+    assert_eq!((ready.status, ready.json()), (200, json!({ "status": "ready", "stopped_endpoints": 1 })));
+    let (_, list, _) = crate::private_side::run(&service, &["delivery", "list"]).await;
+    let line =
+        list.lines().find(|line| line.starts_with("  endpoint identify")).unwrap_or_else(|| panic!("{list}"));
+    assert!(line.contains("suspended") && line.contains("user(s) wait for it"), "{list}");
+    assert!(!list.contains("endpoint event"), "{list}");
     service.faults(&json!([])).await;
     let wish = json!({});
     assert_eq!(service.operate("/api/organizations/shop/resume", &wish).await.status, 200);

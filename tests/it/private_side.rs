@@ -327,7 +327,7 @@ async fn the_table_of_what_an_event_waits_for_is_true() {
 }
 
 /// Runs a command against a service: exit code, standard output, standard error.
-async fn run(service: &Service, arguments: &[&str]) -> (i32, String, String) {
+pub async fn run(service: &Service, arguments: &[&str]) -> (i32, String, String) {
     let (command, rest) = arguments.split_at(2);
     let output =
         program(service.directory.path()).args(command).args(["--url", &service.private]).args(rest).output();

@@ -1,6 +1,7 @@
 //! What stands elsewhere and is only shown by metrics: gauges by organization, for a bounded number of them.
 
 use std::cmp::Reverse;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -17,6 +18,8 @@ pub struct OrganizationState<'a> {
     pub state: &'static str,
     /// Whether that is as it should be.
     pub is_well: bool,
+    /// How many of its endpoints are not active.
+    pub stopped_endpoints: usize,
     /// Events in flight.
     pub in_flight: usize,
     /// How many may be.
@@ -25,7 +28,21 @@ pub struct OrganizationState<'a> {
     pub endpoints: Vec<(&'static str, &'static str)>,
 }
 
+/// What is not as it should be.
+#[derive(Debug, Default)]
+pub(super) struct Stopped {
+    organizations: AtomicUsize,
+    endpoints: AtomicUsize,
+}
+
 impl Metrics {
+    /// How many organizations are not as they should be, and how many endpoints are not active. Partners are not counted:
+    /// anybody can make up as many as there are tokens.
+    pub fn stopped(&self) -> (usize, usize) {
+        let Stopped { organizations, endpoints } = &self.stopped;
+        (organizations.load(Ordering::Relaxed), endpoints.load(Ordering::Relaxed))
+    }
+
     /// Shows the conservation count. All terms must belong to the same moment.
     pub fn show_ledger(&self, terms: [(&'static str, u64); 6]) {
         for (term, count) in terms {
@@ -82,8 +99,14 @@ impl Metrics {
             let count = organizations.iter().filter(|it| it.state == state).count();
             self.organizations.get_or_create(&StateLabels { state }).set(gauge(count as u64));
         }
+        let stopped = organizations.iter().filter(|it| !it.is_well).count();
+        self.stopped.organizations.store(stopped, Ordering::Relaxed);
+        let stopped = organizations.iter().map(|it| it.stopped_endpoints).sum();
+        self.stopped.endpoints.store(stopped, Ordering::Relaxed);
         if self.most < organizations.len() {
-            organizations.select_nth_unstable_by_key(self.most, |it| (it.is_well, Reverse(it.in_flight)));
+            organizations.select_nth_unstable_by_key(self.most, |it| {
+                (it.is_well && it.stopped_endpoints == 0, Reverse(it.in_flight))
+            });
         }
         self.organization_state.clear();
         self.concurrency_limit.clear();
@@ -150,10 +173,11 @@ mod tests {
     #[test]
     fn every_status_of_an_endpoint_has_a_series_while_its_organization_is_shown() {
         let metrics = Metrics::new(1);
-        let of = |organization, is_well, endpoints| OrganizationState {
+        let of = |organization, stopped_endpoints, endpoints| OrganizationState {
             organization,
             state: "open",
-            is_well,
+            is_well: true,
+            stopped_endpoints,
             in_flight: 0,
             concurrency_limit: 4,
             endpoints,
@@ -167,12 +191,14 @@ mod tests {
             metrics.endpoint_status.get(&labels).map(|gauge| gauge.get())
         };
         let one_tripped = vec![("identify", "tripped"), ("event", "active")];
-        show(vec![of("well", true, vec![("event", "active")]), of("acme", false, one_tripped)]);
+        show(vec![of("well", 0, vec![("event", "active")]), of("acme", 1, one_tripped)]);
+        assert_eq!(metrics.stopped(), (0, 1));
         assert_eq!(["active", "tripped"].map(|status| shown("acme", "identify", status)), [Some(0), Some(1)]);
         assert_eq!(shown("acme", "event", "active"), Some(1));
         assert_eq!(shown("acme", "product", "active"), None, "it is not used");
         assert_eq!(shown("well", "event", "active"), None, "there is room for one name only");
-        show(vec![of("well", true, vec![("event", "active")])]);
+        show(vec![of("well", 0, vec![("event", "active")])]);
+        assert_eq!(metrics.stopped(), (0, 0));
         assert_eq!(shown("well", "event", "active"), Some(1));
         assert_eq!(shown("acme", "identify", "tripped"), None, "the organization has gone");
     }
