@@ -189,6 +189,8 @@ async fn organizations_come_and_go_with_their_files() {
     fs::remove_file(service.directory.path().join("organizations.d/beta.toml")).unwrap();
     let stats = state(&service, "beta", "unconfigured").await;
     assert_eq!(stats["waiting"]["beta"], 2, "{stats}");
+    // Delivery takes the configuration over first.
+    service.eventually("it is in force", async || reloads(&service, "applied").await == 2).await;
     assert_eq!(post(&service, "beta", "user-1", "Late").await.status, 401);
     assert!(
         service.log().contains("events wait for an organization that is not configured"),
