@@ -21,7 +21,7 @@ use crate::ingress::{self, Ingress, Phase, Readiness};
 use crate::queue::sqlite::Sqlite;
 use crate::queue::{Queue, QueueError};
 use crate::sandbox::{self, Sandbox};
-use crate::settings::{Checked, Problems, Settings, Source};
+use crate::settings::{Checked, Problem, Problems, Settings, Source};
 use crate::shutdown::{Shutdown, Tasks};
 use crate::telemetry::{BadEndpoint, Metrics, Traces, gauge};
 use reload::{Follower, Reloader};
@@ -113,7 +113,9 @@ impl App {
             let (sandbox, base) = start_sandbox(&mut settings, &clock).await?;
             (stand_in, sandbox_base) = (Some(sandbox), Some(base));
         }
-        let Checked { settings, organizations, admin_tokens } = settings.check(with_sandbox)?;
+        let checked = settings.check(with_sandbox)?;
+        log_warnings(&checked);
+        let Checked { settings, organizations, admin_tokens } = checked;
         let organizations = Arc::new(organizations);
 
         let public = listen("the public side", settings.ingress.listen, "ingress.listen").await?;
@@ -275,6 +277,18 @@ impl App {
         );
         self.readiness.enter(Phase::Closed);
         End::Failed(name)
+    }
+}
+
+fn log_warnings(checked: &Checked) {
+    for Problem { place, key, message } in checked.warnings() {
+        let place = place.map(tracing::field::display);
+        tracing::warn!(
+            place,
+            key,
+            problem = message,
+            "the configuration is in force, but probably not meant so"
+        );
     }
 }
 

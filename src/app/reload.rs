@@ -175,6 +175,7 @@ fn prepare(
 
 impl Reloader {
     async fn take_over(&mut self, Prepared { checked, kept }: Prepared, why: &'static str) {
+        super::log_warnings(&checked);
         let Checked { settings, organizations, admin_tokens } = checked;
         let organizations = Arc::new(organizations.after(&self.organizations));
         self.delivery.configure(settings.delivery.clone(), Arc::clone(&organizations)).await;

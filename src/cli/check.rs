@@ -43,9 +43,16 @@ impl Check {
         let partner_mode = checked.settings.ingress.partner_mode;
         let mut names: Vec<_> = checked.organizations.iter().map(|it| it.name.as_str()).collect();
         names.sort_unstable();
+        let warnings = checked.warnings();
         if self.json {
-            print(&json!({ "good": true, "organizations": names, "partner_mode": partner_mode }));
+            let warnings: Vec<_> = warnings.iter().map(as_json).collect();
+            print(&json!({
+                "good": true, "organizations": names, "partner_mode": partner_mode, "warnings": warnings
+            }));
             return Ok(());
+        }
+        for warning in warnings {
+            say(&format!("warning: {warning}\n"));
         }
         say(&format!("The configuration is good: {} organization(s).\n", names.len()));
         if partner_mode {

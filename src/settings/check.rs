@@ -80,6 +80,24 @@ impl Settings {
     }
 }
 
+impl Checked {
+    /// What can be served, and is probably not meant.
+    pub fn warnings(&self) -> Vec<Problem> {
+        let mut findings = Findings { settings: &self.settings, problems: Vec::new() };
+        let enabled = self.organizations.iter().filter(|it| !it.disabled).count();
+        if self.settings.delivery.max_in_flight <= enabled {
+            findings.add(
+                "delivery.max_in_flight",
+                format!(
+                    "leaves no calls for others when organizations hang: {enabled} of them are enabled; set at least {}",
+                    enabled + 1
+                ),
+            );
+        }
+        findings.problems
+    }
+}
+
 /// The findings so far on some settings.
 struct Findings<'a> {
     settings: &'a Settings,

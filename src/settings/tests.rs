@@ -751,6 +751,32 @@ fn the_printed_configuration_is_one_that_loads() {
     assert!(printed.contains("max_disk = \"1.5 GiB\"\n"), "{printed}");
 }
 
+// === Warnings ===
+
+#[test]
+fn too_few_events_in_flight_for_all_organizations_are_a_warning() {
+    let warnings = |max_in_flight: usize| {
+        let organizations = ["acme", "globex", "initech"].map(|name| {
+            let disabled = name == "initech";
+            format!(
+                "[organizations.{name}]\norg_token = \"made-up-token-of-{name}\"\ndisabled = {disabled}\n"
+            )
+        });
+        let text = format!("[delivery]\nmax_in_flight = {max_in_flight}\n{}", organizations.concat());
+        let warnings = Bench::new().file("a.toml", &text).checked().warnings();
+        warnings.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let [warning] = &warnings(2)[..] else { panic!("one warning") };
+    assert!(
+        warning.ends_with(
+            "a.toml:2: delivery.max_in_flight: leaves no calls for others when organizations hang: 2 of them are \
+             enabled; set at least 3"
+        ),
+        "{warning}"
+    );
+    assert!(warnings(3).is_empty());
+}
+
 // === The files in config/ ===
 
 fn config_file(name: &str) -> PathBuf {

@@ -738,6 +738,8 @@ async fn a_small_limit(max_in_flight: usize) {
         .config(&organization("globex", ""))
         .start()
         .await;
+    let warns = service.log().contains("delivery.max_in_flight");
+    assert_eq!(warns, max_in_flight <= 2, "{}", service.log());
     let mut good = Good::of("globex");
     let without = good.undisturbed(&service, 40).await;
     service.faults(&json!([{ "org_token": "org-token-acme-1", "effect": "never" }])).await;

@@ -126,6 +126,10 @@ async fn whatever_lists_prints_json_for_scripts() {
     };
     let good = json(&["check", "--json", "--sandbox"], 0).await;
     assert_eq!((&good["good"], &good["organizations"][0]), (&Value::Bool(true), &Value::from("default")));
+    let small = "[delivery]\nmax_in_flight = 1\n[organizations.a]\norg_token = \"made-up-token-a\"\n";
+    std::fs::write(directory.path().join("small.toml"), small).unwrap();
+    let odd = json(&["check", "--json", "--config", "small.toml"], 0).await;
+    assert_eq!(odd["warnings"][0]["key"], "delivery.max_in_flight", "{odd}");
     let bad = json(&["check", "--json", "--config", "bad.toml"], 2).await;
     assert_eq!(
         (&bad["good"], &bad["problems"][0]["place"]),
