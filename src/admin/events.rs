@@ -82,7 +82,7 @@ pub(super) enum WaitsFor {
     Correction,
     /// A circuit breaker.
     Breaker,
-    /// Another event of its organization that finds out whether calls go again.
+    /// Other events of its organization that find out whether calls go again.
     Probe,
     /// An organization of its name.
     Organization,
@@ -94,7 +94,7 @@ impl WaitsFor {
     fn message(self) -> &'static str {
         match self {
             Self::Turn => {
-                "It comes as soon as events of the same person before it have ended and a slot is free."
+                "It comes as soon as events of the same person before it have ended, its endpoint may be called and a slot is free."
             }
             Self::Retry => "The last try failed, as `reason` says; it is tried again then.",
             Self::Operator => "An operator has paused its organization; it waits until that one is resumed.",
@@ -105,9 +105,7 @@ impl WaitsFor {
             Self::Breaker => {
                 "Its organization's calls failed one after the other; it waits until a probe succeeds."
             }
-            Self::Probe => {
-                "Another event of its organization finds out at this moment whether calls go again."
-            }
+            Self::Probe => "Other events of its organization find out at this moment whether calls go again.",
             Self::Switch => "Its organization is switched off in the configuration (`disabled`).",
             Self::Organization => "Its organization is not configured: nobody delivers it until it is.",
         }

@@ -37,22 +37,23 @@ pub struct Config {
     /// Events of an unproven partner organization (`ingress.unproven_partners`) end as `expired` after this long: its
     /// token may be made up, and what waits for it must make room some day.
     pub unproven_partner_max_age: Span,
-    /// How long an event that fails while its organization's other events are delivered may hold back the later events
-    /// of its person. Then it is parked: it goes on being retried by itself, and they go on without it. `"never"` makes
-    /// the order absolute.
+    /// How long an event that fails, or waits for an endpoint that may not be called, may hold back the later events of
+    /// its person while other events of its organization are delivered. Then it is parked: it goes on being retried by
+    /// itself, and they go on without it. `"never"` makes the order absolute.
     pub lane_hold: LaneHold,
-    /// When an organization's token or address is refused, its events wait, and after this long one of them probes
-    /// whether that is still so. The wait doubles with each refusal.
+    /// When an endpoint refuses an organization's token or address, for three people in a row, the events that need it
+    /// wait. Up to three of them probe whether that is still so: after a second at most, then after this long. The wait
+    /// doubles each time that they are refused.
     pub probe_base: Span,
     /// The longest wait between two probes.
     pub probe_cap: Span,
-    /// Events of one organization that are held in memory; the rest waits on disk. Of events that wait behind a failing
-    /// one, ten times as many are held by number.
+    /// Events of one organization that are held in memory; the rest waits on disk. Of events that cannot be tried yet,
+    /// ten times as many are held by number, 64 of one person at most.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub window: usize,
     /// Waits between the tries of an event.
     pub retry: Schedule,
-    /// When an organization's calls are stopped because they all fail.
+    /// When an organization's calls to an endpoint are stopped because they all fail.
     pub breaker: Breaker,
 }
 
@@ -66,15 +67,17 @@ pub enum OnAmbiguous {
     DeadLetter,
 }
 
-/// `[delivery.breaker]`: the circuit breaker of each organization.
+/// `[delivery.breaker]`: the circuit breakers of each organization, one for each endpoint, and one for all of its calls
+/// where no connection can be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Breaker {
-    /// It opens when events of so many different people have failed without one being delivered in between. One person's
-    /// events alone never open it.
+    /// It opens when events of so many different people have failed at the endpoint without a success there in between.
+    /// One person's events alone never open it.
     #[schemars(range(min = 1, max = 1_000))]
     pub lanes: usize,
-    /// After this long one event probes whether it goes again. The wait doubles with each probe that fails.
+    /// After this long up to three events probe whether calls succeed again. The wait doubles when the probes of two
+    /// people fail, or the only one there is.
     pub base: Span,
     /// The longest wait between two probes.
     pub cap: Span,

@@ -32,9 +32,9 @@ pub struct Handle {
 pub struct Overview {
     /// The organization.
     pub organization: Arc<str>,
-    /// What it may do now.
+    /// What it may do now, as a whole: `open` although an endpoint is not active, if something else succeeds.
     pub state: State,
-    /// Where its circuit breaker stands.
+    /// Whether a circuit breaker keeps it from making calls, as a whole.
     pub breaker: BreakerState,
     /// When that may change by itself; absent if it is open, or waits for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,9 +129,9 @@ pub enum State {
     Paused,
     /// Wigzo refuses its token or address.
     Suspended,
-    /// Its circuit breaker is open.
+    /// A circuit breaker is open, and nothing else succeeds.
     Failing,
-    /// One event at a time finds out whether it goes again.
+    /// A few events find out whether it goes again.
     Probing,
     /// It is switched off in the configuration; what waits goes on waiting.
     Disabled,
@@ -180,7 +180,7 @@ pub enum BreakerState {
     Closed,
     /// No calls are made.
     Open,
-    /// One call finds out whether it can close.
+    /// A few calls find out whether it can close.
     HalfOpen,
 }
 
