@@ -160,6 +160,11 @@ const BLOCKS: &[(&str, &str, How)] = &[
         By("tests/it/retry_now.rs", r#"&["delivery", "retry", "--organization""#),
     ),
     ("docs/runbook.md", "wigzo-destination events list --state dead", By(PRIVATE_SIDE, AT_A_TERMINAL)),
+    (
+        "docs/runbook.md",
+        "wigzo-destination delivery list --standing",
+        By(PRIVATE_SIDE, r#"&["delivery", "list", "--standing""#),
+    ),
     ("docs/runbook.md", "wigzo-destination delivery list", By(PRIVATE_SIDE, r#"&["delivery", "list"]"#)),
     (
         "docs/operations.md",
