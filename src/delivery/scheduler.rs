@@ -374,7 +374,7 @@ impl<T> Scheduler<T> {
     }
 
     /// Lets go of an organization's memory as soon as nothing of it is in flight, held or waiting, and neither a pause nor
-    /// an operator's hold is left. That its gate is shut does not keep it: nobody is left to probe. What is offered for
+    /// an operator's hold is left. An open breaker does not keep it: nobody is left to probe. What is offered for
     /// it until then is worked; afterwards it is unknown.
     pub fn retire(&mut self, name: &str) {
         let Some(&id) = self.names.get(name) else { return };

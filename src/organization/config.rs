@@ -32,8 +32,9 @@ pub struct Defaults {
     /// page by anybody, so a list keeps copies of a page away, and not a sender who means harm and can name any origin.
     /// Requests without `Origin` (servers, apps, pixels in e-mails) are not asked.
     pub cors_origins: Vec<AllowedOrigin>,
-    /// Calls to Wigzo that one organization may have open at one time. As long as Wigzo seems to stand less, it has
-    /// fewer: it starts with 4 and finds out.
+    /// Calls to Wigzo that one organization may have open at one time. As long as an endpoint of Wigzo's seems to bear
+    /// less, it has fewer there: it starts with 4 and finds out. Where several endpoints are called, each leaves an
+    /// eighth (rounded down, at least one) to the others. With 1, a call that hangs holds up all others.
     #[schemars(range(min = 1, max = 10_000))]
     pub max_in_flight: usize,
     /// How much of delivery an organization gets while others wait too: at weight 3 three times as many events as one

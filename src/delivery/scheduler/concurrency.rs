@@ -1,4 +1,4 @@
-//! How many envelopes of an organization may be in flight: a limit that finds itself.
+//! How many calls to an endpoint an organization may make at a time: a limit that finds itself.
 //!
 //! Nobody knows what Wigzo stands. The limit starts at [`START`] and doubles with each round trip while every answer is
 //! good (each good answer adds one); after the first sign of trouble it grows by one a round trip. A 429, 503, 504 or
