@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use wigzo_destination::clock::UnixMillis;
 use wigzo_destination::delivery::scheduler::{
-    Answer, Finish, Finished, Item, LaneKey, Limits, News, Scheduler, Share, Waits,
+    Answer, EndpointNews, Finish, Finished, Item, LaneKey, Limits, News, Scheduler, Share, Waits,
 };
 use wigzo_destination::queue::Seq;
+use wigzo_destination::wigzo::Endpoint;
 
 /// Organizations among which the turn goes round.
 pub(crate) const MANY: usize = 1_000;
@@ -50,14 +51,28 @@ fn schedule(organizations: usize, rounds: usize) {
             scheduler.read(read, Vec::new(), now);
         }
     }
-    let good =
-        News { answer: Answer::Good, latency: Some(Duration::from_millis(20)), calls: 1, ..News::default() };
+    let good = EndpointNews {
+        answer: Answer::Good,
+        answered: true,
+        latency: Some(Duration::from_millis(20)),
+        attempts: 1,
+        ..EndpointNews::default()
+    };
+    let good = News::at(Endpoint::Event, good);
     let mut seq = 0;
     for _ in 0..rounds {
         for name in &names {
             seq += 1;
             let lane = LaneKey::of(&format!("user-{:04}", seq % 5_000));
-            let item = Item { seq: Seq(seq), lane, due: None, failing_since: None, size: 1_200, load: () };
+            let item = Item {
+                seq: Seq(seq),
+                lane,
+                due: None,
+                failing_since: None,
+                endpoint: Endpoint::Event,
+                size: 1_200,
+                load: (),
+            };
             scheduler.offer(name, item, now);
         }
         let mut ended = 0;
@@ -66,9 +81,13 @@ fn schedule(organizations: usize, rounds: usize) {
             let started: Vec<_> = std::iter::from_fn(|| scheduler.start(now)).collect();
             assert!(!started.is_empty(), "nothing holds them back");
             now = now.plus(Duration::from_millis(20));
-            for (ticket, _) in started {
+            for (mut ticket, _, permit) in started {
                 ended += 1;
-                assert!(matches!(scheduler.finish(ticket, Finish::Ended, good, now), Finished::Done));
+                scheduler.called(&mut ticket, Some(permit), &good, now);
+                assert!(matches!(
+                    scheduler.finish(ticket, Finish::Ended, News::default(), now),
+                    Finished::Done
+                ));
             }
         }
     }
