@@ -450,7 +450,7 @@ impl Delivery {
         // Partners are not named in metrics: anybody can make up as many as there are tokens.
         self.metrics.show_organizations(
             states,
-            statuses,
+            &statuses,
             overview.iter().filter(|it| !Partner::is_name(&it.organization)).map(|it| OrganizationState {
                 organization: &it.organization,
                 state: it.state.as_str(),

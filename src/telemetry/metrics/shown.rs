@@ -91,7 +91,7 @@ impl Metrics {
     pub fn show_organizations<'a>(
         &self,
         states: impl Iterator<Item = &'static str>,
-        statuses: impl Iterator<Item = &'static str> + Clone,
+        statuses: &(impl Iterator<Item = &'static str> + Clone),
         organizations: impl Iterator<Item = OrganizationState<'a>>,
     ) {
         let mut organizations: Vec<_> = organizations.collect();
@@ -184,7 +184,7 @@ mod tests {
         };
         let show = |organizations: Vec<OrganizationState<'_>>| {
             let statuses = ["active", "tripped"].into_iter();
-            metrics.show_organizations(["open"].into_iter(), statuses, organizations.into_iter());
+            metrics.show_organizations(["open"].into_iter(), &statuses, organizations.into_iter());
         };
         let shown = |organization: &str, endpoint, status| {
             let labels = EndpointLabels { organization: organization.to_owned(), endpoint, status };
