@@ -82,9 +82,12 @@ async fn an_endpoint_that_is_not_active_is_shown_and_so_is_who_waits_for_it() {
     service.faults(&json!([{ "endpoint": "identify", "status": 404 }])).await;
     let event =
         |kind: &str, user: usize| json!({ "type": kind, "event": "A", "userId": format!("{kind}-{user}") });
-    let batch: Vec<_> = (0..5).flat_map(|user| [event("track", user), event("identify", user)]).collect();
-    let batch = json!({ "writeKey": "wk_shop", "batch": batch }).to_string();
-    assert_eq!(service.post("/v1/batch", &batch).await.status, 200);
+    let post = async |kind: &str| {
+        let batch: Vec<_> = (0..5).map(|user| event(kind, user)).collect();
+        let batch = json!({ "writeKey": "wk_shop", "batch": batch }).to_string();
+        assert_eq!(service.post("/v1/batch", &batch).await.status, 200);
+    };
+    post("identify").await;
     let series = |endpoint, status| {
         format!(
             r#"wigzo_destination_endpoint_status{{organization="shop",endpoint="{endpoint}",status="{status}"}}"#
@@ -100,9 +103,16 @@ async fn an_endpoint_that_is_not_active_is_shown_and_so_is_who_waits_for_it() {
         })
         .await;
     assert_eq!(service.metric(&series("identify", "active")).await, 0);
+    // A success elsewhere, after the endpoint has stopped, shows that the organization as a whole has not.
+    post("track").await;
+    service
+        .eventually("only the endpoint is stopped", async || {
+            let ready = service.get("/readyz").await;
+            assert_eq!(ready.status, 200);
+            ready.json() == json!({ "status": "ready", "stopped_endpoints": 1 })
+        })
+        .await;
     assert_eq!(service.metric(&series("event", "active")).await, 1);
-    let ready = service.get("/readyz").await;
-    assert_eq!((ready.status, ready.json()), (200, json!({ "status": "ready", "stopped_endpoints": 1 })));
     let (_, list, _) = crate::private_side::run(&service, &["delivery", "list"]).await;
     let line =
         list.lines().find(|line| line.starts_with("  endpoint identify")).unwrap_or_else(|| panic!("{list}"));
