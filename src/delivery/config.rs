@@ -41,8 +41,8 @@ pub struct Config {
     /// its person while other events of its organization are delivered. Then it is parked: it goes on being retried by
     /// itself, and they go on without it. `"never"` makes the order absolute.
     pub lane_hold: LaneHold,
-    /// When an endpoint refuses an organization's token or address, for three people in a row, the events that need it
-    /// wait. Up to three of them probe whether that is still so: after a second at most, then after this long. The wait
+    /// When an endpoint refuses an organization's token or address, for three people in a row while nothing else succeeds,
+    /// or for many, the events that need it wait. Up to three of them probe whether that is still so: after a second at most, then after this long. The wait
     /// doubles each time that they are refused.
     pub probe_base: Span,
     /// The longest wait between two probes.
@@ -72,7 +72,8 @@ pub enum OnAmbiguous {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Breaker {
-    /// It opens when events of so many different people have failed at the endpoint without a success there in between.
+    /// It opens when events of so many different people have failed at the endpoint without a success there in between or
+    /// shortly before.
     /// One person's events alone never open it.
     #[schemars(range(min = 1, max = 1_000))]
     pub lanes: usize,
