@@ -134,6 +134,10 @@ impl Breaker {
         }
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.open.is_none()
+    }
+
     /// What a start hands back with its answer.
     pub(super) fn changes(&self) -> u64 {
         self.changes

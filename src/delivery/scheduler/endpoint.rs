@@ -131,6 +131,11 @@ impl EndpointState {
         }
     }
 
+    /// Whether it is active and was so before.
+    pub(super) fn is_calm(&self) -> bool {
+        self.stopped_at.is_none() && self.throttle.until().is_none() && self.breaker.is_closed()
+    }
+
     /// Notes since when it has not been active.
     pub(super) fn note_status(&mut self, now: UnixMillis) {
         if self.status() != Status::Active {

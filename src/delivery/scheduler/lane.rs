@@ -43,8 +43,9 @@ pub(super) struct Lane<T> {
     pub(super) is_ready: bool,
     /// Whether its first stubs are to be read, or are being read.
     pub(super) is_loading: bool,
-    /// The endpoint that its head needs, once that is known.
+    /// The endpoint that its head needs, once that is known, or is expected to (`is_guess`) if it is held by number.
     pub(super) needs: Option<Endpoint>,
+    pub(super) is_guess: bool,
     /// Since when its head has been failing, or kept from an endpoint.
     pub(super) held_up_since: Option<UnixMillis>,
 }
@@ -72,8 +73,14 @@ impl<T> Lane<T> {
             is_ready: false,
             is_loading: false,
             needs: None,
+            is_guess: false,
             held_up_since: None,
         }
+    }
+
+    /// Nothing is known of its head.
+    pub(super) fn forget_head(&mut self) {
+        (self.needs, self.is_guess, self.held_up_since) = (None, false, None);
     }
 
     /// Whether it holds nothing and nothing is under way, so that it can be dropped.

@@ -226,6 +226,10 @@ impl<T> Organization<T> {
         match self.service {
             Service::Served | Service::Retiring => self.service = Service::Served,
             Service::Dismissed | Service::Returning => {
+                if self.service == Service::Dismissed {
+                    // What came in the meantime was not noted: only a read tells.
+                    self.latest = self.taken;
+                }
                 self.service = Service::Returning;
                 // Whatever comes meanwhile is only noted.
                 self.unread = true;
@@ -325,12 +329,17 @@ impl<T> Organization<T> {
 
     /// Works out how many calls may be made.
     pub(super) fn set_permits(&self) {
-        let used = self.endpoints.iter().filter(|(_, it)| it.is_used).count();
-        for (endpoint, state) in self.endpoints.iter() {
-            let (status, has_others) = (state.status(), used > usize::from(state.is_used));
-            let allowed = self.find_allowed(state, status, has_others);
-            self.permits.set(endpoint, allowed, allowed > 0 && status == Status::Active);
+        for endpoint in Endpoint::ALL {
+            self.set_permit(endpoint);
         }
+    }
+
+    fn set_permit(&self, endpoint: Endpoint) {
+        let state = self.endpoints.of(endpoint);
+        let has_others = self.endpoints.iter().any(|(other, it)| other != endpoint && it.is_used);
+        let status = state.status();
+        let allowed = self.find_allowed(state, status, has_others);
+        self.permits.set(endpoint, allowed, allowed > 0 && status == Status::Active);
     }
 
     /// How many envelopes may be calling now, over all endpoints.
@@ -430,13 +439,29 @@ impl<T> Organization<T> {
         if ticket.resets != self.resets {
             return;
         }
+        let mut is_plain = true;
         for endpoint in Endpoint::ALL {
             let said = news.endpoints.of(endpoint);
             if *said != EndpointNews::default() {
+                let was_used = self.endpoints.of(endpoint).is_used;
                 self.hear_of(endpoint, ticket, said, now, limits, wakes);
+                is_plain &= was_used;
+                if is_plain {
+                    self.set_permit(endpoint);
+                }
             }
         }
-        self.note_status(now);
+        if !is_plain || !self.is_calm() {
+            self.note_status(now);
+        }
+    }
+
+    /// Whether everything is active and was so before.
+    fn is_calm(&self) -> bool {
+        !self.is_paused
+            && self.troubled_since.is_none()
+            && self.connections.is_closed()
+            && self.endpoints.iter().all(|(_, it)| it.is_calm())
     }
 
     fn hear_of(

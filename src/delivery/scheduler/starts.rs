@@ -68,7 +68,9 @@ impl Role {
 
 impl<T> Organization<T> {
     pub(super) fn may_start(&self) -> bool {
-        self.calling < self.allowed_in_all()
+        let waits = || self.endpoints.iter().any(|(_, it)| it.waiting() > 0) || !self.parked.batch.is_empty();
+        waits()
+            && self.calling < self.allowed_in_all()
             && (Endpoint::ALL.into_iter().any(|endpoint| self.may_start_at(endpoint)) || self.may_check())
     }
 
@@ -333,7 +335,7 @@ impl<T> Organization<T> {
             let Some(lane) = self.lanes.get_mut(&key) else { continue };
             let Some(mut item) = lane.items.pop_front() else { continue };
             (lane.is_ready, lane.in_flight) = (false, true);
-            item.failing_since = item.failing_since.or(Some(since));
+            item.failing_since = Some(item.failing_since.map_or(since, |at| at.min(since)));
             self.held -= 1;
             self.held_bytes -= item.size;
             self.in_flight += 1;
@@ -365,7 +367,7 @@ impl<T> Organization<T> {
         let (key, since) = (item.lane, item.failing_since.unwrap_or(now));
         self.take_back(item, limits);
         if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.needs = Some(endpoint);
+            (lane.needs, lane.is_guess) = (Some(endpoint), false);
         }
         self.watch(key, since, limits);
     }
@@ -375,7 +377,7 @@ impl<T> Organization<T> {
         if let Some(lane) = self.lanes.get_mut(&ticket.lane) {
             lane.in_flight = false;
             if has_left && !ticket.role.is_parked() {
-                (lane.needs, lane.held_up_since) = (None, None);
+                lane.forget_head();
             }
         }
         self.in_flight -= 1;

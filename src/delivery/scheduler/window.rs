@@ -27,6 +27,9 @@ const PART_FOR_LOADS: usize = 8;
 /// One lane holds at most one of so many places in the window.
 const LANES_A_WINDOW: usize = 16;
 
+/// Lanes that are looked at in one go for payloads to let go of.
+const STRIPPED_AT_ONCE: usize = 4_096;
+
 /// Numbers that the first read of a sweep brings, and any.
 const SWEEP: usize = if cfg!(test) { 4 } else { 256 };
 const LONGEST_SWEEP: usize = if cfg!(test) { 16 } else { 8_192 };
@@ -170,19 +173,23 @@ impl<T> Organization<T> {
         }
     }
 
-    /// Lets go of the payloads at the front of a ready queue. What has been read again stands there.
+    /// Lets go of the payloads in a ready queue. Its lanes may change their order.
     fn strip_ready(&mut self, endpoint: Endpoint, ready: ReadyQueue, limits: &Limits) {
-        while self.is_pressed(limits) && self.has_room_for_numbers(limits) {
-            let Some(key) = self.endpoints.of_mut(endpoint).pop(ready, Part::Oldest) else { return };
-            let may_start = |lane: &&mut Lane<T>| lane.is_ready && !lane.in_flight;
-            let Some(lane) = self.lanes.get_mut(&key).filter(may_start) else { continue };
-            if lane.items.is_empty() {
-                return self.endpoints.of_mut(endpoint).ready(ready).push_front(key);
+        for _ in 0..self.endpoints.of_mut(endpoint).ready(ready).len().min(STRIPPED_AT_ONCE) {
+            if !self.is_pressed(limits) || !self.has_room_for_numbers(limits) {
+                return;
             }
-            // Not known for certain, but it waits for this one in any case.
-            lane.needs = Some(endpoint);
+            let Some(key) = self.endpoints.of_mut(endpoint).pop(ready, Part::Oldest) else { return };
+            let Some(lane) = self.lanes.get_mut(&key).filter(|lane| lane.is_ready) else { continue };
+            if lane.in_flight {
+                // When its parked envelope ends, the lane is looked at again.
+                lane.is_ready = false;
+                continue;
+            }
+            if lane.needs.is_none() {
+                (lane.needs, lane.is_guess) = (Some(endpoint), true);
+            }
             self.strip(key);
-            let ready = if ready == ReadyQueue::Fresh { ReadyQueue::Known } else { ready };
             self.endpoints.of_mut(endpoint).ready(ready).push_back(key);
         }
     }
@@ -323,8 +330,8 @@ impl<T> Organization<T> {
                 let expected = lane.items.front().map_or(Endpoint::Event, |item| item.endpoint);
                 let kind = match (retry, lane.needs) {
                     (true, _) => ReadyQueue::Retries,
-                    (false, Some(_)) => ReadyQueue::Known,
-                    (false, None) => ReadyQueue::Fresh,
+                    (false, Some(_)) if !lane.is_guess => ReadyQueue::Known,
+                    (false, _) => ReadyQueue::Fresh,
                 };
                 let ready = self.endpoints.of_mut(lane.needs.unwrap_or(expected)).ready(kind);
                 if first {
@@ -389,7 +396,7 @@ impl<T> Organization<T> {
                 lane.items.push_back(item);
             } else if lane.items.is_empty() {
                 // The head has gone: nothing is known of the next one.
-                (lane.needs, lane.held_up_since) = (None, None);
+                lane.forget_head();
             }
         }
         lanes
@@ -561,7 +568,7 @@ impl<T> Organization<T> {
         let gone = before - lane.items.len();
         self.held -= gone;
         if gone > 0 && !lane.in_flight {
-            (lane.needs, lane.held_up_since) = (None, None);
+            lane.forget_head();
         }
         if gone > 0 && lane.is_ready {
             lane.is_ready = false;

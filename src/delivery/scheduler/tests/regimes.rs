@@ -145,7 +145,7 @@ impl World {
         let regime = REGIMES[random.usize(0..REGIMES.len())];
         let limits = Limits {
             in_flight: random.usize(40..=200),
-            window: random.usize(100..=400),
+            window: random.usize(300..=800),
             window_bytes: 1_000_000,
             refused: Waits { base: Duration::from_secs(30), cap: Duration::from_mins(10) },
             failing: Waits { base: Duration::from_secs(1), cap: Duration::from_secs(30) },
