@@ -31,6 +31,7 @@ pub(super) struct Rest {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub(super) struct Lane<T> {
     /// The oldest, with their payload.
     pub(super) items: VecDeque<Item<T>>,
