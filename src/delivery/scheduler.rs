@@ -3,7 +3,7 @@
 //! Invariants:
 //! * A lane has at most one envelope in flight, and starts them in the order they were offered. A lane whose head
 //!   waits for a retry or an endpoint starts nothing; other lanes do not notice. Only a *parked* envelope is left behind
-//!   by its lane ([`Organization::parks_at`]).
+//!   by its lane (`organization.rs`).
 //! * Organizations take turns by weight, and none holds so much of the global limit that nothing is left for others
 //!   (`turns.rs`). None exceeds its own limits: in flight as configured, and the rate (`pace.rs`).
 //! * Within an organization, Wigzo's endpoints do not disturb each other: each has its own circuit breaker
