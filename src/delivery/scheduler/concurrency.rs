@@ -1,15 +1,20 @@
 //! How many calls to an endpoint an organization may make at a time: a limit that finds itself.
 //!
 //! Nobody knows what Wigzo stands. The limit starts at [`START`] and doubles with each round trip while every answer is
-//! good (each good answer adds one); after the first sign of trouble it grows by one a round trip. A 429, 503, 504 or
-//! time-out takes three tenths of it. Answers that take much longer than they used to lower it in proportion. Only what was started
-//! after the last cut can cut again, so one bad moment counts once.
+//! good (each good answer adds one); after the first sign of trouble it grows by one a round trip. Answers with 429, 503
+//! or 504 and time-outs take three tenths of it, unless they are single ones among many good answers. Answers that take
+//! much longer than they used to lower it in proportion; where they take somewhat longer, two limits are
+//! [compared](comparison). Only what was started after the last cut can cut again, so one bad moment counts once.
 //!
 //! After trouble the limit doubles again up to three quarters of where the trouble began, and grows slowly from there:
 //! an outage is left behind in a few round trips, and a limit is approached with care.
 //! [The decision](../../../docs/decisions/0009-concurrency.md) has the figures.
 
+mod comparison;
+
 use std::time::Duration;
+
+use comparison::{Advice, Comparison};
 
 /// Where the limit starts, and below which slow answers alone do not take it: with so few calls in flight, what is
 /// seen is the server's own pace, and becomes the new measure.
@@ -17,6 +22,12 @@ const START: f64 = 4.0;
 
 /// What a refusal for overload, or a time-out, leaves of the limit.
 const CUT: f64 = 0.7;
+
+/// A refusal lowers the limit if refusals of late come to more than this ...
+const REFUSALS: f64 = 2.0;
+
+/// ... where each good answer leaves this much of their number.
+const FADING: f64 = 0.99;
 
 /// How much of the limit at which trouble began is taken back quickly.
 const SAFE: f64 = 0.75;
@@ -26,6 +37,9 @@ const SLOW: f64 = 1.5;
 
 /// ... plus this many milliseconds: differences below that are nobody's trouble, and noise on a fast link.
 const SLACK: f64 = 50.0;
+
+/// By how much the limit grows in a round trip up to a limit that was worse than a smaller one.
+const WARY: f64 = 0.125;
 
 /// The fewest answers over which a mean says something.
 const ROUND: f64 = 20.0;
@@ -50,6 +64,8 @@ pub(super) struct Concurrency {
     limit: f64,
     /// Up to here it doubles with each round trip, above it grows by one.
     safe: f64,
+    /// Up to here it grows more slowly: this limit was worse than a smaller one.
+    worse: f64,
     /// What answers take when all is well.
     measure: Option<f64>,
     /// What they have taken lately.
@@ -61,6 +77,9 @@ pub(super) struct Concurrency {
     /// What the last cut left, and good answers since then.
     left_by_cut: f64,
     good: f64,
+    /// Refusals of late: each counts less with each good answer.
+    refusals: f64,
+    comparison: Comparison,
     /// The limit when this round began, the most calls in flight in it, and how many answers are left of it.
     round: usize,
     peak: usize,
@@ -72,12 +91,15 @@ impl Concurrency {
         Self {
             limit: START,
             safe: f64::INFINITY,
+            worse: 0.0,
             measure: None,
             recent: 0.0,
             seen: 0.0,
             cuts: 0,
             left_by_cut: 0.0,
             good: 0.0,
+            refusals: 0.0,
+            comparison: Comparison::new(),
             round: 0,
             peak: 0,
             left: 0,
@@ -121,15 +143,18 @@ impl Concurrency {
         }
         match load {
             Load::Unknown => {}
-            Load::TooMuch => self.cut(CUT, 1.0),
+            Load::TooMuch => self.take_refusal(),
             Load::Fine => {
+                self.good += 1.0;
+                self.refusals *= FADING;
+                let latency = latency.map(|latency| latency.as_secs_f64() * 1_000.0);
                 if let Some(latency) = latency {
-                    self.measure(latency.as_secs_f64() * 1_000.0);
+                    self.measure(latency);
                 }
                 if self.is_slow() {
                     self.yield_to_slowness();
                 } else {
-                    self.grow(in_use);
+                    self.compare(latency, in_flight, in_use);
                 }
             }
         }
@@ -137,11 +162,38 @@ impl Concurrency {
         self.limit = self.limit.min(bounded(max));
     }
 
+    /// One refusal among hundreds of good answers does not say that there are too many calls.
+    fn take_refusal(&mut self) {
+        self.refusals += 1.0;
+        if self.refusals > REFUSALS {
+            self.cut(CUT, 1.0);
+        }
+    }
+
+    fn compare(&mut self, latency: Option<f64>, in_flight: usize, in_use: bool) {
+        let advice = latency.map_or(Advice::None, |latency| {
+            let is_due = in_use && self.limit > START && self.exceeds_measure(0.0);
+            self.comparison.hear(self.limit, bounded(in_flight), latency, is_due)
+        });
+        match advice {
+            Advice::None => self.grow(in_use),
+            Advice::Hold => {}
+            Advice::Try(limit) => self.change(limit.max(START)),
+            Advice::Keep { than } => (self.safe, self.worse) = (self.limit, than),
+            Advice::Restore(limit) => self.limit = limit,
+        }
+    }
+
     fn grow(&mut self, in_use: bool) {
         if in_use {
-            self.limit += if self.limit < self.safe { 1.0 } else { 1.0 / self.limit };
+            self.limit += if self.limit < self.safe {
+                1.0
+            } else if self.limit < self.worse {
+                WARY / self.limit
+            } else {
+                1.0 / self.limit
+            };
         }
-        self.good += 1.0;
     }
 
     /// Whether the limit is what holds more calls back. One that nothing pushes against is not proved by good answers.
@@ -174,7 +226,11 @@ impl Concurrency {
     }
 
     fn is_slow(&self) -> bool {
-        self.measure.is_some_and(|measure| self.recent > measure * SLOW + SLACK)
+        self.exceeds_measure(SLACK)
+    }
+
+    fn exceeds_measure(&self, slack: f64) -> bool {
+        self.measure.is_some_and(|measure| self.recent > measure * SLOW + slack)
     }
 
     fn yield_to_slowness(&mut self) {
@@ -194,9 +250,16 @@ impl Concurrency {
         if self.good >= self.left_by_cut {
             self.safe = self.limit * SAFE;
         }
-        self.limit = (self.limit * keep).max(least);
-        self.cuts += 1;
+        self.change((self.limit * keep).max(least));
         (self.left_by_cut, self.good) = (self.limit, 0.0);
+        self.refusals = 0.0;
+        self.comparison.restart(self.limit);
+    }
+
+    /// Sets a limit. What was started before it says nothing of it.
+    fn change(&mut self, limit: f64) {
+        self.limit = limit;
+        self.cuts += 1;
         self.seen = 0.0;
         self.recent = self.measure.unwrap_or(0.0);
     }

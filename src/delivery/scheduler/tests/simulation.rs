@@ -135,8 +135,10 @@ struct Books {
 /// What the world knows of an endpoint of an organization.
 #[derive(Debug, Default, Clone)]
 struct EndpointBooks {
-    /// Nothing may be called before this time.
-    closed_until: UnixMillis,
+    /// Wigzo asked for a pause to this time.
+    throttled_until: UnixMillis,
+    /// Its breaker is open to this time, unless a call that was under way succeeds.
+    open_until: UnixMillis,
     /// Lanes that have failed, and refusals, since the last success.
     failing: BTreeSet<usize>,
     refusals: usize,
@@ -630,7 +632,9 @@ impl World {
         let of_organization = |it: &&Flight| it.organization == organization && !it.heard;
         let calling = self.flights.iter().filter(of_organization).count();
         if let Some(endpoint) = started_at {
-            self.check(books.at.of(endpoint).closed_until <= self.now, "it starts at a closed endpoint");
+            let at = books.at.of(endpoint);
+            self.check(at.throttled_until <= self.now, "it starts at a throttled endpoint");
+            self.check(at.open_until <= self.now, "it starts at an endpoint whose breaker is open");
             let is_there = |it: &&Flight| it.permit.as_ref().and_then(Permit::endpoint) == Some(endpoint);
             let there = self.flights.iter().filter(of_organization).filter(is_there).count();
             let is_probed = matches!(self.status(organization, endpoint), Status::Probing { .. });
@@ -868,6 +872,7 @@ impl World {
             match said.answer {
                 Answer::Good => {
                     (at.failing, at.refusals) = (BTreeSet::new(), 0);
+                    at.open_until = now;
                     books.last_success = Some(now);
                     books.parked_on_credit = 0;
                 }
@@ -900,8 +905,12 @@ impl World {
                 }
                 let at = self.books[id].at.of_mut(endpoint);
                 at.was_active = status == Status::Active;
-                if let Some(until) = status.until() {
-                    at.closed_until = at.closed_until.max(until);
+                match status {
+                    Status::Throttled(until) => at.throttled_until = at.throttled_until.max(until),
+                    Status::Tripped { until, .. } | Status::Suspended { until, .. } => {
+                        at.open_until = at.open_until.max(until);
+                    }
+                    Status::Active | Status::Paused | Status::Probing { .. } => {}
                 }
             }
         }
@@ -1003,6 +1012,8 @@ impl World {
     fn is_idle(&mut self) {
         for _ in 0..100 {
             self.scheduler.tick(self.now);
+            let is_parking = self.scheduler.next_to_park(self.now).is_some();
+            self.check(!is_parking, "something is parked when nothing waits");
             let started = self.scheduler.start(self.now);
             self.check(started.is_none(), "something starts when nothing waits");
             for read in self.scheduler.reads(self.now) {
