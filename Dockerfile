@@ -33,9 +33,9 @@ RUN mkdir -p src benches \
        | while read -r bench; do echo 'fn main() {}' > "benches/$bench.rs"; done \
     # A guided build compiles the dependencies in its own way, later.
     && if [ -z "$GUIDED" ]; then \
-           cargo build --release --locked \
+           cargo build --profile dist --locked \
            # Out with the stand-in: the real files may be older than it, and cargo goes by their times.
-           && cargo clean --release --locked -p wigzo-destination; \
+           && cargo clean --profile dist --locked -p wigzo-destination; \
        fi \
     && rm -r src
 
@@ -49,7 +49,7 @@ RUN mkdir -p /image/data \
     && if [ -n "$GUIDED" ]; then \
            scripts/guided.sh && cp target/guided/wigzo-destination /image/; \
        else \
-           cargo build --release --locked --bin wigzo-destination && cp target/release/wigzo-destination /image/; \
+           cargo build --profile dist --locked --bin wigzo-destination && cp target/dist/wigzo-destination /image/; \
        fi
 
 # === Runtime ===

@@ -12,7 +12,7 @@ for program in redis-server nginx; do
     fi
 done
 
-cargo build --release --locked
+cargo build --profile dist --locked
 guided=target/guided/wigzo-destination
 if [ -e "$guided" ] && [ -n "$(find src Cargo.toml Cargo.lock -newer "$guided" -print -quit)" ]; then
     echo "$guided is older than the sources; scripts/guided.sh makes it anew" >&2

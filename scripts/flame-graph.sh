@@ -15,10 +15,10 @@ if ! command -v perf >/dev/null; then
 fi
 echo "building the service with frame pointers, and the load" >&2
 cargo install --quiet --locked --root target/tools inferno@0.12.8
-RUSTFLAGS="-C force-frame-pointers=yes" CFLAGS="-fno-omit-frame-pointer" CARGO_PROFILE_RELEASE_STRIP=none \
-    CARGO_PROFILE_RELEASE_DEBUG=line-tables-only cargo build --quiet --release --locked --target-dir target/flame
+RUSTFLAGS="-C force-frame-pointers=yes" CFLAGS="-fno-omit-frame-pointer" CARGO_PROFILE_DIST_STRIP=none \
+    CARGO_PROFILE_DIST_DEBUG=line-tables-only cargo build --quiet --profile dist --locked --target-dir target/flame
 cargo build --quiet --release --locked --manifest-path benches/end_to_end/Cargo.toml
-binary=target/flame/release/wigzo-destination
+binary=target/flame/dist/wigzo-destination
 
 echo "ten seconds of load" >&2
 work=$(mktemp -d)

@@ -15,7 +15,7 @@ flags=${RUSTFLAGS:-}
 
 # For a named target, so that build scripts and macros, which run meanwhile, count nothing.
 build() {
-    RUSTFLAGS="$flags $1" cargo build --quiet --release --locked --bin wigzo-destination --target "$host" \
+    RUSTFLAGS="$flags $1" cargo build --quiet --profile dist --locked --bin wigzo-destination --target "$host" \
         --target-dir "$work"
 }
 
@@ -35,7 +35,7 @@ echo "2 of 3: counting under load" >&2
 cargo build --quiet --release --locked --manifest-path benches/end_to_end/Cargo.toml --target-dir benches/end_to_end/target
 # The service writes its counts when it ends, which the load waits two seconds for: no time for load balancers.
 WIGZO__INGRESS__DRAIN_GRACE=0s WIGZO__INGRESS__DRAIN_DEADLINE=1s benches/end_to_end/target/release/end-to-end run \
-    --binary "$work/$host/release/wigzo-destination" --scenarios single,batch,mixed --programs ours --rounds 1 \
+    --binary "$work/$host/dist/wigzo-destination" --scenarios single,batch,mixed --programs ours --rounds 1 \
     --seconds 5 >"$work/load.txt"
 if ! "$merge" merge --output "$work/counts" "$work/counted"; then
     echo "there are no counts: the service did not end in time; $work/load.txt has what it did" >&2
@@ -48,5 +48,5 @@ profile=$work/$(sha256sum "$work/counts" | cut -c 1-16).profdata
 rm -f "$work"/*.profdata
 mv "$work/counts" "$profile"
 build "-Cprofile-use=$profile"
-cp "$work/$host/release/wigzo-destination" "$work/"
+cp "$work/$host/dist/wigzo-destination" "$work/"
 echo "target/guided/wigzo-destination" >&2

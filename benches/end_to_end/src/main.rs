@@ -55,7 +55,7 @@ enum Command {
 #[derive(Debug, clap::Args)]
 pub struct Run {
     /// The service's binary.
-    #[arg(long, default_value = "target/release/wigzo-destination")]
+    #[arg(long, default_value = "target/dist/wigzo-destination")]
     binary: PathBuf,
     /// The same, compiled with a profile of itself; not measured if it is not there.
     #[arg(long, default_value = "target/guided/wigzo-destination")]
