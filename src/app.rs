@@ -218,6 +218,13 @@ impl App {
         Some(reloads)
     }
 
+    /// How many events wait.
+    pub fn waiting(&self) -> u64 {
+        let mut waiting = 0;
+        self.queue.look(&mut |stats| waiting = stats.waiting.values().sum());
+        waiting
+    }
+
     /// Runs until `signal` fires, then drains: `/readyz` says so at once, requests are taken for the grace period
     /// (none if the signal says that a person waits), then what is open and in flight may end until the deadline.
     pub async fn run(mut self, signal: impl Future<Output = Haste>) -> End {
@@ -256,6 +263,7 @@ impl App {
         }
         self.readiness.enter(Phase::Closed);
         self.shutdown.stop.cancel();
+        let waiting = self.waiting();
         // The last handles: the writer commits what it holds and ends.
         drop((self.reloader, self.queue));
         while let Some((name, in_order)) = self.tasks.ended().await {
@@ -266,6 +274,7 @@ impl App {
         let traces = self.traces;
         // It blocks, and its spans go out through this runtime.
         let _ended = tokio::task::spawn_blocking(|| traces.end()).await;
+        tracing::info!(waiting, "stopped; {}", waiting_text(waiting));
         End::InOrder
     }
 
@@ -277,6 +286,15 @@ impl App {
         );
         self.readiness.enter(Phase::Closed);
         End::Failed(name)
+    }
+}
+
+/// How many events wait, as a sentence's end.
+pub(crate) fn waiting_text(waiting: u64) -> String {
+    match waiting {
+        0 => "no event waits".to_owned(),
+        1 => "1 event waits".to_owned(),
+        waiting => format!("{waiting} events wait"),
     }
 }
 

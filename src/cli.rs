@@ -28,7 +28,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{App, End, Haste, StartError};
+use crate::app::{App, End, Haste, StartError, waiting_text};
 use crate::clock::Clock;
 use crate::sandbox::Sandbox;
 use crate::settings::{self, Settings, Source};
@@ -345,7 +345,7 @@ fn ask(address: SocketAddr, path: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn in_runtime(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn in_runtime<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -395,12 +395,14 @@ impl Signals {
 /// Says what listens where; on a terminal also how to send a first event.
 fn greet(app: &App) {
     let sandbox = app.sandbox.as_ref().map(|(address, _)| address.to_string());
+    let waiting = app.waiting();
     tracing::info!(
         public = %app.public,
         private = %app.private,
         sandbox = sandbox.as_deref().unwrap_or("none"),
         organizations = app.organizations.len(),
         queue = %app.directory.display(),
+        waiting,
         "serving"
     );
     if !std::io::stderr().is_terminal() {
@@ -416,13 +418,14 @@ fn greet(app: &App) {
   events in     http://{public}/webhook, /v1/batch
   private side  http://{private}/metrics, /api/events
   Wigzo         {wigzo}
-  queue         {}
+  queue         {}; {}
 
   Send a first event (add -u SOURCE_KEY: if its organization has one):
 
     curl http://{public}/v1/track -d '{{"userId":"user-42","event":"Product Viewed","messageId":"'$(date +%s)'","properties":{{"product_id":"sku-1","name":"Blue kurta","price":799.50,"currency":"INR"}}}}'
 "#,
-        app.directory.display()
+        app.directory.display(),
+        waiting_text(waiting)
     ));
 }
 

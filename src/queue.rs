@@ -76,6 +76,19 @@ pub struct Config {
     /// The same for all organizations together. When it runs short, what each organization may have shrinks with what
     /// is left of it; those with less traffic than that keep all of theirs in full.
     pub history_full_per_second_in_all: u32,
+    /// What the queue is for. A queue remembers it, and opens for nothing else.
+    #[serde(skip)]
+    pub purpose: Purpose,
+}
+
+/// What a queue is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// Events for Wigzo.
+    #[default]
+    Live,
+    /// Test events of `serve --sandbox`, which Wigzo must never get.
+    Sandbox,
 }
 
 /// The engines.
@@ -99,6 +112,7 @@ impl Default for Config {
             max_dead_letters: 0,
             history_full_per_second: 50,
             history_full_per_second_in_all: 1_000,
+            purpose: Purpose::Live,
         }
     }
 }
@@ -275,6 +289,14 @@ pub enum QueueError {
         "{0} is sealed: its events were exported to be served elsewhere. If they are not, remove the file `sealed` in it"
     )]
     Sealed(PathBuf),
+    /// A sandbox wrote it, and it was to be opened for Wigzo.
+    #[error(
+        "{0} holds test events of `serve --sandbox`, which must not reach Wigzo: set another `queue.path`, or delete this directory if they are not needed"
+    )]
+    OfSandbox(PathBuf),
+    /// It holds events for Wigzo, and was to be opened for a sandbox.
+    #[error("{0} holds events for Wigzo, which the sandbox must not take: set another `sandbox.queue_path`")]
+    NotOfSandbox(PathBuf),
     /// The directory or its lock file cannot be created.
     #[error("{path}: {error}: check that the directory exists and this user may write to it")]
     Directory {

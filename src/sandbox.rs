@@ -27,6 +27,7 @@ mod server;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -53,6 +54,9 @@ pub struct Config {
     /// Default: `127.0.0.1:8090`.
     #[schemars(with = "String")]
     pub listen: SocketAddr,
+    /// The directory of the queue under `serve --sandbox`: its test events must never be delivered to Wigzo.
+    /// Default: `""`, the directory `sandbox` in `queue.path`.
+    pub queue_path: PathBuf,
     /// How many calls are kept for reading; older ones are only counted. Default: `1000000`.
     pub keep_calls: usize,
     /// How many bytes of bodies (with tokens and idempotency keys) are kept for reading. Default: `"1 GiB"`.
@@ -67,6 +71,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8090)),
+            queue_path: PathBuf::new(),
             keep_calls: 1_000_000,
             keep_bytes: ByteSize::gib(1),
             seed: 1,

@@ -141,13 +141,22 @@ impl Settings {
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
-        let settings = layer::merge(layers)?;
+        let mut settings = layer::merge(layers)?;
+        // Messages name the directory, and whoever reads them may be in another one.
+        if let Ok(path) = std::path::absolute(&settings.queue.path) {
+            settings.queue.path = path;
+        }
         Ok(Self { homes, disk: disk.clone(), ..settings })
     }
 
     /// What the files held that this was read from. After [`Settings::check`] the files with secrets are among them.
     pub fn seen(&self) -> Seen {
         self.disk.seen()
+    }
+
+    /// Whether a file or a variable sets this key.
+    pub fn is_set(&self, key: &str) -> bool {
+        self.places.has(key)
     }
 
     /// Where an organization is configured: of several files the last, and the environment if it is in none. `None`: there
@@ -157,7 +166,7 @@ impl Settings {
         self.homes.get(organization).or_else(|| self.places.get(&key))
     }
 
-    /// Points every organization, and those to come, at another address: `--sandbox` does.
+    /// Points every organization, and those to come, at the sandbox's address, and the queue at a directory of its own.
     ///
     /// # Errors
     /// An address that calls cannot be built on.
@@ -168,6 +177,12 @@ impl Settings {
         }
         self.organization_defaults.base_url = base_url.clone();
         self.redirected = Some(base_url);
+        self.queue.path = if self.sandbox.queue_path.as_os_str().is_empty() {
+            self.queue.path.join("sandbox")
+        } else {
+            self.sandbox.queue_path.clone()
+        };
+        self.queue.purpose = queue::Purpose::Sandbox;
         Ok(())
     }
 }

@@ -50,6 +50,9 @@ pub(super) struct Restore {
     files: Files,
     /// The backup
     file: PathBuf,
+    /// The directory of the queue, instead of `queue.path` of the configuration
+    #[arg(long, value_name = "DIRECTORY")]
+    into: Option<PathBuf>,
     /// What becomes of the events that waited when the backup was made
     #[arg(long, value_name = "WHAT")]
     waiting: WhatWaits,
@@ -85,19 +88,19 @@ impl Backup {
             progress.at(done, total);
         });
         drop(progress);
-        tell(&self.file, &copied.map_err(failed)?, self.json);
+        let file = std::path::absolute(&self.file).map_err(Failure::usage)?;
+        tell(&file, &copied.map_err(failed)?, self.json);
         Ok(())
     }
 }
 
 impl Restore {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let settings = self.files.load()?;
+        let directory = &self.directory()?;
         let waiting = match self.waiting {
             WhatWaits::Hold => Waiting::Hold,
             WhatWaits::Send => Waiting::Send,
         };
-        let directory = &settings.queue.path;
         let copied =
             backup::restore(&self.file, directory, waiting, Clock::system().now()).map_err(failed)?;
         tell(directory, &copied, self.json);
@@ -117,6 +120,23 @@ impl Restore {
     }
 }
 
+impl Restore {
+    /// Where the backup goes. Never a default: the service might look elsewhere and start with an empty queue.
+    fn directory(&self) -> Result<PathBuf, Failure> {
+        if let Some(directory) = &self.into {
+            return std::path::absolute(directory).map_err(Failure::usage);
+        }
+        let settings = self.files.load()?;
+        if settings.is_set("queue.path") {
+            return Ok(settings.queue.path);
+        }
+        Err(Failure::usage(
+            "nothing was restored: no configuration sets the queue's directory (`queue.path`). Name the service's \
+             configuration with --config FILE, or the directory with --into DIRECTORY",
+        ))
+    }
+}
+
 fn tell(place: &Path, copied: &Copied, as_json: bool) {
     let Copied { bytes, ledger, waiting, dead_letters } = copied;
     say(&if as_json {
@@ -127,7 +147,7 @@ fn tell(place: &Path, copied: &Copied, as_json: bool) {
         )
     } else {
         format!(
-            "{}: {}, sound; {waiting} event(s) wait in it, {dead_letters} dead letter(s), {} accepted in all.\n",
+            "{}: {}, sound; {waiting} waiting, {dead_letters} dead, {} accepted in all.\n",
             place.display(),
             ByteSize(*bytes),
             ledger.accepted

@@ -158,7 +158,14 @@ impl Import {
         if self.service.url.is_some() {
             return Ok(Target::Service(self.service.connect()?));
         }
-        let settings = self.service.files.load()?.check(false).map_err(Failure::usage)?;
+        let settings = self.service.files.load()?;
+        if !settings.is_set("queue.path") && !Sqlite::exists_in(&settings.queue.path) {
+            return Err(Failure::usage(
+                "nothing was imported: no configuration sets the queue's directory (`queue.path`). Name the service's \
+                 configuration with --config FILE, or the running service with --url URL",
+            ));
+        }
+        let settings = settings.check(false).map_err(Failure::usage)?;
         match Sqlite::open(&settings.settings.queue, Clock::system()) {
             Ok((queue, writer)) => {
                 admin::served(&checked.header, &settings.organizations).map_err(Failure::usage)?;

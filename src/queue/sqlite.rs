@@ -120,7 +120,7 @@ impl Sqlite {
             QueueError::Sqlite(error) => QueueError::Database { path: path.clone(), error },
             other => other,
         };
-        let connection = schema::open(&path, clock.now()).map_err(database)?;
+        let connection = schema::open(&path, config.purpose, clock.now()).map_err(database)?;
         file::adopt(&path);
         let reader =
             Arc::new(Mutex::new(schema::open_reader(&path).map_err(|error| database(error.into()))?));
@@ -150,6 +150,11 @@ impl Sqlite {
             })
             .map_err(directory)?;
         Ok((Self { reader, commands, shared, clock }, thread))
+    }
+
+    /// Whether a directory holds a queue.
+    pub fn exists_in(directory: &Path) -> bool {
+        directory.join(FILE).exists()
     }
 
     /// Sends one step of a decision; how many letters it looked at, and how many of those it moved.

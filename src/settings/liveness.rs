@@ -92,6 +92,7 @@ const KEYS: &[(&str, Takes)] = &[
     ("telemetry.traces.environment", Restart),
     ("reload.poll", Live),
     ("sandbox.listen", Restart),
+    ("sandbox.queue_path", Restart),
     ("sandbox.keep_calls", Restart),
     ("sandbox.keep_bytes", Restart),
     ("sandbox.seed", Restart),

@@ -366,7 +366,7 @@ async fn one_process_owns_a_directory() {
     let service = Service::sandbox().start().await;
     let queue = service.directory.path().join("queue");
     let (code, said) =
-        Service::sandbox().env("WIGZO__QUEUE__PATH", &queue.display().to_string()).refused().await;
+        Service::sandbox().env("WIGZO__SANDBOX__QUEUE_PATH", &queue.display().to_string()).refused().await;
     assert_eq!(code, Some(1), "{said}");
     let remedy = "is in use by another process: stop it, or give this one another `queue.path`";
     assert!(said.contains(&format!("{} {remedy}", queue.display())), "{said}");

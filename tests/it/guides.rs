@@ -111,7 +111,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     ("docs/operations.md", "wigzo-destination completions bash", Shows(&[])),
     ("docs/operations.md", "docker build", Not(DOCKER)),
     ("docs/operations.md", "docker compose up", Not(DOCKER)),
-    ("docs/operations.md", "install -m 755 target/release/wigzo-destination", Shows(&[])),
+    ("docs/operations.md", "cargo build --profile dist --locked", Shows(&[])),
     ("docs/operations.md", "kubectl create secret", Not(CLUSTER)),
     ("docs/operations.md", "kubectl exec", Not(CLUSTER)),
     (
@@ -123,7 +123,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
         "docs/operations.md",
         "wigzo-destination organizations add",
         Shows(&[
-            "acme  enabled",
+            "acme     enabled",
             "# acme, configured in",
             "All source keys but the last",
             "acme is disabled",
@@ -244,7 +244,7 @@ const DIRECTORIES: [&str; 10] = [
     "usr/local/share/zsh/site-functions",
     "var/backups",
     "run/secrets",
-    "target/release",
+    "target/dist",
 ];
 
 /// The program on the path: what serves is told to stop once it does.
@@ -262,8 +262,7 @@ exit $code
 "#;
 
 /// What `cargo run` runs, without building it again.
-const CARGO: &str =
-    "#!/bin/sh\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec wigzo-destination \"$@\"\n";
+const CARGO: &str = "#!/bin/sh\n[ \"$1\" = build ] && exit\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec wigzo-destination \"$@\"\n";
 
 impl Desk {
     fn new(service: Option<Service>) -> Self {
@@ -280,9 +279,12 @@ impl Desk {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         }
-        std::os::unix::fs::symlink(real, at("target/release/wigzo-destination")).unwrap();
-        std::os::unix::fs::symlink(root().join("ops"), at("ops")).unwrap();
+        std::os::unix::fs::symlink(real, at("target/dist/wigzo-destination")).unwrap();
         let desk = Self { directory, service: None, addresses: RefCell::default() };
+        for file in ["config.toml", "wigzo-destination.service"] {
+            let file = Path::new("ops/systemd").join(file);
+            desk.write(file.to_str().unwrap(), &std::fs::read_to_string(root().join(&file)).unwrap());
+        }
         if let Some(service) = &service {
             desk.at(service);
         }
@@ -490,7 +492,7 @@ async fn the_commands_of_the_operations_guide_work() {
                     assert_eq!(running.send(request.body(event)).await.status, 200);
                 }
                 service = Some(running);
-            } else if block.starts_with("install -m 755") {
+            } else if block.starts_with("cargo build --profile dist") {
                 // Another machine: they are made there.
                 for secret in ["org_token", "source_keys"] {
                     std::fs::remove_file(at("etc/wigzo-destination").join(secret)).unwrap();

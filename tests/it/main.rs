@@ -53,6 +53,7 @@ mod probes;
 mod profiles;
 #[path = "../support/python.rs"]
 mod python;
+mod queue_directory;
 mod reload;
 mod retry_now;
 mod secrets;
@@ -61,6 +62,7 @@ mod service;
 mod skipped;
 mod stand_in;
 mod supervisor;
+mod suspension;
 mod torn_log;
 mod translate;
 mod wire;

@@ -24,6 +24,7 @@ pub struct Setup {
     flags: Vec<String>,
     directory: Option<Arc<tempfile::TempDir>>,
     stand_in: Option<String>,
+    config_file: Option<PathBuf>,
 }
 
 /// A running service.
@@ -60,6 +61,7 @@ impl Service {
             flags: vec!["--sandbox".into()],
             directory: None,
             stand_in: None,
+            config_file: None,
         }
     }
 
@@ -264,6 +266,12 @@ impl Setup {
         self
     }
 
+    /// Uses this configuration file, and no queue directory but the one that it names.
+    pub fn config_file(mut self, file: PathBuf) -> Self {
+        self.config_file = Some(file);
+        self
+    }
+
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
@@ -337,9 +345,16 @@ impl Setup {
 
     fn spawn(self) -> (Child, Arc<tempfile::TempDir>, PathBuf) {
         let directory = self.directory.unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()));
-        let config = directory.path().join("config.toml");
-        std::fs::write(&config, &self.config).unwrap();
-        let child = program(directory.path())
+        let mut command = program(directory.path());
+        let config = self.config_file.unwrap_or_else(|| {
+            let config = directory.path().join("config.toml");
+            std::fs::write(&config, &self.config).unwrap();
+            command
+                .env("WIGZO__QUEUE__PATH", directory.path().join("queue"))
+                .env("WIGZO__SANDBOX__QUEUE_PATH", directory.path().join("queue"));
+            config
+        });
+        let child = command
             .arg("serve")
             .arg("--config")
             .arg(&config)
@@ -347,7 +362,6 @@ impl Setup {
             .env("WIGZO__INGRESS__LISTEN", "127.0.0.1:0")
             .env("WIGZO__ADMIN__LISTEN", "127.0.0.1:0")
             .env("WIGZO__SANDBOX__LISTEN", "127.0.0.1:0")
-            .env("WIGZO__QUEUE__PATH", directory.path().join("queue"))
             .env("WIGZO__TELEMETRY__LOG_FORMAT", "json")
             .envs(&self.env)
             .spawn()

@@ -180,7 +180,7 @@ pub fn restore(
 
 /// Makes dead letters of everything that waits.
 fn hold(file: &Path, now: UnixMillis) -> Result<(), QueueError> {
-    let mut connection = schema::open(file, now)?;
+    let mut connection = schema::open_any(file, now)?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let held = transaction.execute(
         "INSERT INTO dead (seq, organization, route, message_id, lane, kind, title, received_at, ended_at, outcome, reason,

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::seen;
 use crate::clock::UnixMillis;
-use crate::queue::QueueError;
+use crate::queue::{Purpose, QueueError};
 
 /// The steps from each format to the next; the format of a file is its `user_version`, 0 in an empty one. A new database
 /// takes all steps, so that what was created and what was migrated cannot differ. A released step never changes.
@@ -26,6 +26,10 @@ pub(super) struct Step {
     /// What SQL does not say.
     then: fn(&Connection, UnixMillis) -> rusqlite::Result<()>,
 }
+
+/// The `application_id` of a sandbox's database, "WZSB" in ASCII; that of any other is 0. It lies in the file's header,
+/// so a backup carries it.
+const SANDBOX_ID: i32 = 0x575A_5342;
 
 /// The page layout in which free pages can be given back in steps.
 const INCREMENTAL: i64 = 2;
@@ -218,8 +222,23 @@ pub(super) fn format(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 /// Opens the one connection that writes, creating or migrating the database.
-pub(super) fn open(path: &Path, now: UnixMillis) -> Result<Connection, QueueError> {
+pub(super) fn open(path: &Path, purpose: Purpose, now: UnixMillis) -> Result<Connection, QueueError> {
     let connection = Connection::open(path)?;
+    check_purpose(&connection, path, purpose)?;
+    set_up(connection, path, purpose, now)
+}
+
+/// Opens a database to write, whatever it is for.
+pub(super) fn open_any(path: &Path, now: UnixMillis) -> Result<Connection, QueueError> {
+    set_up(Connection::open(path)?, path, Purpose::Live, now)
+}
+
+fn set_up(
+    connection: Connection,
+    path: &Path,
+    purpose: Purpose,
+    now: UnixMillis,
+) -> Result<Connection, QueueError> {
     // Nobody else should write here; if a tool does, requests must be refused before their senders give up.
     connection.busy_timeout(Duration::from_secs(1))?;
     // Must come before the first table: it decides the file's page layout. Once it has, to say so again would be a write,
@@ -238,18 +257,37 @@ pub(super) fn open(path: &Path, now: UnixMillis) -> Result<Connection, QueueErro
     connection.pragma_update(None, "cache_size", -4_096)?;
     plan_once(&connection)?;
     connection.set_prepared_statement_cache_capacity(64);
-    migrate(&connection, path, now)?;
+    migrate(&connection, path, purpose, now)?;
     Ok(connection)
 }
 
+/// Refuses a database with events that are for something else.
+fn check_purpose(connection: &Connection, path: &Path, purpose: Purpose) -> Result<(), QueueError> {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let directory = || path.parent().unwrap_or(path).to_owned();
+    match (purpose, id == SANDBOX_ID) {
+        (Purpose::Live, true) => Err(QueueError::OfSandbox(directory())),
+        (Purpose::Sandbox, false) if format(connection)? > 0 => Err(QueueError::NotOfSandbox(directory())),
+        (Purpose::Live, false) | (Purpose::Sandbox, _) => Ok(()),
+    }
+}
+
 /// Takes the steps that are missing, each in a transaction with the format that it leads to.
-fn migrate(connection: &Connection, path: &Path, now: UnixMillis) -> Result<(), QueueError> {
+fn migrate(
+    connection: &Connection,
+    path: &Path,
+    purpose: Purpose,
+    now: UnixMillis,
+) -> Result<(), QueueError> {
     let (known, found) = (known(), format(connection)?);
     if !(0..=known).contains(&found) {
         return Err(QueueError::TooNew { path: path.to_owned(), found, known });
     }
     for (format, step) in (1_i64..).zip(STEPS).filter(|(format, _)| *format > found) {
         connection.execute_batch(&format!("BEGIN IMMEDIATE; {}", step.sql))?;
+        if format == 1 && purpose == Purpose::Sandbox {
+            connection.pragma_update(None, "application_id", SANDBOX_ID)?;
+        }
         (step.then)(connection, now)?;
         connection.execute_batch(&format!("PRAGMA user_version = {format}; COMMIT;"))?;
         if found > 0 {
@@ -288,7 +326,7 @@ mod tests {
     fn a_statement_is_planned_once_whatever_is_bound_to_it() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("queue.sqlite");
-        let writer = open(&path, UnixMillis(0)).unwrap();
+        let writer = open(&path, Purpose::Live, UnixMillis(0)).unwrap();
         for connection in [writer, open_reader(&path).unwrap()] {
             let mut statement = connection.prepare("SELECT seq FROM settled WHERE seq > ? LIMIT ?").unwrap();
             for values in [[1, 10], [2, 20], [3, 30]] {

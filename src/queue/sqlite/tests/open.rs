@@ -11,7 +11,7 @@ const ROWS: [(&str, u64); 3] = [("waiting", 10_000_000), ("dead", 1_000_000), ("
 const PART: u64 = 500_000;
 
 fn fill(path: &Path) {
-    let connection = schema::open(path, UnixMillis(0)).unwrap();
+    let connection = schema::open_any(path, UnixMillis(0)).unwrap();
     let mut first = 1;
     for (table, rows) in ROWS {
         let (columns, values) = match table {
