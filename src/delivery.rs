@@ -8,6 +8,7 @@
 //! It must not know HTTP server types, nor who posted an event.
 
 mod attempt;
+mod because;
 pub mod client;
 mod config;
 mod handle;
@@ -36,11 +37,15 @@ use crate::telemetry::{Metrics, OrganizationState, Traces};
 use crate::wigzo::Endpoint;
 pub use attempt::obeyed;
 use attempt::{Round, Workshop};
+use because::LastFailures;
 use client::Client;
 use handle::{Command, Desk};
-use scheduler::{Finish, Found, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which};
+use scheduler::{
+    Answer as Said, Finish, Found, Item, LaneKey, Limits, News, Read, Scheduler, Share, Ticket, Waits, Which,
+};
 use settling::Settling;
 
+pub use because::Because;
 pub use config::{BadLaneHold, Breaker, Config, LaneHold, OnAmbiguous};
 pub use handle::{BreakerState, EndpointStatus, Handle, Overview, State};
 pub use holds::{Held, Hold, Holds, HoldsError};
@@ -86,6 +91,8 @@ pub struct Delivery {
     desk: Desk,
     /// Organizations that do not go on as they should, as they were last told.
     told: HashMap<Arc<str>, Overview>,
+    /// Why they do not.
+    last_failures: LastFailures,
     /// When it may be shown again how they stand, and whether that may have changed.
     shown_until: Instant,
     is_changed: bool,
@@ -154,6 +161,7 @@ impl Delivery {
             settling: HashMap::new(),
             desk,
             told: HashMap::new(),
+            last_failures: LastFailures::default(),
             shown_until: Instant::now(),
             is_changed: true,
             partners: HashSet::new(),
@@ -401,7 +409,7 @@ impl Delivery {
             drop(self.scheduler.finish(ticket, Finish::Ended, News::default(), now));
             return;
         };
-        if news.endpoints.iter().any(|(_, news)| news.answer == scheduler::Answer::Refused) {
+        if news.endpoints.iter().any(|(_, news)| news.answer == Said::Refused) {
             // Somebody has to act: that is said at once.
             self.shown_until = Instant::now();
         }
@@ -417,6 +425,11 @@ impl Delivery {
             drop(self.scheduler.finish(ticket, finish, News::default(), now));
             return;
         };
+        let said = news.endpoints.of(needs);
+        let has_failed = matches!(said.answer, Said::Failed | Said::Refused | Said::Unreachable);
+        if has_failed || said.pause.is_some() {
+            self.last_failures.note(&settlement, needs);
+        }
         envelope.progress.clone_from(&settlement.progress);
         let resolution = settlement.resolution;
         self.settle(settlement, Settling { ticket, envelope, began, resolution, needs, is_blocked, span });
@@ -435,15 +448,18 @@ impl Delivery {
             // They leave the list when nothing of theirs waits any more.
             self.look_for_unconfigured();
         }
-        let served = self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing));
+        let failures = &self.last_failures;
+        let served =
+            self.scheduler.standings().map(|(name, standing)| Overview::new(name, standing, failures));
         let overview: Arc<[Overview]> = served.chain(self.unserved()).collect();
         for organization in overview.iter() {
             self.tell(organization);
         }
-        if self.told.len() > overview.len() {
+        if self.told.len().max(self.last_failures.len()) > overview.len() {
             // Partners that were let go.
             let known: HashSet<&str> = overview.iter().map(|it| &*it.organization).collect();
             self.told.retain(|name, _| known.contains(&**name));
+            self.last_failures.retain(|name| known.contains(name));
         }
         let states = State::ALL.iter().map(|state| state.as_str());
         let statuses = EndpointStatus::ALL.iter().map(|status| status.as_str());

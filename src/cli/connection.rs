@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use super::{Failure, Files, complain, reachable, say};
+use crate::settings::Settings;
 
 /// Entries that one request asks for.
 pub(super) const STEP: usize = 1_000;
@@ -96,18 +97,7 @@ impl Service {
         };
         let configured = Some(settings.admin.token_file).filter(|file| !file.is_empty()).map(PathBuf::from);
         let token = self.token_file.clone().or(configured).map(|file| read_token(&file)).transpose()?;
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "it talks to the private side of our own service, not to Wigzo"
-        )]
-        let client = reqwest::Client::builder()
-            // The token is for this address only.
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .timeout(PATIENCE)
-            .build()
-            .map_err(Failure::running)?;
-        Ok(Connection { client, base, token })
+        Connection::new(base, token, PATIENCE)
     }
 }
 
@@ -118,6 +108,29 @@ fn read_token(file: &Path) -> Result<String, Failure> {
 }
 
 impl Connection {
+    /// A way to the service that these settings are for.
+    pub(super) fn to_service_of(settings: &Settings, patience: Duration) -> Result<Self, Failure> {
+        let base = format!("http://{}", reachable(settings.admin.listen)).parse().map_err(Failure::usage)?;
+        let file = &settings.admin.token_file;
+        let token = if file.is_empty() { None } else { Some(read_token(Path::new(file))?) };
+        Self::new(base, token, patience)
+    }
+
+    fn new(base: url::Url, token: Option<String>, patience: Duration) -> Result<Self, Failure> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it talks to the private side of our own service, not to Wigzo"
+        )]
+        let client = reqwest::Client::builder()
+            // The token is for this address only.
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .timeout(patience)
+            .build()
+            .map_err(Failure::running)?;
+        Ok(Self { client, base, token })
+    }
+
     /// Asks for something.
     pub(super) async fn get(&self, path: &str, query: &Value) -> Result<reqwest::Response, Failure> {
         let mut url = self.url(path)?;

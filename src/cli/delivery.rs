@@ -2,10 +2,12 @@
 
 #![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
 
+use std::time::{Duration, Instant};
+
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Service, read_json};
+use super::connection::{Connection, Service, plain, read_json};
 use super::{Failure, complain, in_runtime, say};
 
 /// Organizations in one step of a list.
@@ -37,8 +39,8 @@ const EXAMPLES: &str = "Examples:
     wigzo-destination delivery drain
     wigzo-destination delivery drain --back
 
-Exit codes: 0 done; 1 the service could not be reached or refused, or there is no such organization; 2 the command line,
-a reason or the configuration is wrong.";
+Exit codes: 0 done; 1 the service could not be reached or refused, there is no such organization, or a test event was not
+delivered; 2 the command line, a reason or the configuration is wrong.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -95,7 +97,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Send a made-up event the real way to Wigzo; it is marked as a test
+    /// Send a made-up event the real way to Wigzo, and wait for the answer; it is marked as a test
+    ///
+    /// Ends with 0 only if Wigzo has taken the event. If it was not delivered within --wait, it stays in the queue.
     Test {
         #[command(flatten)]
         service: Service,
@@ -104,7 +108,10 @@ enum Command {
         /// The type of the event
         #[arg(long = "type", value_enum, default_value = "track")]
         kind: TestType,
-        /// Its number as JSON
+        /// How many seconds to wait for the answer
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        wait: u64,
+        /// The event as a line of JSON
         #[arg(long)]
         json: bool,
     },
@@ -163,9 +170,9 @@ impl Delivery {
                     let wish = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
                     retry(&service.connect()?, &organization(&name, "retry"), &wish, json).await
                 }
-                Command::Test { service, name, kind, json } => {
-                    let path = organization(&name, "test-event");
-                    test(&service.connect()?, &path, kind, json).await
+                Command::Test { service, name, kind, wait, json } => {
+                    let wait = Duration::from_secs(wait);
+                    test(&service.connect()?, &name, kind, wait, json).await
                 }
                 Command::Drain { service, back, json } => drain(&service.connect()?, back, json).await,
             }
@@ -174,8 +181,12 @@ impl Delivery {
 }
 
 fn organization(name: &str, action: &str) -> String {
+    format!("{}/{action}", path_of(name))
+}
+
+fn path_of(name: &str) -> String {
     let name: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-    format!("/api/organizations/{}/{action}", name.replace('+', "%20"))
+    format!("/api/organizations/{}", name.replace('+', "%20"))
 }
 
 async fn post(service: &Connection, path: &str, wish: &Value) -> Result<Value, Failure> {
@@ -204,16 +215,80 @@ pub(super) async fn retry(service: &Connection, path: &str, wish: &Value, json: 
     Ok(())
 }
 
-async fn test(service: &Connection, path: &str, kind: TestType, json: bool) -> Result<(), Failure> {
-    let answer = post(service, path, &json!({ "type": kind.as_str() })).await?;
+/// Between two looks at a test event.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Sends a test event and waits until it has ended, was tried, or cannot be tried now.
+async fn test(
+    service: &Connection,
+    name: &str,
+    kind: TestType,
+    wait: Duration,
+    json: bool,
+) -> Result<(), Failure> {
+    let sent = post(service, &organization(name, "test-event"), &json!({ "type": kind.as_str() })).await?;
+    let number = sent["number"].clone();
+    let deadline = Instant::now() + wait;
+    let (event, stopped) = loop {
+        let event = read_json(service.get(&format!("/api/events/{number}"), &json!({})).await?).await?;
+        if event["state"] != "waiting" {
+            break (event, None);
+        }
+        let organization = read_json(service.get(&path_of(name), &json!({})).await?).await?;
+        let delivery = &organization["delivery"];
+        let is_going = matches!(delivery["state"].as_str(), Some("open" | "probing"));
+        if !is_going || Instant::now() >= deadline {
+            break (event, (!is_going).then(|| why_stopped(delivery)));
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
     if json {
-        say(&format!("{answer}\n"));
-    } else {
-        let number = &answer["number"];
-        say(&format!("Event {number} is on its way: wigzo-destination events show {number}\n"));
+        say(&format!("{event}\n"));
     }
-    Ok(())
+    let text = |key: &str| event[key].as_str().unwrap_or_default();
+    if text("state") == "delivered" {
+        if !json {
+            say(&format!("Event {number} was delivered: Wigzo has taken it.\n"));
+        }
+        return Ok(());
+    }
+    let why = match (stopped, text("state")) {
+        (Some(why), _) => format!("it waits, and nothing is sent for {name}: {why}"),
+        (None, "waiting") => format!("it still waits after {} s", wait.as_secs()),
+        (None, state) => {
+            let attempt = event["attempts"].as_array().and_then(|attempts| attempts.last());
+            let said = attempt.map(said).unwrap_or_default();
+            format!("it is {state}, {}{said}", text("reason"))
+        }
+    };
+    Err(Failure::running(format!(
+        "Event {number} was not delivered: {why}. More: wigzo-destination events show {number}"
+    )))
 }
+
+/// Why an organization's events wait, from its delivery.
+pub(super) fn why_stopped(delivery: &Value) -> String {
+    let text = |key: &str| delivery[key].as_str().unwrap_or_default();
+    let state = delivery["state"].as_str().unwrap_or("not served");
+    let since = if text("since").is_empty() { String::new() } else { format!(" since {}", text("since")) };
+    let because = &delivery["because"];
+    match because["reason"].as_str() {
+        Some(reason) => format!("it is {state}{since}, {reason}{}", said(because)),
+        None => format!("it is {state}{since}"),
+    }
+}
+
+/// The status and the answer of an attempt, or of why something waits.
+fn said(attempt: &Value) -> String {
+    let status = attempt["status"].as_u64().map(|status| format!(", HTTP {status}")).unwrap_or_default();
+    let answer = attempt["answer"].as_str().or(attempt["response"].as_str()).unwrap_or_default();
+    let answer: String = plain(answer).chars().take(SHOWN_ANSWER_CHARS).collect();
+    let answer = if answer.trim().is_empty() { String::new() } else { format!(": {}", answer.trim()) };
+    format!("{status}{answer}")
+}
+
+/// Characters of an answer that a line shows.
+const SHOWN_ANSWER_CHARS: usize = 160;
 
 async fn drain(service: &Connection, back: bool, json: bool) -> Result<(), Failure> {
     let answer = post(service, "/api/drain", &json!({ "out_of_rotation": !back })).await?;
@@ -275,7 +350,15 @@ fn line_of(organization: &Value) -> String {
         &delivery["in_flight"].as_u64().unwrap_or_default().to_string(),
         &by,
     ]);
-    line + &stopped_endpoints(delivery)
+    line + &because(delivery, "  because") + &stopped_endpoints(delivery)
+}
+
+/// Why it is not active, as a line.
+fn because(delivery: &Value, begin: &str) -> String {
+    let because = &delivery["because"];
+    let Some(reason) = because["reason"].as_str() else { return String::new() };
+    let since = delivery["since"].as_str().map(|since| format!(" since {since}")).unwrap_or_default();
+    format!("{begin}{since}: {reason}{}\n", said(because))
 }
 
 /// The endpoints of an organization that are not active, a line each.
@@ -286,7 +369,8 @@ fn stopped_endpoints(delivery: &Value) -> String {
         let text = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
         let name = format!("  endpoint {}", text("endpoint"));
         let users = format!("{} user(s) wait for it", it["waiting_lanes"]);
-        format!("{name:<24}  {:<10}  {:<24}  {users}\n", text("status"), text("until"))
+        let line = format!("{name:<24}  {:<10}  {:<24}  {users}\n", text("status"), text("until"));
+        line + &because(it, "    because")
     };
     stopped.map(line).collect()
 }

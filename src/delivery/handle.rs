@@ -8,6 +8,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::Config;
+use super::because::{Because, LastFailures};
 use super::holds::{Held, Hold, Holds, HoldsError};
 use super::scheduler::{EndpointStanding, Standing, Status, Why};
 use crate::clock::{Clock, UnixMillis};
@@ -39,6 +40,12 @@ pub struct Overview {
     /// When that may change by itself; absent if it is open, or waits for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMillis>,
+    /// Since when it has not been open; absent if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<UnixMillis>,
+    /// The last failed call, if that is why it is not open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<Because>,
     /// Probes that have failed in a row.
     pub failed_probes: u32,
     /// Different people whose events have failed without one being delivered in between.
@@ -71,6 +78,12 @@ pub struct EndpointOverview {
     /// When that may change by itself; absent if it is active or probed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixMillis>,
+    /// Since when it has not been active; absent if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<UnixMillis>,
+    /// The last failed call there; absent if it is active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<Because>,
     /// Probes that have failed in a row, in pairs.
     pub failed_probes: u32,
     /// Different users whose events have failed there without a success in between.
@@ -185,7 +198,7 @@ pub enum BreakerState {
 }
 
 impl Overview {
-    pub(super) fn new(organization: &Arc<str>, standing: Standing) -> Self {
+    pub(super) fn new(organization: &Arc<str>, standing: Standing, failures: &LastFailures) -> Self {
         let (state, failed_probes) = match standing.status {
             Status::Active => (State::Open, 0),
             Status::Paused => (State::Held, 0),
@@ -199,9 +212,28 @@ impl Overview {
             Status::Probing { why: Why::Failing, .. } => BreakerState::HalfOpen,
             _ => BreakerState::Closed,
         };
+        let endpoint_of = |standing| {
+            let mut endpoint = EndpointOverview::from(standing);
+            if endpoint.status != EndpointStatus::Active {
+                endpoint.because = failures.of(organization, endpoint.endpoint).cloned();
+            }
+            endpoint
+        };
+        let endpoints: Vec<_> = standing.endpoints.into_iter().map(endpoint_of).collect();
+        let because = match state {
+            State::Open | State::Held | State::Disabled | State::Unconfigured => None,
+            // Where no connection can be made, the endpoints themselves may be active.
+            State::Paused | State::Suspended | State::Failing | State::Probing => {
+                let all = endpoints.iter().filter_map(|it| failures.of(organization, it.endpoint));
+                let stopped = endpoints.iter().filter_map(|it| it.because.as_ref());
+                stopped.max_by_key(|it| it.at).or_else(|| all.max_by_key(|it| it.at)).cloned()
+            }
+        };
         Self {
             organization: Arc::clone(organization),
             state,
+            since: standing.stopped_at,
+            because,
             breaker,
             until: standing.status.until(),
             failed_probes,
@@ -212,7 +244,7 @@ impl Overview {
             held_by_number: standing.held_by_number,
             blocked_lanes: standing.held_up_lanes,
             blocked_since: standing.held_up_since,
-            endpoints: standing.endpoints.into_iter().map(EndpointOverview::from).collect(),
+            endpoints,
         }
     }
 }
@@ -230,6 +262,8 @@ impl From<EndpointStanding> for EndpointOverview {
             endpoint: standing.endpoint,
             status,
             until: standing.status.until(),
+            since: standing.stopped_at,
+            because: None,
             failed_probes,
             failing_lanes: standing.failing_lanes,
             in_flight: standing.in_flight,
@@ -247,6 +281,8 @@ impl Overview {
             state,
             breaker: BreakerState::Closed,
             until: None,
+            since: None,
+            because: None,
             failed_probes: 0,
             failing_lanes: 0,
             in_flight: 0,
@@ -282,6 +318,8 @@ impl Overview {
     pub(super) fn log_change(&self, before: Option<&Self>) {
         let organization = &self.organization;
         let until = self.until.map(tracing::field::display);
+        let Said { reason, http_status, answer } = Said::of(self.because.as_ref());
+        let since = self.since.map(tracing::field::display);
         let is_new = before.is_none_or(|before| (before.state, before.until) != (self.state, self.until));
         match self.state {
             State::Open => {
@@ -293,20 +331,21 @@ impl Overview {
             _ if !is_new => {}
             State::Suspended if Partner::is_name(organization) => {
                 // Nobody here can correct it: it is the customer's own setting, or made up.
-                tracing::warn!(%organization, probe_at = until, "Wigzo refuses this partner's token; its events wait");
+                tracing::warn!(
+                    %organization, reason, http_status, answer, since, probe_at = until,
+                    "Wigzo refuses this partner's token; its events wait"
+                );
             }
             State::Suspended => tracing::error!(
-                %organization,
-                probe_at = until,
+                %organization, reason, http_status, answer, since, probe_at = until,
                 "Wigzo refuses this organization's token or address; its events wait until it is corrected"
             ),
             State::Failing => tracing::warn!(
-                %organization,
-                probe_at = until,
+                %organization, reason, http_status, answer, since, probe_at = until,
                 "this organization's calls fail one after the other; its events wait until a probe succeeds"
             ),
             State::Paused => {
-                tracing::info!(%organization, until, "Wigzo asks this organization to pause");
+                tracing::info!(%organization, reason, http_status, since, until, "Wigzo asks this organization to pause");
             }
             // Logged when it became so.
             State::Held | State::Probing | State::Disabled | State::Unconfigured => {}
@@ -323,23 +362,43 @@ impl Overview {
             }
             let (endpoint, until) = (now.endpoint.as_str(), now.until.map(tracing::field::display));
             let waiting_lanes = now.waiting_lanes;
+            let Said { reason, http_status, answer } = Said::of(now.because.as_ref());
+            let since = now.since.map(tracing::field::display);
             match now.status {
                 EndpointStatus::Active => {
                     tracing::info!(%organization, endpoint, "calls to this endpoint succeed again");
                 }
                 EndpointStatus::Throttled => tracing::info!(
-                    %organization, endpoint, until, "Wigzo asks for a pause at this endpoint; other calls go on"
+                    %organization, endpoint, reason, http_status, since, until,
+                    "Wigzo asks for a pause at this endpoint; other calls go on"
                 ),
                 EndpointStatus::Suspended => tracing::error!(
-                    %organization, endpoint, probe_at = until, waiting_lanes,
+                    %organization, endpoint, reason, http_status, answer, since, probe_at = until, waiting_lanes,
                     "Wigzo refuses the calls to this endpoint; events that need it wait, others go on"
                 ),
                 EndpointStatus::Tripped => tracing::warn!(
-                    %organization, endpoint, probe_at = until, waiting_lanes,
+                    %organization, endpoint, reason, http_status, answer, since, probe_at = until, waiting_lanes,
                     "calls to this endpoint fail; events that need it wait, others go on"
                 ),
                 EndpointStatus::Probing => {}
             }
+        }
+    }
+}
+
+/// A failed call, as fields of a log line.
+struct Said {
+    reason: Option<&'static str>,
+    http_status: Option<u16>,
+    answer: Option<String>,
+}
+
+impl Said {
+    fn of(because: Option<&Because>) -> Self {
+        Self {
+            reason: because.map(|it| it.reason.as_str()),
+            http_status: because.and_then(|it| it.status),
+            answer: because.map(Because::answer_for_log),
         }
     }
 }
@@ -564,6 +623,7 @@ mod tests {
             let endpoint = EndpointStanding {
                 endpoint: Endpoint::Identify,
                 status,
+                stopped_at: None,
                 in_flight: 1,
                 limit: 4,
                 waiting_lanes: 5,
@@ -571,6 +631,7 @@ mod tests {
             };
             let standing = Standing {
                 status,
+                stopped_at: None,
                 in_flight: 1,
                 limit: 4,
                 held: 2,
@@ -580,7 +641,7 @@ mod tests {
                 held_up_since: None,
                 endpoints: vec![endpoint],
             };
-            let shown = Overview::new(&Arc::from("acme"), standing);
+            let shown = Overview::new(&Arc::from("acme"), standing, &LastFailures::default());
             assert_eq!((shown.state, shown.breaker), (state, breaker), "{status:?}");
             let name = serde_json::to_value(state).unwrap();
             assert_eq!(name, state.as_str(), "the same word in metrics and answers");

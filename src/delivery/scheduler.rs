@@ -270,6 +270,8 @@ pub struct Standing {
     pub held: usize,
     /// Envelopes held by number.
     pub held_by_number: usize,
+    /// Since when it has not been active.
+    pub stopped_at: Option<UnixMillis>,
     /// Lanes that have failed without a success in between.
     pub failing_lanes: usize,
     /// Lanes whose first event has failed, or waits for an endpoint that may not be called.
@@ -287,6 +289,8 @@ pub struct EndpointStanding {
     pub endpoint: Endpoint,
     /// What may be done with it.
     pub status: Status,
+    /// Since when it has not been active.
+    pub stopped_at: Option<UnixMillis>,
     /// Calls that are being made.
     pub in_flight: usize,
     /// How many may be.

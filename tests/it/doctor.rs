@@ -171,16 +171,49 @@ async fn encryption_is_trusted_as_the_calls_would_trust_it() {
 async fn a_running_service_is_no_fault() {
     let service = Service::sandbox().start().await;
     let queue = service.directory.path().join("queue");
-    let listen = service.public.trim_start_matches("http://").to_owned();
-    let output =
-        doctor(service.directory.path(), &config_of(&queue, &service.sandbox, &listen), &["--json"]).await;
-    let report = report(&output);
-    assert_eq!(output.status.code(), Some(0), "{report}");
-    let said = report.to_string();
+    let address = |url: &str| url.trim_start_matches("http://").to_owned();
+    let config = config_of(&queue, &service.sandbox, &address(&service.public)).replace(
+        "[admin]\nlisten = \"127.0.0.1:0\"",
+        &format!("[admin]\nlisten = \"{}\"", address(&service.private)),
+    );
+    let output = doctor(service.directory.path(), &config, &["--json"]).await;
+    let first = report(&output);
+    assert_eq!(output.status.code(), Some(0), "{first}");
+    let said = first.to_string();
+    assert!(said.contains("it runs and is ready; events waiting: 0, dead letters: 0"), "{said}");
     assert!(said.contains("in use by a running service"), "{said}");
     assert!(said.contains("is taken, as it should be while the service runs"), "{said}");
     assert_eq!(service.post("/v1/track", r#"{"userId":"u","event":"A"}"#).await.status, 200);
     service.settled(1).await;
+
+    // What it says of itself is passed on: here, that nothing is sent.
+    let pause = serde_json::json!({ "why": "stock-taking" });
+    assert_eq!(service.operate("/api/organizations/default/pause", &pause).await.status, 200);
+    service.until("/api/stats", |stats| stats["delivery"][0]["state"] == "held").await;
+    let output = doctor(service.directory.path(), &config, &["--json"]).await;
+    let report = report(&output);
+    let found = findings(&report, "service");
+    let held = found.iter().find(|it| it["level"] == "warning").unwrap_or_else(|| panic!("{report}"));
+    assert!(
+        held["message"].as_str().unwrap().starts_with("events of default are not sent: it is held"),
+        "{held}"
+    );
+    service.end().await;
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_answer_is_told() {
+    let service = Service::sandbox().start().await;
+    let queue = service.directory.path().join("queue");
+    // Its admin API is elsewhere.
+    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = config_of(&queue, &service.sandbox, "127.0.0.1:0")
+        .replace("[admin]\nlisten = \"127.0.0.1:0\"", &format!("[admin]\nlisten = \"{nowhere}\""));
+    let output = doctor(service.directory.path(), &config, &["--json"]).await;
+    let report = report(&output);
+    assert_eq!(output.status.code(), Some(1), "{report}");
+    let found = findings(&report, "service");
+    assert!(found[0]["remedy"].as_str().unwrap().contains("check `admin.listen`"), "{report}");
     service.end().await;
 }
 

@@ -343,11 +343,7 @@ async fn commands_say_at_a_terminal_what_the_routes_say_to_programs() {
         .faults(&json!([{ "event_name": "Refused\u{1b}[2J", "status": 400, "body": "{\"message\":\"no\"}" }]))
         .await;
     let (code, out, err) = run(&service, &["delivery", "test", "default"]).await;
-    assert_eq!(
-        (code, out.as_str()),
-        (0, "Event 1 is on its way: wigzo-destination events show 1\n"),
-        "{err}"
-    );
+    assert_eq!((code, out.as_str()), (0, "Event 1 was delivered: Wigzo has taken it.\n"), "{err}");
     let event = json!({ "userId": "user-1", "event": "Refused\u{1b}[2J", "messageId": "m-2" });
     assert_eq!(service.post("/v1/track", &event.to_string()).await.status, 200);
     service.settled(2).await;

@@ -12,9 +12,13 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use rustls_platform_verifier::BuilderVerifierExt;
+use serde_json::{Value, json};
 use url::Url;
 
-use super::judge::{Disk, Facts, Port, Reach, WigzoHost};
+use super::super::connection::{Connection, read_json};
+use super::super::delivery::why_stopped;
+use super::super::{Failure, in_runtime, reachable};
+use super::judge::{Disk, Facts, Port, Reach, Running, WigzoHost};
 use super::tokens;
 use crate::clock::{Clock, UnixMillis};
 use crate::organization::BaseUrl;
@@ -36,12 +40,15 @@ pub(super) fn gather(settings: &Settings, offline: bool) -> Facts {
         Err(problems) => (super::lines(&problems), Vec::new()),
     };
     let wanted = settings.ingress.max_connections.saturating_add(settings.delivery.max_in_flight) as u64;
+    let disk = disk(settings);
+    let service = (disk.in_use && !offline).then(|| running(settings));
     Facts {
         problems,
         odd_tokens,
         organizations: settings.organizations.len(),
         exposed_files: secret_files(settings).into_iter().filter(|file| readable_by_all(file)).collect(),
-        disk: disk(settings),
+        disk,
+        service,
         open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).current,
         wanted_files: wanted.saturating_add(OTHER_FILES),
         ports: ports(settings),
@@ -144,6 +151,54 @@ fn file_system<'a>(mounts: &'a str, path: &Path) -> Option<&'a str> {
     };
     // Of two mounts on one point the later one is seen; `max_by_key` takes the last of equals.
     mounts.lines().filter_map(mount).max_by_key(|(depth, _)| *depth).map(|(_, kind)| kind)
+}
+
+// === the running service ===
+
+/// How long the running service may take for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Organizations that are listed with why their events are not sent.
+const LISTED: usize = 20;
+
+fn running(settings: &Settings) -> Running {
+    ask_service(settings).unwrap_or_else(|failure| Running::Silent(failure.message))
+}
+
+fn ask_service(settings: &Settings) -> Result<Running, Failure> {
+    let (probe, stats) = in_runtime(async {
+        let service = Connection::to_service_of(settings, PATIENCE)?;
+        let stats = read_json(service.get("/api/stats", &json!({})).await?).await?;
+        let listen = reachable(settings.ingress.listen);
+        let probe = tokio::task::spawn_blocking(move || super::super::ask(listen, "/readyz")).await;
+        Ok((probe, stats))
+    })?;
+    let not_ready = match probe {
+        Ok(Ok(answer)) if answer.split(' ').nth(1) == Some("200") => None,
+        Ok(Ok(answer)) => {
+            Some(answer.split_once("\r\n\r\n").map_or(answer.clone(), |(_, body)| body.to_owned()))
+        }
+        Ok(Err(error)) => Some(format!("{}: {error}", reachable(settings.ingress.listen))),
+        Err(error) => Some(error.to_string()),
+    };
+    let sum = |key: &str| {
+        let counts = stats.get(key).and_then(Value::as_object).into_iter().flatten();
+        counts.filter_map(|(_, count)| count.as_u64()).sum()
+    };
+    let of = |key: &str| stats.get(key).and_then(Value::as_u64).unwrap_or_default();
+    let delivery = stats.get("delivery").and_then(Value::as_array).into_iter().flatten();
+    let stopped = delivery.filter_map(|it| {
+        let standing = it.get("state")?.as_str()?;
+        let name = it.get("organization")?.as_str()?;
+        (!matches!(standing, "open" | "disabled")).then(|| (name.to_owned(), why_stopped(it)))
+    });
+    Ok(Running::Answers {
+        not_ready,
+        waiting: of("waiting_total"),
+        dead_letters: sum("dead_letters"),
+        used: of("disk_bytes"),
+        stopped: stopped.take(LISTED).collect(),
+    })
 }
 
 // === network ===

@@ -29,6 +29,8 @@ pub(super) struct Facts {
     /// How many the configuration may need.
     pub(super) wanted_files: u64,
     pub(super) ports: Vec<Port>,
+    /// What the running service says; `None` if none runs, or nobody was to be asked.
+    pub(super) service: Option<Running>,
     pub(super) now: UnixMillis,
     /// When the newest file of the queue was written.
     pub(super) newest_file: Option<UnixMillis>,
@@ -81,6 +83,26 @@ pub(super) enum Reach {
     NoConnection(String),
     /// The connection is there, but not its encryption.
     NoTls(String),
+}
+
+/// A service that runs on the queue's directory.
+#[derive(Debug, Clone)]
+pub(super) enum Running {
+    /// Its admin API could not be asked.
+    Silent(String),
+    /// It has answered.
+    Answers {
+        /// Why `/readyz` is not 200, if so.
+        not_ready: Option<String>,
+        /// Events that wait.
+        waiting: u64,
+        /// Dead letters that nobody has decided about.
+        dead_letters: u64,
+        /// Bytes of disk that its queue takes.
+        used: u64,
+        /// Organizations whose events are not sent, and why.
+        stopped: Vec<(String, String)>,
+    },
 }
 
 /// One line of the report.
@@ -150,6 +172,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     findings.extend(disk(&facts.disk));
     findings.extend(open_files(facts.open_files, facts.wanted_files));
     findings.extend(facts.ports.iter().map(|it| port(it, facts.disk.in_use)));
+    findings.extend(facts.service.iter().flat_map(|it| service(it, facts.disk.limit)));
     findings.push(clock(facts.now, facts.newest_file));
     match &facts.hosts {
         Some(hosts) => findings.extend(hosts.iter().flat_map(host)),
@@ -273,6 +296,48 @@ fn port(port: &Port, service_runs: bool) -> Finding {
             broken(CHECK, format!("{address} cannot be listened on: {error}"), format!("set another `{key}`"))
         }
     }
+}
+
+/// A queue that is fuller than this will soon refuse requests.
+const FULL_PERCENT: u64 = 80;
+
+fn service(running: &Running, limit: u64) -> Vec<Finding> {
+    const CHECK: &str = "service";
+    let (not_ready, waiting, dead_letters, used, stopped) = match running {
+        Running::Silent(error) => {
+            let remedy =
+                "a process holds the queue's directory: check `admin.listen`, `admin.token_file` and its log";
+            return vec![broken(CHECK, error.clone(), remedy.to_owned())];
+        }
+        Running::Answers { not_ready, waiting, dead_letters, used, stopped } => {
+            (not_ready, waiting, dead_letters, *used, stopped)
+        }
+    };
+    let mut findings = Vec::new();
+    match not_ready {
+        Some(why) => {
+            let remedy = "look into its log, and into docs/runbook.md".to_owned();
+            findings.push(broken(CHECK, format!("it runs, and /readyz says: {why}"), remedy));
+        }
+        None => findings.push(ok(
+            CHECK,
+            format!("it runs and is ready; events waiting: {waiting}, dead letters: {dead_letters}"),
+        )),
+    }
+    let percent = used.saturating_mul(100) / limit.max(1);
+    if percent >= FULL_PERCENT {
+        let message = format!("the queue takes {percent} % of `queue.max_disk`; at 100 % requests get 429");
+        findings.push(warning(
+            CHECK,
+            message,
+            "raise `queue.max_disk`, or see what does not go out".to_owned(),
+        ));
+    }
+    findings.extend(stopped.iter().map(|(organization, why)| {
+        let remedy = format!("correct it, then: wigzo-destination delivery resume {organization}");
+        warning(CHECK, format!("events of {organization} are not sent: {why}"), remedy)
+    }));
+    findings
 }
 
 fn clock(now: UnixMillis, newest_file: Option<UnixMillis>) -> Finding {

@@ -397,6 +397,7 @@ impl<T> Organization<T> {
             limit: self.limit(),
             held: self.held,
             held_by_number: self.stubs,
+            stopped_at: self.troubled_since,
             failing_lanes: self.failing_lanes(),
             held_up_lanes: held_up.clone().count() + self.left_behind.len(),
             held_up_since: held_up.min(),
@@ -404,6 +405,7 @@ impl<T> Organization<T> {
                 .map(|(endpoint, state)| EndpointStanding {
                     endpoint,
                     status: state.status(),
+                    stopped_at: state.stopped_at,
                     in_flight: self.permits.calling(endpoint),
                     limit: self.allowed(endpoint),
                     waiting_lanes: state.waiting(),

@@ -20,6 +20,7 @@ fn healthy() -> Facts {
         open_files: Some(65_536),
         wanted_files: 5_220,
         ports: vec![port_of(Ok(()))],
+        service: None,
         now: UnixMillis(1_790_000_000_000),
         newest_file: None,
         hosts: Some(vec![host_of("https://wigzo.example", Reach::Connected(Duration::from_millis(42)))]),
@@ -58,7 +59,41 @@ fn a_healthy_machine_is_said_to_be_healthy() {
 /// What is changed | how bad it is, where, what is said
 type Row = (fn(&mut Facts), Level, &'static str, &'static str);
 
+fn running(not_ready: Option<&str>, used: u64, stopped: &[(&str, &str)]) -> Running {
+    Running::Answers {
+        not_ready: not_ready.map(str::to_owned),
+        waiting: 3,
+        dead_letters: 1,
+        used,
+        stopped: stopped.iter().map(|(name, why)| ((*name).to_owned(), (*why).to_owned())).collect(),
+    }
+}
+
 const ROWS: &[Row] = &[
+    (
+        |it| it.service = Some(Running::Silent("http://127.0.0.1:9090/: refused".to_owned())),
+        Level::Broken,
+        "service",
+        "http://127.0.0.1:9090/: refused",
+    ),
+    (
+        |it| it.service = Some(running(Some("not ready: the queue is full"), 0, &[])),
+        Level::Broken,
+        "service",
+        "it runs, and /readyz says: not ready: the queue is full",
+    ),
+    (
+        |it| it.service = Some(running(None, 9 << 30, &[])),
+        Level::Warning,
+        "service",
+        "the queue takes 90 % of `queue.max_disk`",
+    ),
+    (
+        |it| it.service = Some(running(None, 0, &[("shop", "it is suspended, wigzo_401")])),
+        Level::Warning,
+        "service",
+        "events of shop are not sent: it is suspended, wigzo_401",
+    ),
     (
         |it| it.problems = vec!["queue.max_disk: expected at least \"64 MiB\"".to_owned()],
         Level::Broken,
