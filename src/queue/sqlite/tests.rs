@@ -269,6 +269,36 @@ async fn a_record_is_in_full_or_one_line() {
     assert_eq!(texts(&records[1]), expected);
 }
 
+/// An event that was tried before keeps its attempts, so its record keeps the payload: also if `tries` is 0, as after a
+/// replay, an interrupted call, or a refusal that was not the event's own.
+#[tokio::test]
+async fn what_was_tried_before_is_never_recorded_in_one_line() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["replayed", "interrupted"]), PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    assert!(envelopes.iter().all(Envelope::is_untried));
+    let dead = Resolution::Ended { outcome: Outcome::Dead, reason: Reason::Wigzo400 };
+    queue.settle(settlement(&envelopes[0], dead)).await;
+    queue.decide(vec![Seq(1)], Fate::Replay { repeat_done: false }).await.unwrap();
+    let due = UnixMillis(1_800_000_000_000);
+    let interrupted = Resolution::Later { due, reason: Reason::Interrupted, parked: false };
+    queue.settle(settlement(&envelopes[1], interrupted)).await;
+    let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    let again = waiting(&queue, "acme").await;
+    assert_eq!(again.len(), 2);
+    for envelope in &again {
+        assert!(!envelope.is_untried() && envelope.progress.tries == 0, "{envelope:?}");
+        queue.settle(Settlement { account: Account::InALine, ..settlement(envelope, delivered) }).await;
+    }
+    let records = found(&queue, Lookup { limit: 10, in_full: true, ..Lookup::default() }).await;
+    for record in &records {
+        assert!(record.payload.is_some() && record.attempts.len() == 1, "{record:?}");
+    }
+    let size: u64 = records.iter().flat_map(|it| &it.attempts).map(|it| it.size() as u64).sum();
+    assert!(queue.stats().history_bytes >= 2 * 200 + size, "their attempts count");
+}
+
 #[tokio::test]
 async fn records_in_full_have_a_budget() {
     let mut fixture = Fixture::new();
