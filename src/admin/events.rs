@@ -2,6 +2,7 @@
 //! what Wigzo said, and when it is tried next.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -17,7 +18,7 @@ use super::problem::{Problem, json};
 use super::{Admin, Answer};
 use crate::clock::UnixMillis;
 use crate::delivery::{self, Overview};
-use crate::queue::{Lookup, Page, QueueError, Record, State as Stands};
+use crate::queue::{Filter, Lookup, Page, QueueError, Record, State as Stands};
 use crate::segment::{self, Raw, Surroundings};
 
 /// A page of events, newest first.
@@ -32,16 +33,31 @@ pub(super) struct Events {
 
 pub(super) async fn list(State(admin): State<Arc<Admin>>, parameters: Parameters) -> Answer {
     let mut asked = parameters.filter(&["state", "place", "limit", "cursor"])?;
+    let candidates = match asked.filter {
+        Filter { organization: None, message_id: Some(_), .. } => names(&admin),
+        _ => Vec::new(),
+    };
     let lookup = Lookup {
         standing: asked.state()?,
         state: asked.place()?,
         beyond: asked.seq()?,
         limit: asked.limit()?,
         filter: asked.filter,
+        candidates,
         ..Lookup::default()
     };
     let page = found(admin.queue.find(lookup).await)?;
     Ok(json(StatusCode::OK, &Events { events: page.records, cursor: page.next.map(Cursor::from) }))
+}
+
+/// The organizations that are known here: configured ones, and those with events that wait or are dead.
+fn names(admin: &Admin) -> Vec<Arc<str>> {
+    let mut names: BTreeSet<Arc<str>> =
+        admin.organizations.iter().map(|organization| Arc::from(organization.name.as_str())).collect();
+    admin.queue.look(&mut |stats| {
+        names.extend(stats.waiting.keys().chain(stats.dead_letters.keys()).map(Arc::clone));
+    });
+    names.into_iter().collect()
 }
 
 /// One event.

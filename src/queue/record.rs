@@ -108,6 +108,8 @@ pub struct Lookup {
     pub numbers: Vec<Seq>,
     /// Which of them.
     pub filter: Filter,
+    /// Organizations among which a [`Filter::message_id`] is looked up that comes without an organization.
+    pub candidates: Vec<Arc<str>>,
     /// In one of these places: waiting, history or dead letters.
     pub state: Option<Place>,
     /// Only those in this state.

@@ -12,7 +12,7 @@ use std::path::Path;
 use bytesize::ByteSize;
 
 use super::*;
-use crate::clock::UnixMillis;
+use crate::clock::{Span, UnixMillis};
 use crate::outcome::{Outcome, Reason};
 use crate::queue::{
     Account, Attempt, DedupKey, Filter, Place, Progress, Record, Resolution, SourceRoute, State,
@@ -246,6 +246,63 @@ async fn an_event_is_found_by_its_message_id_wherever_it_is() {
     assert_eq!(found(&queue, by_id("acme", "b")).await[0].state, State::Delivered);
     assert!(found(&queue, by_id("other", "b")).await.is_empty());
     assert!(found(&queue, by_id("acme", "x")).await.is_empty());
+}
+
+/// Runs of 20 keys, stretches of 50 rows.
+#[tokio::test]
+async fn a_message_id_leads_to_its_event_without_its_organization_and_after_the_window() {
+    let mut fixture = Fixture::new();
+    fixture.config.dedup_window = Span::secs(3_600);
+    let queue = fixture.open();
+    let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    for round in 0..6 {
+        let ids: Vec<String> = (0..25).map(|n| format!("{round}-{n}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let organization = if round % 2 == 0 { "acme" } else { "other" };
+        queue.append(batch(organization, &ids), PATIENCE).await.unwrap();
+        for envelope in waiting(&queue, organization).await {
+            let settlement = settlement(&envelope, delivered);
+            queue.settle(Settlement { account: Account::InALine, ..settlement }).await;
+        }
+    }
+    let by_id = |organization: Option<&str>, id: &str, candidates: &[&str]| Lookup {
+        filter: Filter {
+            organization: organization.map(Arc::from),
+            message_id: Some(id.to_owned()),
+            ..Filter::default()
+        },
+        candidates: candidates.iter().map(|name| Arc::from(*name)).collect(),
+        limit: 10,
+        ..Lookup::default()
+    };
+    // What is found, and how many pages that took.
+    let every = async |lookup: Lookup| {
+        let (mut lookup, mut numbers, mut pages) = (lookup, Vec::new(), 0);
+        loop {
+            let page = queue.find(lookup.clone()).await.unwrap();
+            numbers.extend(page.records.iter().map(|record| record.number.0));
+            pages += 1;
+            match page.next {
+                Some(next) => lookup.beyond = Some(next),
+                None => return (numbers, pages),
+            }
+        }
+    };
+    for (id, number) in [("0-7", 8), ("1-3", 29), ("5-24", 150)] {
+        let many = every(by_id(None, id, &["acme", "nobody", "other"])).await;
+        assert_eq!(many, (vec![number], 1), "{id}: deduplication leads there");
+        assert_eq!(every(by_id(None, id, &["nobody"])).await.0, [number], "{id}: gone through");
+    }
+    assert_eq!(every(by_id(Some("acme"), "0-7", &[])).await, (vec![8], 1));
+    assert_eq!(every(by_id(Some("other"), "0-7", &["acme"])).await.0, Vec::<u64>::new());
+    fixture.clock.advance(Duration::from_secs(4_000));
+    queue.append(batch("acme", &["later"]), PATIENCE).await.unwrap();
+    for organization in [None, Some("acme")] {
+        let (found, pages) = every(by_id(organization, "0-7", &["acme"])).await;
+        assert_eq!((found, pages > 1), (vec![8], true), "{organization:?}: not remembered any more");
+    }
+    queue.append(batch("acme", &["0-7"]), PATIENCE).await.unwrap();
+    assert_eq!(every(by_id(None, "0-7", &["acme"])).await, (vec![152], 1), "the new one");
 }
 
 #[tokio::test]
