@@ -123,12 +123,7 @@ fn find_in(
         condition.add(within, number(stop));
     }
     condition.values.push(number(lookup.limit as u64));
-    let sql = format!(
-        "SELECT seq, coalesce(number, seq), organization, route, message_id, lane, kind, title, received_at, tries,
-             replays, done, detail, surroundings, payload, {columns}
-         FROM {table} WHERE {} ORDER BY seq {direction} LIMIT ?",
-        condition.terms.join(" AND ")
-    );
+    let sql = sql(&condition, (table, columns), direction);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(condition.values))?;
     let (mut records, mut bytes) = (Vec::new(), 0);
@@ -142,6 +137,16 @@ fn find_in(
         }
     }
     Ok((records, stop))
+}
+
+/// The statement that reads the records of a table.
+fn sql(condition: &Condition, (table, columns): (&str, &str), direction: &str) -> String {
+    format!(
+        "SELECT seq, coalesce(number, seq), organization, route, message_id, lane, kind, title, received_at, tries,
+             replays, done, detail, surroundings, payload, {columns}
+         FROM {table} WHERE {} ORDER BY seq {direction} LIMIT ?",
+        condition.terms.join(" AND ")
+    )
 }
 
 /// The last row of the stretch that this look-up may go through; `None` if the table ends before.
@@ -244,29 +249,29 @@ impl Condition {
 impl Condition {
     fn by_message_id(&mut self, id: &str, by_id: ById<'_>, place: Place) {
         self.add("message_id = ?", Value::from(id.to_owned()));
+        let remembered = |table: &str, list: &str| {
+            format!(
+                "SELECT seq FROM {table} WHERE seq IN ({list}) UNION SELECT seq FROM {table} WHERE number IN ({list})"
+            )
+        };
         // Statements of their own, so that no other term of the condition leads SQLite away from the index.
-        let term = match (place, by_id) {
-            (Place::Dead, _) => "seq IN (SELECT seq FROM dead WHERE message_id = ?)".into(),
+        let (by_index, of_id) = match (place, by_id) {
             (Place::Waiting | Place::Settled, ById::Walk) => return,
-            (Place::Waiting, ById::Index(remembered)) => {
-                let list = list(remembered.iter().copied());
-                self.terms.push(format!("(seq IN ({list}) OR number IN ({list}))").into());
-                self.is_narrow = true;
-                return;
+            (Place::Dead, _) => ("SELECT seq FROM dead WHERE message_id = ?".to_owned(), true),
+            (Place::Waiting, ById::Index(numbers)) => {
+                (remembered("waiting", &list(numbers.iter().copied())), false)
             }
-            (Place::Settled, ById::Index(remembered)) => {
-                let list = list(remembered.iter().copied());
+            (Place::Settled, ById::Index(numbers)) => {
                 // The index covers records in full.
-                format!(
-                    "seq IN (SELECT seq FROM settled WHERE message_id = ? AND payload IS NOT NULL
-                     UNION SELECT seq FROM settled WHERE seq IN ({list})
-                     UNION SELECT seq FROM settled WHERE number IN ({list}))"
-                )
-                .into()
+                let in_full = "SELECT seq FROM settled WHERE message_id = ? AND payload IS NOT NULL";
+                let numbers = list(numbers.iter().copied());
+                (format!("{in_full} UNION {}", remembered("settled", &numbers)), true)
             }
         };
-        self.terms.push(term);
-        self.values.push(Value::from(id.to_owned()));
+        self.terms.push(format!("seq IN ({by_index})").into());
+        if of_id {
+            self.values.push(Value::from(id.to_owned()));
+        }
         self.is_narrow = true;
     }
 }
@@ -349,4 +354,47 @@ pub(super) fn attempts(connection: &Connection, Seq(seq): Seq) -> rusqlite::Resu
             })
         })?
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::sqlite::schema;
+
+    /// Whatever else a lookup asks for, no walk through an organization or a table precedes a message id's index.
+    #[test]
+    fn a_message_id_is_looked_up_by_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = schema::open(&directory.path().join("queue.sqlite"), UnixMillis(0)).unwrap();
+        let by_id = Filter { message_id: Some("m-1".to_owned()), ..Filter::default() };
+        let in_acme = Filter { organization: Some("acme".into()), ..by_id.clone() };
+        let of_user = Filter { person: Some("user-42".to_owned()), ..in_acme.clone() };
+        for filter in [by_id, in_acme, of_user] {
+            for order in [Order::NewestFirst, Order::OldestFirst] {
+                let lookup = Lookup { filter: filter.clone(), order, limit: 10, ..Lookup::default() };
+                for (place, table, columns) in PLACES {
+                    let condition = Condition::of(&lookup, ById::Index(&[7, 8]), place);
+                    assert!(condition.is_narrow);
+                    let sql = format!("EXPLAIN QUERY PLAN {}", sql(&condition, (table, columns), "DESC"));
+                    let mut values = condition.values;
+                    values.push(number(10));
+                    let mut statement = connection.prepare(&sql).unwrap();
+                    let plan: Vec<String> = statement
+                        .query_map(params_from_iter(values), |row| row.get("detail"))
+                        .unwrap()
+                        .collect::<rusqlite::Result<_>>()
+                        .unwrap();
+                    let is_walk = |step: &&String| {
+                        step.starts_with("SCAN")
+                            && !step.contains("SUBQUERY")
+                            && !step.contains("CONSTANT ROW")
+                            || step.contains("_by_organization") && !step.contains("seq=?")
+                            || step.contains("(rowid<?")
+                            || step.contains("(rowid>?")
+                    };
+                    assert_eq!(plan.iter().find(is_walk), None, "{table} {filter:?}: {plan:#?}");
+                }
+            }
+        }
+    }
 }

@@ -332,7 +332,8 @@ pub(super) fn numbers<'a>(
         let filter =
             if wanted.len() > 1 { Some(Filter::from_bytes(row.get_ref(2)?.as_blob()?)) } else { None };
         let may_have = |key: &&DedupKey| filter.as_ref().is_none_or(|filter| filter.may_have(**key));
-        let in_run: BTreeSet<_> = wanted.values().filter(may_have).map(|key| bucket(run, buckets, *key)).collect();
+        let in_run: BTreeSet<_> =
+            wanted.values().filter(may_have).map(|key| bucket(run, buckets, *key)).collect();
         for bucket in in_run {
             if let Some(keys) = look(connection, bucket)? {
                 add(&keys);
