@@ -11,6 +11,7 @@
 
 mod address;
 mod body;
+mod codes;
 mod cursor;
 mod dead_letters;
 mod drain;

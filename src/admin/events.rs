@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::codes::{self, KnownCode};
 use super::cursor::Cursor;
 use super::filter::{self, InPath, Parameters};
 use super::problem::{Problem, json};
@@ -69,6 +70,8 @@ pub(super) struct Event {
     record: Record,
     /// When it is tried next, if it waits.
     next_attempt: Option<NextAttempt>,
+    /// What each code of the record means, and what to do.
+    codes: Vec<KnownCode>,
 }
 
 /// When a waiting event is tried next.
@@ -168,11 +171,12 @@ pub(super) async fn show(
 
 /// A record that was read in full, as it may be shown.
 pub(super) fn in_full(admin: &Admin, mut record: Record) -> Response {
+    let codes = codes::of(&record);
     show_safely(&mut record);
     let overview = admin.delivery.overview();
     let overview = overview.iter().find(|it| *it.organization == *record.organization);
     let next_attempt = next_attempt(&record, overview);
-    json(StatusCode::OK, &Event { record, next_attempt })
+    json(StatusCode::OK, &Event { record, next_attempt, codes })
 }
 
 /// Takes out of a record what would let its reader send events.
