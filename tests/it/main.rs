@@ -53,6 +53,7 @@ mod probes;
 mod profiles;
 #[path = "../support/python.rs"]
 mod python;
+mod records;
 mod reload;
 mod retry_now;
 mod secrets;
