@@ -77,6 +77,7 @@ async fn measure(organizations: usize) -> Result<(), Box<dyn std::error::Error>>
         tokens: Arc::new(Tokens::open(&admin::Config::default())?),
         rotation: Rotation::default(),
         explain: Explain(Arc::new(|_, _, _| None)),
+        refused_requests: Arc::default(),
         printing: Arc::default(),
     };
     let router = admin::router(Current::new(admin));

@@ -11,6 +11,7 @@
 
 mod address;
 mod body;
+mod codes;
 mod cursor;
 mod dead_letters;
 mod drain;
@@ -25,6 +26,7 @@ mod metrics;
 mod openapi;
 mod organizations;
 mod problem;
+mod refused_requests;
 mod rejected;
 mod retry;
 mod stats;
@@ -50,7 +52,7 @@ use crate::delivery;
 use crate::organization::Organizations;
 use crate::queue::Queue;
 use crate::shutdown::Rotation;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, RefusedRequests};
 use address::Operation;
 pub use filter::WrittenFilter;
 pub use import::served;
@@ -95,6 +97,8 @@ pub struct Admin {
     pub organizations: Arc<Organizations>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
+    /// The requests that could not be authenticated.
+    pub refused_requests: Arc<RefusedRequests>,
     /// The tokens that are asked for.
     pub tokens: Arc<Tokens>,
     /// The time.
@@ -147,6 +151,7 @@ fn serve(operation: Operation) -> MethodRouter<Current<Admin>> {
         Operation::Event => get(events::show),
         Operation::RetryEvent => post(retry::event),
         Operation::Rejected => get(rejected::list),
+        Operation::RefusedRequests => get(refused_requests::list),
         Operation::Organizations => get(organizations::list),
         Operation::Organization => get(organizations::show),
         Operation::Pause => post(organizations::pause),

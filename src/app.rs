@@ -154,6 +154,7 @@ impl App {
             delivery: handle.clone(),
             organizations: Arc::clone(&organizations),
             metrics: Arc::clone(&metrics),
+            refused_requests: ingress.get().refused_requests(),
             tokens: Arc::new(admin_tokens),
             started_at: clock.now(),
             rotation: readiness.rotation.clone(),

@@ -15,6 +15,9 @@ mod examples;
 mod organizations;
 mod profiles;
 mod progress;
+mod record;
+mod requests;
+mod table;
 mod transfer;
 mod translate;
 
@@ -93,6 +96,7 @@ enum Command {
     Events(Box<events::Events>),
     DeadLetters(Box<dead_letters::DeadLetters>),
     Delivery(delivery::Delivery),
+    Requests(requests::Requests),
     Organizations(organizations::Organizations),
     Backup(backup::Backup),
     Restore(backup::Restore),
@@ -195,6 +199,7 @@ pub fn main() -> ExitCode {
         Command::Events(command) => command.run(),
         Command::DeadLetters(command) => command.run(),
         Command::Delivery(command) => command.run(),
+        Command::Requests(command) => command.run(),
         Command::Organizations(command) => command.run(),
         Command::Backup(command) => command.run(),
         Command::Restore(command) => command.run(),

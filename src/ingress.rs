@@ -42,7 +42,7 @@ use crate::current::Current;
 use crate::organization::Organizations;
 use crate::queue::Queue;
 use crate::segment::{Event, Kind, Raw, Route, Surroundings};
-use crate::telemetry::{Metrics, Request as Traced, Traces};
+use crate::telemetry::{Metrics, RefusedRequests, Request as Traced, Traces};
 
 use address::Purpose;
 use failures::Failures;
@@ -136,6 +136,7 @@ pub struct Ingress {
     clock: Clock,
     readiness: Arc<Readiness>,
     failures: Arc<Failures>,
+    refused: Arc<RefusedRequests>,
     /// The OpenAPI document of this configuration.
     document: Bytes,
 }
@@ -154,7 +155,13 @@ impl Ingress {
     ) -> Self {
         let failures = Arc::new(Failures::new(config.failed_auth_per_minute));
         let document = Bytes::from(openapi::document(&config).to_string());
-        Self { config, organizations, queue, metrics, traces, clock, readiness, failures, document }
+        let refused = Arc::default();
+        Self { config, organizations, queue, metrics, traces, clock, readiness, failures, refused, document }
+    }
+
+    /// The requests that could not be authenticated.
+    pub fn refused_requests(&self) -> Arc<RefusedRequests> {
+        Arc::clone(&self.refused)
     }
 
     /// The same under another configuration. What is known of peers that fail to authenticate stays known, unless
@@ -162,8 +169,9 @@ impl Ingress {
     #[must_use]
     pub fn under(&self, config: Config, organizations: Arc<Organizations>) -> Self {
         let is_as_strict = config.failed_auth_per_minute == self.config.failed_auth_per_minute;
-        let Self { queue, metrics, traces, clock, readiness, failures, .. } = self.clone();
+        let Self { queue, metrics, traces, clock, readiness, failures, refused, .. } = self.clone();
         let new = Self::new(config, organizations, queue, metrics, traces, clock, readiness);
+        let new = Self { refused, ..new };
         if is_as_strict { Self { failures, ..new } } else { new }
     }
 }

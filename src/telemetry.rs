@@ -11,6 +11,7 @@ mod logs;
 mod metrics;
 mod organizations;
 mod process;
+mod refused_requests;
 mod repeats;
 pub mod traces;
 
@@ -30,6 +31,7 @@ pub use declaration::{Declaration, Kind, LABELS};
 pub use exposition::Format;
 pub use logs::{BadFilter, LogFormat, Logging};
 pub use metrics::{GROUPS, Metrics, OTHERS, OrganizationState, PARTNERS, gauge};
+pub use refused_requests::{AuthenticationFailure, Fingerprint, Refused, RefusedRequest, RefusedRequests};
 pub use traces::{BadEndpoint, CallTold, Origin, Request, Round, RoundTold, SpanCounts, TraceId, Traces};
 
 /// `[telemetry]`: logs, metrics, traces.

@@ -41,8 +41,8 @@ const ARROWS: &[Row] = &[
     },
     Row {
         room: "telemetry",
-        may_use: &["outcome", "clock::Span"],
-        rule: "`telemetry` uses `outcome` only, so that every room can use `telemetry`",
+        may_use: &["outcome", "clock::Span", "clock::UnixMillis"],
+        rule: "`telemetry` uses `outcome` only, beside times, so that every room can use `telemetry`",
     },
     Row {
         room: "queue",

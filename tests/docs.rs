@@ -3,14 +3,16 @@
 //! Documents are read as text. What they say about configuration is loaded by the same code that the service uses.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use wigzo_destination::outcome::{Outcome, Reason};
+use wigzo_destination::queue::State;
 use wigzo_destination::segment::{RejectionCode, Warning};
 use wigzo_destination::settings::{Problems, Settings, Takes, keys};
-use wigzo_destination::telemetry::Metrics;
+use wigzo_destination::telemetry::{AuthenticationFailure, Metrics};
 
 #[path = "docs/mapping.rs"]
 mod mapping;
@@ -75,6 +77,47 @@ fn the_readme_tells_every_warning_with_its_exact_meaning() {
         let row = [format!("`{}`", warning.as_str()), warning.meaning().to_owned()];
         assert!(rows.iter().any(|found| found == &row), "README.md lacks | {} |", row.join(" | "));
     }
+}
+
+#[test]
+fn the_page_of_codes_is_the_table_of_the_program() {
+    let page = codes_page();
+    let path = root().join("docs/codes.md");
+    #[expect(clippy::disallowed_methods, reason = "the developer's switch, not configuration")]
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    if update {
+        fs::write(&path, &page).expect("docs/ can be written");
+    }
+    assert!(
+        fs::read_to_string(&path).unwrap_or_default() == page,
+        "docs/codes.md does not say what the program declares: UPDATE_GOLDEN=1 cargo test --test docs codes"
+    );
+}
+
+/// `docs/codes.md`.
+fn codes_page() -> String {
+    let mut page = String::from(
+        "# Codes\n\n\
+         Printed from the code, not written: `UPDATE_GOLDEN=1 cargo test --test docs codes`.\n\n\
+         `/api/events/{number}` says the same of each code of an event (`codes`), and `wigzo-destination events show` prints\n\
+         it. Codes are stable; meanings and advice may be worded better.\n",
+    );
+    let mut table = |heading: &str, name: &str, rows: Vec<[&str; 3]>| {
+        write!(page, "\n## {heading}\n\n| {name} | meaning | what to do |\n| --- | --- | --- |\n")
+            .expect("a String takes any text");
+        for [code, meaning, advice] in rows {
+            writeln!(page, "| `{code}` | {meaning} | {advice} |").expect("a String takes any text");
+        }
+    };
+    let rows = State::ALL.iter().map(|it| [it.as_str(), it.meaning(), it.advice()]);
+    table("Statuses of an event", "status", rows.collect());
+    let rows = Reason::ALL.iter().map(|it| [it.as_str(), it.meaning(), it.advice()]);
+    table("Reasons", "reason", rows.collect());
+    let rows = Warning::ALL.iter().map(|it| [it.as_str(), it.meaning(), it.advice()]);
+    table("Warnings", "warning", rows.collect());
+    let rows = AuthenticationFailure::ALL.iter().map(|it| [it.as_str(), it.meaning(), it.advice()]);
+    table("Authentication failures", "reason", rows.collect());
+    page
 }
 
 // === Configuration ===
@@ -197,7 +240,7 @@ fn check_command(document: &str, line: &str) -> Option<String> {
     let mut words = arguments.iter().filter(|word| !word.starts_with('-')).map(String::as_str);
     let command = words.next().unwrap_or_default().to_owned();
     let help = match (command.as_str(), words.next()) {
-        ("dead-letters" | "delivery" | "events" | "organizations" | "profiles", Some(part)) => {
+        ("dead-letters" | "delivery" | "events" | "organizations" | "profiles" | "requests", Some(part)) => {
             help(&[&command, part])
         }
         _ => help(&[&command]),

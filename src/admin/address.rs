@@ -17,6 +17,8 @@ pub(super) enum Operation {
     RetryEvent,
     /// Events that were refused.
     Rejected,
+    /// Requests that could not be authenticated.
+    RefusedRequests,
     /// Organizations that match.
     Organizations,
     /// One organization.
@@ -61,12 +63,13 @@ pub(super) enum Operation {
 
 impl Operation {
     /// All of them, in the order in which people should read them.
-    pub(super) const ALL: [Self; 25] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::Stats,
         Self::Events,
         Self::Event,
         Self::RetryEvent,
         Self::Rejected,
+        Self::RefusedRequests,
         Self::Organizations,
         Self::Organization,
         Self::Pause,
@@ -97,6 +100,7 @@ impl Operation {
             Self::Event => "/api/events/{number}",
             Self::RetryEvent => "/api/events/{number}/retry",
             Self::Rejected => "/api/rejected",
+            Self::RefusedRequests => "/api/requests/refused",
             Self::Organizations => "/api/organizations",
             Self::Organization => "/api/organizations/{name}",
             Self::Pause => "/api/organizations/{name}/pause",
@@ -126,6 +130,7 @@ impl Operation {
             Self::Event => "event",
             Self::RetryEvent => "retry_event",
             Self::Rejected => "rejected",
+            Self::RefusedRequests => "refused_requests",
             Self::Organizations => "organizations",
             Self::Organization => "organization",
             Self::Pause => "pause",
@@ -156,6 +161,7 @@ impl Operation {
             | Self::Events
             | Self::Event
             | Self::Rejected
+            | Self::RefusedRequests
             | Self::Organizations
             | Self::Organization
             | Self::DeadLetters

@@ -2,6 +2,7 @@
 //! what Wigzo said, and when it is tried next.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::State;
@@ -11,13 +12,14 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::codes::{self, KnownCode};
 use super::cursor::Cursor;
 use super::filter::{self, InPath, Parameters};
 use super::problem::{Problem, json};
 use super::{Admin, Answer};
 use crate::clock::UnixMillis;
 use crate::delivery::{self, Overview};
-use crate::queue::{Lookup, Page, QueueError, Record, State as Stands};
+use crate::queue::{Filter, Lookup, Page, QueueError, Record, State as Stands};
 use crate::segment::{self, Raw, Surroundings};
 
 /// A page of events, newest first.
@@ -32,16 +34,31 @@ pub(super) struct Events {
 
 pub(super) async fn list(State(admin): State<Arc<Admin>>, parameters: Parameters) -> Answer {
     let mut asked = parameters.filter(&["state", "place", "limit", "cursor"])?;
+    let candidates = match asked.filter {
+        Filter { organization: None, message_id: Some(_), .. } => names(&admin),
+        _ => Vec::new(),
+    };
     let lookup = Lookup {
         standing: asked.state()?,
         state: asked.place()?,
         beyond: asked.seq()?,
         limit: asked.limit()?,
         filter: asked.filter,
+        candidates,
         ..Lookup::default()
     };
     let page = found(admin.queue.find(lookup).await)?;
     Ok(json(StatusCode::OK, &Events { events: page.records, cursor: page.next.map(Cursor::from) }))
+}
+
+/// The organizations that are known here: configured ones, and those with events that wait or are dead.
+fn names(admin: &Admin) -> Vec<Arc<str>> {
+    let mut names: BTreeSet<Arc<str>> =
+        admin.organizations.iter().map(|organization| Arc::from(organization.name.as_str())).collect();
+    admin.queue.look(&mut |stats| {
+        names.extend(stats.waiting.keys().chain(stats.dead_letters.keys()).map(Arc::clone));
+    });
+    names.into_iter().collect()
 }
 
 /// One event.
@@ -53,6 +70,8 @@ pub(super) struct Event {
     record: Record,
     /// When it is tried next, if it waits.
     next_attempt: Option<NextAttempt>,
+    /// What each code of the record means, and what to do.
+    codes: Vec<KnownCode>,
 }
 
 /// When a waiting event is tried next.
@@ -152,11 +171,12 @@ pub(super) async fn show(
 
 /// A record that was read in full, as it may be shown.
 pub(super) fn in_full(admin: &Admin, mut record: Record) -> Response {
+    let codes = codes::of(&record);
     show_safely(&mut record);
     let overview = admin.delivery.overview();
     let overview = overview.iter().find(|it| *it.organization == *record.organization);
     let next_attempt = next_attempt(&record, overview);
-    json(StatusCode::OK, &Event { record, next_attempt })
+    json(StatusCode::OK, &Event { record, next_attempt, codes })
 }
 
 /// Takes out of a record what would let its reader send events.

@@ -20,6 +20,7 @@ use super::filter::{Parameters, WrittenFilter};
 use super::log_level::LogLevel;
 use super::organizations::{Organization, Organizations, Pause, Resume};
 use super::problem::{self, Problem, Refused};
+use super::refused_requests::RefusedRequests;
 use super::rejected::Rejected;
 use super::retry::{Retried, RetryEvent, Which};
 use super::stats::Live;
@@ -110,6 +111,7 @@ fn summary(operation: Operation) -> &'static str {
         Operation::Event => "One event: what came in, each request, each answer, and when it is tried next",
         Operation::RetryEvent => "An event that waits for another attempt is tried at once",
         Operation::Rejected => "The newest events that were refused, with code and place",
+        Operation::RefusedRequests => "The newest requests that could not be authenticated",
         Operation::Organizations => "Organizations by name, tokens masked, with how their delivery stands",
         Operation::Organization => "One organization",
         Operation::Pause => {
@@ -157,6 +159,7 @@ fn parameters(operation: Operation, schemas: &mut Schemas) -> Vec<Value> {
         Operation::DeadLetters | Operation::Export => &["limit", "cursor"],
         Operation::Organizations => &["standing", "limit", "cursor"],
         Operation::Rejected => &["organization", "message_id", "limit"],
+        Operation::RefusedRequests => &["organization", "limit"],
         Operation::Move => &["export", "from"],
         _ => &[],
     };
@@ -193,7 +196,7 @@ fn own_parameter(name: &str) -> Value {
         "cursor" => ("The `cursor` of the page before", json!({ "type": "string" })),
         "export" => ("The export's id", json!({ "type": "string" })),
         "from" => ("Lines of it that were taken before", json!({ "type": "integer", "minimum": 0 })),
-        "organization" => ("Only events of this organization", json!({ "type": "string" })),
+        "organization" => ("Only what belongs to this organization", json!({ "type": "string" })),
         _ => ("Only the event with this message id", json!({ "type": "string" })),
     };
     let required = matches!(name, "export" | "from");
@@ -230,6 +233,7 @@ fn responses(operation: Operation, schemas: &mut Schemas) -> Value {
         Operation::Events => (body::JSON, schemas.print::<Events>()),
         Operation::Event | Operation::DeadLetter => (body::JSON, schemas.print::<Event>()),
         Operation::Rejected => (body::JSON, schemas.print::<Rejected>()),
+        Operation::RefusedRequests => (body::JSON, schemas.print::<RefusedRequests>()),
         Operation::Organizations => (body::JSON, schemas.print::<Organizations>()),
         Operation::Organization | Operation::Pause | Operation::Resume => {
             (body::JSON, schemas.print::<Organization>())
@@ -280,6 +284,7 @@ fn problems(operation: Operation) -> Vec<Problem> {
         Operation::Metrics => return vec![Problem::Unauthorized, Problem::Panicked],
         Operation::Stats
         | Operation::Rejected
+        | Operation::RefusedRequests
         | Operation::Organizations
         | Operation::Rotation
         | Operation::Drain

@@ -2,13 +2,17 @@
 
 #![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use http::header::CONTENT_TYPE;
+use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::table::{Column, Table};
 use super::{Failure, Files, complain, reachable, say};
 use crate::settings::Settings;
 
@@ -16,19 +20,23 @@ use crate::settings::Settings;
 pub(super) const STEP: usize = 1_000;
 
 /// A list that comes page by page, newest first.
-pub(super) struct Listing {
+pub(super) struct Listing<T: 'static> {
     /// Where it is.
     pub(super) path: &'static str,
     /// The member of an answer that holds the entries.
     pub(super) member: &'static str,
-    pub(super) heading: fn() -> String,
-    pub(super) line: fn(&Value) -> String,
+    pub(super) columns: &'static [Column<T>],
     /// What is said if there is nothing.
     pub(super) none: &'static str,
+    /// What stands below all entries.
+    pub(super) legend: Option<fn(&[T]) -> String>,
 }
 
-impl Listing {
-    /// Shows at most `limit` entries, as lines or as JSON.
+/// A part of a list: its members, not parsed.
+type Page = BTreeMap<String, Box<RawValue>>;
+
+impl<T: DeserializeOwned> Listing<T> {
+    /// Shows at most `limit` entries, as lines or as the JSON that the service has sent.
     pub(super) async fn show(
         &self,
         service: &Connection,
@@ -37,23 +45,31 @@ impl Listing {
         json: bool,
     ) -> Result<(), Failure> {
         let (mut left, mut shown) = (limit, 0_usize);
+        let (mut table, mut all) = (Table::new(self.columns), Vec::new());
         while left > 0 {
             query["limit"] = json!(left.min(STEP));
-            let page = read_json(service.get(self.path, &query).await?).await?;
-            let entries = page[self.member].as_array().cloned().unwrap_or_default();
-            if !json && shown == 0 && !entries.is_empty() {
-                say(&(self.heading)());
-            }
-            for entry in &entries {
-                say(&if json { format!("{entry}\n") } else { (self.line)(entry) });
+            let page: Page = parse(&read_text(service.get(self.path, &query).await?).await?)?;
+            let entries = page.get(self.member).map_or("[]", |entries| entries.get());
+            let entries: Vec<Box<RawValue>> = parse(entries)?;
+            if json {
+                let lines = entries.iter().map(|entry| format!("{entry}\n"));
+                say(&lines.collect::<String>());
+            } else {
+                let read = entries.iter().map(|entry| parse(entry.get())).collect::<Result<Vec<T>, _>>()?;
+                say(&table.lines(&read));
+                all.extend(self.legend.map(|_| read).into_iter().flatten());
             }
             (left, shown) = (left.saturating_sub(entries.len()), shown + entries.len());
-            query["cursor"] = page["cursor"].clone();
-            if query["cursor"].is_null() {
+            let cursor = page.get("cursor").map_or(Ok(Value::Null), |cursor| parse(cursor.get()))?;
+            if cursor.is_null() {
                 break;
             }
+            query["cursor"] = cursor;
         }
         if !json {
+            if let Some(legend) = self.legend {
+                say(&legend(&all));
+            }
             match (shown, left) {
                 (0, _) => complain(self.none),
                 (_, 0) => complain(&format!("the newest {shown}; --limit shows more")),
@@ -191,14 +207,18 @@ impl Connection {
     }
 }
 
-/// An answer that should be JSON.
-pub(super) async fn read_json(response: reqwest::Response) -> Result<Value, Failure> {
-    let body = response.text().await.map_err(Failure::running)?;
-    serde_json::from_str(&body)
-        .map_err(|_| Failure::running("the answer is not JSON: is this the private side?"))
+/// An answer as it was sent.
+pub(super) async fn read_text(response: reqwest::Response) -> Result<String, Failure> {
+    response.text().await.map_err(Failure::running)
 }
 
-/// What a sender has chosen must not move a terminal's cursor.
-pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+/// An answer that should be JSON, without a number of a sender's in it: those may be larger or more exact than ours.
+pub(super) async fn read_json(response: reqwest::Response) -> Result<Value, Failure> {
+    parse(&read_text(response).await?)
+}
+
+/// Reads what a service has said.
+pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, Failure> {
+    serde_json::from_str(text)
+        .map_err(|_| Failure::running("the answer is not JSON: is this the private side?"))
 }

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Listing, STEP, Service, plain, read_json};
+use super::connection::{Connection, Listing, STEP, Service, parse, read_text};
 use super::progress::Progress;
+use super::record::{DEAD_LETTERS, Record, Summary};
 use super::{Failure, complain, in_runtime, say};
 use crate::admin::WrittenFilter;
 
@@ -66,13 +67,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show one dead letter in full: payload, attempts, answers
+    /// Show one dead letter in full, as `events show` does: what to do, payload, attempts, answers
     Show {
         #[command(flatten)]
         service: Service,
         /// Its number
         number: u64,
-        /// One line of JSON
+        /// The JSON of the service, byte for byte
         #[arg(long)]
         json: bool,
     },
@@ -172,35 +173,17 @@ impl DeadLetters {
 
 // === the commands ===
 
-const LISTING: Listing = Listing {
+const LISTING: Listing<Summary> = Listing {
     path: "/api/dead-letters",
     member: "dead_letters",
-    heading: || row(["NUMBER", "ORGANIZATION", "DIED", "REASON", "REPLAYS", "EVENT"]),
-    line: line_of,
+    columns: DEAD_LETTERS,
     none: "no dead letters",
+    legend: None,
 };
 
-fn line_of(letter: &Value) -> String {
-    let text = |field: &str| letter[field].as_str().unwrap_or_default();
-    let event = [text("kind"), text("title")].join(" ");
-    row([
-        &letter["number"].to_string(),
-        text("organization"),
-        text("ended_at"),
-        text("reason"),
-        &letter["replays"].to_string(),
-        event.trim_end(),
-    ])
-}
-
-fn row([number, organization, died, reason, replays, event]: [&str; 6]) -> String {
-    let event = plain(event);
-    format!("{number:>9}  {organization:<20}  {died:<24}  {reason:<22}  {replays:>7}  {event}\n")
-}
-
 async fn show(service: &Connection, number: u64, json: bool) -> Result<(), Failure> {
-    let letter = read_json(service.get(&format!("/api/dead-letters/{number}"), &Value::Null).await?).await?;
-    say(&if json { format!("{letter}\n") } else { format!("{letter:#}\n") });
+    let answer = read_text(service.get(&format!("/api/dead-letters/{number}"), &Value::Null).await?).await?;
+    say(&if json { answer + "\n" } else { parse::<Record>(&answer)?.shown() });
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Service, plain, read_json};
+use super::connection::{Connection, Service, read_json};
+use super::table::plain;
 use super::{Failure, complain, in_runtime, say};
 
 /// Organizations in one step of a list.

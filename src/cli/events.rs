@@ -2,12 +2,11 @@
 
 #![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
 
-use std::fmt::Write as _;
-
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Listing, Service, plain, read_json};
+use super::connection::{Connection, Listing, Service, parse, read_text};
+use super::record::{EVENTS, Record, Summary};
 use super::{Failure, delivery, in_runtime, say};
 use crate::admin::WrittenFilter;
 
@@ -24,7 +23,7 @@ pub(super) struct Events {
 
 const EXAMPLES: &str = "Examples:
   By the messageId that the sender knows:
-    wigzo-destination events list --organization acme --message-id 0b1c2d3e
+    wigzo-destination events list --message-id 0b1c2d3e
   What one person's events became today:
     wigzo-destination events list --person user-42 --since 2026-01-02T00:00:00Z
   What is being retried, and why:
@@ -55,13 +54,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show one event in full: what came in, each request, each answer, and when it is tried next
+    /// Show one event in full: what its status and reason mean and what to do, what came in, each request, each answer
     Show {
         #[command(flatten)]
         service: Service,
         /// Its number
         number: u64,
-        /// One line of JSON
+        /// The JSON of the service, byte for byte
         #[arg(long)]
         json: bool,
     },
@@ -99,86 +98,11 @@ impl Events {
     }
 }
 
-const LISTING: Listing = Listing {
-    path: "/api/events",
-    member: "events",
-    heading: || row(["NUMBER", "ORGANIZATION", "RECEIVED", "STATE", "REASON", "EVENT"]),
-    line: line_of,
-    none: "no events",
-};
-
-fn line_of(event: &Value) -> String {
-    let text = |field: &str| event[field].as_str().unwrap_or_default();
-    let name = [text("kind"), text("title")].join(" ");
-    row([
-        &event["number"].to_string(),
-        text("organization"),
-        text("received_at"),
-        text("state"),
-        text("reason"),
-        name.trim_end(),
-    ])
-}
-
-fn row([number, organization, received, state, reason, event]: [&str; 6]) -> String {
-    let event = plain(event);
-    format!("{number:>9}  {organization:<20}  {received:<24}  {state:<9}  {reason:<22}  {event}\n")
-}
+const LISTING: Listing<Summary> =
+    Listing { path: "/api/events", member: "events", columns: EVENTS, none: "no events", legend: None };
 
 async fn show(service: &Connection, number: u64, json: bool) -> Result<(), Failure> {
-    let event = read_json(service.get(&format!("/api/events/{number}"), &Value::Null).await?).await?;
-    say(&if json { format!("{event}\n") } else { told(&event) });
+    let answer = read_text(service.get(&format!("/api/events/{number}"), &Value::Null).await?).await?;
+    say(&if json { answer + "\n" } else { parse::<Record>(&answer)?.shown() });
     Ok(())
-}
-
-/// An event for people: first how it stands, then what came in, then each try.
-fn told(event: &Value) -> String {
-    let mut out = String::new();
-    let text = |value: &Value| plain(value.as_str().unwrap_or_default());
-    let mut line = |word: &str, text: &str| {
-        if !text.is_empty() {
-            // A String takes any text.
-            let _ = writeln!(out, "{word:<13} {text}");
-        }
-    };
-    line("number", &event["number"].to_string());
-    let state = [text(&event["state"]), text(&event["reason"]), text(&event["detail"])];
-    line("state", state.join("  ").trim_end());
-    for (word, field) in [
-        ("organization", "organization"),
-        ("person", "person"),
-        ("message id", "message_id"),
-        ("route", "route"),
-    ] {
-        line(word, &text(&event[field]));
-    }
-    line("event", [text(&event["kind"]), text(&event["title"])].join(" ").trim_end());
-    line("received", &text(&event["received_at"]));
-    line("ended", &text(&event["ended_at"]));
-    line("calls done", &text(&event["calls_done"]));
-    if event["replays"].as_u64() > Some(0) {
-        line("replays", &event["replays"].to_string());
-    }
-    let next = &event["next_attempt"];
-    if next.is_object() {
-        let at = next["at"].as_str().unwrap_or("nobody knows when");
-        line("next attempt", &format!("{at}: {}", text(&next["message"])));
-    }
-    if event["payload"].is_null() {
-        line("payload", "not kept: this record is one line");
-    } else {
-        line("payload", "");
-        let _ = write!(out, "\nreceived\n{:#}\n", event["payload"]);
-    }
-    for attempt in event["attempts"].as_array().into_iter().flatten() {
-        let status = attempt["status"].as_u64().map_or_else(|| "no answer".to_owned(), |it| it.to_string());
-        let (at, call, reason) = (text(&attempt["at"]), text(&attempt["call"]), text(&attempt["reason"]));
-        let _ = write!(out, "\n{call}  {at}  {status}  {} ms  {reason}\n", attempt["duration_ms"]);
-        for (word, field) in [("request", "request"), ("answer", "response")] {
-            for text in attempt[field].as_str().unwrap_or_default().lines() {
-                let _ = writeln!(out, "  {word:<8} {}", plain(text));
-            }
-        }
-    }
-    out
 }

@@ -254,7 +254,8 @@ impl Workshop {
         }
         judgement.detail = with_cut_bodies(judgement.detail, &attempted);
         take_news(&mut judgement.news, &attempted);
-        let at_once = judgement.progress.tries == 0
+        let at_once = envelope.is_untried()
+            && judgement.progress.tries == 0
             && matches!(judgement.resolution, Resolution::Ended { outcome: Outcome::Delivered, .. });
         if at_once && !self.queue.records_in_full(&envelope.content.organization) {
             judgement.account = Account::InALine;

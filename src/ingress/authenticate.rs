@@ -11,6 +11,7 @@
 //! went before it. The head alone never refuses a request: its body is read and decoded, and for a webhook it is hashed
 //! as often as for the organization with the most secrets, before [`prove`] gives the one verdict.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -22,6 +23,7 @@ use super::Config;
 use crate::organization::{NoPartner, Organization, Organizations, Partner, PartnerSettings};
 use crate::secret::Secret;
 use crate::segment::{Request, Route, signed_by};
+use crate::telemetry::AuthenticationFailure;
 
 /// What a request shows before its body is read.
 #[derive(Debug)]
@@ -30,49 +32,18 @@ pub(super) enum Shown {
     Known(Arc<Organization>),
     /// It shows neither key nor path: `writeKey` in its body is asked first, then what stands here (in partner mode,
     /// what its settings say).
-    Nothing(Result<Arc<Organization>, Unauthenticated>),
+    Nothing(Result<Arc<Organization>, AuthenticationFailure>),
     /// It shows something, and that is wrong. It is refused in [`prove`], after the same work as the others.
-    Wrong(Unauthenticated),
+    Wrong(AuthenticationFailure),
 }
 
-/// Why a request cannot be authenticated. It is counted, never said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unauthenticated {
-    /// It shows nothing at all.
-    NoCredentials,
-    /// Its key belongs to no organization.
-    UnknownKey,
-    /// Its path names no organization.
-    UnknownOrganization,
-    /// Its path names an organization that asks for a key.
-    PathNeedsMore,
-    /// Its organization asks for a signature, and there is none.
-    MissingSignature,
-    /// Its signature was made with none of the organization's secrets, or over other bytes.
-    BadSignature,
-    /// A header that should say who sends cannot be read.
-    MalformedHeader,
-    /// It shows two organization tokens that differ.
-    ContradictingTokens,
-    /// It shows the token of a configured organization instead of that one's key or path.
-    ConfiguredToken,
-}
-
-impl Unauthenticated {
-    /// The stable code, for the operator's eyes only.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::NoCredentials => "no_credentials",
-            Self::UnknownKey => "unknown_key",
-            Self::UnknownOrganization => "unknown_organization",
-            Self::PathNeedsMore => "path_needs_more",
-            Self::MissingSignature => "missing_signature",
-            Self::BadSignature => "bad_signature",
-            Self::MalformedHeader => "malformed_header",
-            Self::ContradictingTokens => "contradicting_tokens",
-            Self::ConfiguredToken => "configured_token",
-        }
-    }
+/// A request that cannot be authenticated. Why is counted and logged, never said.
+#[derive(Debug)]
+pub(super) struct Unauthenticated {
+    /// What is wrong with it.
+    pub(super) reason: AuthenticationFailure,
+    /// Whose it would be: a key or a path names this organization, and the signature is not as that one asks.
+    pub(super) claimed: Option<Arc<Organization>>,
 }
 
 /// Looks at headers and path.
@@ -90,7 +61,7 @@ fn decide(
     config: &Config,
     path: Option<&str>,
     organizations: &Organizations,
-) -> Result<Shown, Unauthenticated> {
+) -> Result<Shown, AuthenticationFailure> {
     let known = |organization: &Arc<Organization>| Shown::Known(Arc::clone(organization));
     match (source_key(headers, &config.key_header)?, path) {
         (Some(shown), path) => match (by_key(&shown.key, config, organizations), path) {
@@ -103,7 +74,7 @@ fn decide(
         },
         (None, Some(name)) => by_path(name, organizations).map(known),
         (None, None) if config.partner_mode => Ok(Shown::Nothing(by_token(None, headers, organizations))),
-        (None, None) => Ok(Shown::Nothing(Err(Unauthenticated::NoCredentials))),
+        (None, None) => Ok(Shown::Nothing(Err(AuthenticationFailure::NoCredentials))),
     }
 }
 
@@ -111,11 +82,11 @@ fn by_key<'a>(
     key: &str,
     config: &Config,
     organizations: &'a Organizations,
-) -> Result<&'a Arc<Organization>, Unauthenticated> {
+) -> Result<&'a Arc<Organization>, AuthenticationFailure> {
     let found = organizations.by_source_key(key);
     // In partner mode keys tell organizations apart: an unknown one is not taken for the only one's.
     let found = found.or_else(|| keyless(organizations).filter(|_| !config.partner_mode));
-    found.ok_or(Unauthenticated::UnknownKey)
+    found.ok_or(AuthenticationFailure::UnknownKey)
 }
 
 /// The partner whose token is the Basic user name, or stands in the settings.
@@ -123,35 +94,35 @@ fn by_token(
     user: Option<&str>,
     headers: &HeaderMap,
     organizations: &Organizations,
-) -> Result<Arc<Organization>, Unauthenticated> {
-    let malformed = Unauthenticated::MalformedHeader;
+) -> Result<Arc<Organization>, AuthenticationFailure> {
+    let malformed = AuthenticationFailure::MalformedHeader;
     let settings = match headers.get("x-segment-settings").map(HeaderValue::to_str) {
         None => PartnerSettings::default(),
         Some(text) => PartnerSettings::read(text.map_err(|_| malformed)?).map_err(|_| malformed)?,
     };
     let partner = Partner::claimed(user, settings).map_err(|reason| match (reason, user) {
-        (NoPartner::NoToken, None) => Unauthenticated::NoCredentials,
-        (NoPartner::NoToken | NoPartner::NotAToken, _) => Unauthenticated::UnknownKey,
-        (NoPartner::Contradiction, _) => Unauthenticated::ContradictingTokens,
+        (NoPartner::NoToken, None) => AuthenticationFailure::NoCredentials,
+        (NoPartner::NoToken | NoPartner::NotAToken, _) => AuthenticationFailure::UnknownKey,
+        (NoPartner::Contradiction, _) => AuthenticationFailure::ContradictingTokens,
     })?;
     // Its operator has said what vouches for its events. A token is public; it must not open a side door, not even for an
     // organization that asks for nothing but its path: that one has limits and origins of its own.
     if organizations.has_org_token(partner.org_token()) {
-        return Err(Unauthenticated::ConfiguredToken);
+        return Err(AuthenticationFailure::ConfiguredToken);
     }
-    organizations.partner(&partner.to_stored()).ok_or(Unauthenticated::UnknownKey)
+    organizations.partner(&partner.to_stored()).ok_or(AuthenticationFailure::UnknownKey)
 }
 
 fn by_path<'a>(
     name: &str,
     organizations: &'a Organizations,
-) -> Result<&'a Arc<Organization>, Unauthenticated> {
-    let found = organizations.by_name(name).ok_or(Unauthenticated::UnknownOrganization)?;
+) -> Result<&'a Arc<Organization>, AuthenticationFailure> {
+    let found = organizations.by_name(name).ok_or(AuthenticationFailure::UnknownOrganization)?;
     // A path is no secret: something else must vouch for the request, or the operator must have said so.
     if found.open || !found.shared_secrets.is_empty() || !found.has_source_keys() {
         Ok(found)
     } else {
-        Err(Unauthenticated::PathNeedsMore)
+        Err(AuthenticationFailure::PathNeedsMore)
     }
 }
 
@@ -181,24 +152,38 @@ pub(super) fn prove(
     let hashes = organizations.most_shared_secrets().max(1);
     let asked = claimed.as_ref().map(|organization| organization.shared_secrets.as_slice()).ok();
     let signed = signature(signed, asked, hashes, request);
-    let organization = claimed?;
-    signed.map(|()| organization)
+    match (claimed, signed) {
+        (Ok(organization), Ok(())) => Ok(organization),
+        (Ok(organization), Err(reason)) => Err(Unauthenticated { reason, claimed: Some(organization) }),
+        (Err(reason), _) => Err(Unauthenticated { reason, claimed: None }),
+    }
+}
+
+/// The key that a request shows: where a source key should stand in the head, else `writeKey` in its body.
+pub(super) fn shown_key<'a>(
+    headers: &HeaderMap,
+    config: &Config,
+    request: &'a Request<'_>,
+) -> Option<Cow<'a, str>> {
+    let in_head = source_key(headers, &config.key_header).ok().flatten();
+    let key = in_head.map(|shown| Cow::Owned(shown.key));
+    key.or_else(|| request.write_key.as_deref().map(Cow::Borrowed)).filter(|key| !key.is_empty())
 }
 
 /// Looks at the body's key, for a request whose head shows neither key nor path; `otherwise` is what it shows besides.
 fn by_write_key(
     write_key: Option<&str>,
-    otherwise: Result<Arc<Organization>, Unauthenticated>,
+    otherwise: Result<Arc<Organization>, AuthenticationFailure>,
     config: &Config,
     organizations: &Organizations,
-) -> Result<Arc<Organization>, Unauthenticated> {
+) -> Result<Arc<Organization>, AuthenticationFailure> {
     if let Some(known) = write_key.and_then(|key| organizations.by_source_key(key)) {
         return Ok(Arc::clone(known));
     }
     match (otherwise, write_key) {
-        (Err(Unauthenticated::NoCredentials), Some(key)) => by_key(key, config, organizations).cloned(),
-        (Err(Unauthenticated::NoCredentials), None) => {
-            keyless(organizations).cloned().ok_or(Unauthenticated::NoCredentials)
+        (Err(AuthenticationFailure::NoCredentials), Some(key)) => by_key(key, config, organizations).cloned(),
+        (Err(AuthenticationFailure::NoCredentials), None) => {
+            keyless(organizations).cloned().ok_or(AuthenticationFailure::NoCredentials)
         }
         (otherwise, _) => otherwise,
     }
@@ -244,8 +229,8 @@ struct ShownKey {
 }
 
 /// The source key in the headers, if there is one.
-fn source_key(headers: &HeaderMap, key_header: &str) -> Result<Option<ShownKey>, Unauthenticated> {
-    let malformed = Unauthenticated::MalformedHeader;
+fn source_key(headers: &HeaderMap, key_header: &str) -> Result<Option<ShownKey>, AuthenticationFailure> {
+    let malformed = AuthenticationFailure::MalformedHeader;
     if let Some(value) = headers.get(AUTHORIZATION) {
         let value = value.to_str().map_err(|_| malformed)?;
         let (scheme, rest) = value.split_once(' ').ok_or(malformed)?;
@@ -282,15 +267,15 @@ fn signature(
     secrets: Option<&[Secret]>,
     hashes: usize,
     request: &Request<'_>,
-) -> Result<(), Unauthenticated> {
+) -> Result<(), AuthenticationFailure> {
     let Signed { headers, route, body } = *signed;
     if route == Route::Tracking || secrets.is_some_and(<[Secret]>::is_empty) {
         return Ok(());
     }
     let (signature, otherwise) = match headers.get("x-signature").map(HeaderValue::to_str) {
-        Some(Ok(signature)) => (signature, Unauthenticated::BadSignature),
-        Some(Err(_)) => ("", Unauthenticated::MalformedHeader),
-        None => ("", Unauthenticated::MissingSignature),
+        Some(Ok(signature)) => (signature, AuthenticationFailure::BadSignature),
+        Some(Err(_)) => ("", AuthenticationFailure::MalformedHeader),
+        None => ("", AuthenticationFailure::MissingSignature),
     };
     let signed_by = |secret: &[u8]| signed_by(secret, signature, body, request);
     let secrets = secrets.unwrap_or_default();
@@ -311,7 +296,7 @@ fn signature(
 mod tests {
     use http::HeaderName;
 
-    use super::Unauthenticated::{
+    use super::AuthenticationFailure::{
         ConfiguredToken, ContradictingTokens, MalformedHeader, NoCredentials, PathNeedsMore, UnknownKey,
         UnknownOrganization,
     };
@@ -353,7 +338,7 @@ mod tests {
         shown: &[(&'static str, String)],
         path: Option<&str>,
         write_key: Option<&str>,
-    ) -> Result<String, Unauthenticated> {
+    ) -> Result<String, AuthenticationFailure> {
         let config = Config { partner_mode, key_header: "X-Source-Key".to_owned(), ..Config::default() };
         let mut headers = HeaderMap::new();
         for (name, value) in shown {
@@ -366,7 +351,7 @@ mod tests {
         let request = crate::segment::decode(body.as_bytes(), 1).unwrap();
         let found = by_head(&headers, &config, path, organizations);
         let signed = Signed { headers: &headers, route: Route::Webhook, body: body.as_bytes() };
-        let found = prove(found, &signed, &request, &config, organizations)?;
+        let found = prove(found, &signed, &request, &config, organizations).map_err(|it| it.reason)?;
         let stored = found.settings.as_deref().and_then(Partner::from_stored);
         Ok(stored.map_or_else(|| found.name.clone(), |partner| partner.org_token().expose().to_owned()))
     }
@@ -376,8 +361,8 @@ mod tests {
         &'a [(&'static str, String)],
         Option<&'a str>,
         Option<&'a str>,
-        Result<&'a str, Unauthenticated>,
-        Result<&'a str, Unauthenticated>,
+        Result<&'a str, AuthenticationFailure>,
+        Result<&'a str, AuthenticationFailure>,
     );
 
     /// Everything that a request can show beside everything else, with partner mode and without.

@@ -13,8 +13,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::authenticate::Unauthenticated;
 use crate::clock::UnixMillis;
+use crate::telemetry::AuthenticationFailure;
 
 /// The peer of a connection, as the accept loop saw it. A load balancer hides the senders behind its own address;
 /// headers that name another are not believed.
@@ -56,7 +56,7 @@ impl fmt::Display for Peer {
 /// Peers that are told apart.
 const MAX_PEERS: usize = 10_000;
 
-/// How long a bucket takes to fill, and how often a peer is told of at most.
+/// How long a bucket takes to fill, and how often a peer's failures for one reason are logged at most.
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// How often peers that may be forgotten are looked for at most while there is no room for new ones.
@@ -86,20 +86,25 @@ struct Recent {
     left: u64,
     /// When `left` was right.
     at: UnixMillis,
-    /// When it was last told of.
-    told: UnixMillis,
-    /// Its failures since then.
-    untold: u64,
-    /// What was wrong with the last one.
-    reason: Unauthenticated,
+    /// What was logged of each reason, in the order of [`AuthenticationFailure::ALL`].
+    logged: [Logged; AuthenticationFailure::ALL.len()],
 }
 
-/// A line for the log: so many failures of this peer since the last one.
+/// What was logged of a peer's failures for one reason.
+#[derive(Debug, Clone, Copy, Default)]
+struct Logged {
+    /// When the last line was written; 0: never.
+    at: UnixMillis,
+    /// The failures since then.
+    pending: u64,
+}
+
+/// A line for the log: so many failures of this peer for this reason since the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Line {
     peer: Peer,
     failures: u64,
-    reason: Unauthenticated,
+    reason: AuthenticationFailure,
 }
 
 // === impl Failures ===
@@ -110,18 +115,23 @@ impl Failures {
         Self { per_minute, max_peers: MAX_PEERS, state: Mutex::default() }
     }
 
-    /// Counts a failure of a peer, and tells it unless the peer was told of within a minute.
+    /// Counts a failure of a peer, and logs it unless one of this peer was logged for the same reason within a minute.
     ///
     /// # Errors
     /// The peer has failed too often. After this time it may fail once more.
-    pub(super) fn count(&self, peer: Peer, reason: Unauthenticated, now: UnixMillis) -> Result<(), Duration> {
+    pub(super) fn count(
+        &self,
+        peer: Peer,
+        reason: AuthenticationFailure,
+        now: UnixMillis,
+    ) -> Result<(), Duration> {
         let (allowed, lines) = self.note(peer, reason, now);
         for Line { peer, failures, reason } in lines {
             tracing::warn!(
                 %peer,
                 failures,
-                last_reason = reason.as_str(),
-                "requests cannot be authenticated; a peer is told of once a minute"
+                reason = reason.as_str(),
+                "requests cannot be authenticated; logged once a minute for each client and reason"
             );
         }
         allowed
@@ -130,7 +140,7 @@ impl Failures {
     fn note(
         &self,
         peer: Peer,
-        reason: Unauthenticated,
+        reason: AuthenticationFailure,
         now: UnixMillis,
     ) -> (Result<(), Duration>, Vec<Line>) {
         // The state is whole between any two statements, so a panic elsewhere cannot have left it half done.
@@ -138,8 +148,8 @@ impl Failures {
         let mut lines = state.sweep(self.max_peers, now);
         let peer =
             if state.peers.contains_key(&peer) || state.has_room(self.max_peers) { peer } else { OTHERS };
-        let recent = state.peers.entry(peer).or_insert_with(|| Recent::new(self.per_minute, reason, now));
-        lines.extend(recent.tell(peer, reason, now));
+        let recent = state.peers.entry(peer).or_insert_with(|| Recent::new(self.per_minute, now));
+        lines.extend(recent.log(peer, reason, now));
         (recent.take(self.per_minute, now), lines)
     }
 }
@@ -151,7 +161,7 @@ impl State {
         self.peers.len() - usize::from(self.peers.contains_key(&OTHERS)) < max_peers
     }
 
-    /// Forgets who has not failed for a minute, and tells what was not told of them.
+    /// Forgets who has not failed for a minute; the lines of what was not logged of them.
     fn sweep(&mut self, max_peers: usize, now: UnixMillis) -> Vec<Line> {
         let wait = if self.has_room(max_peers) { MINUTE } else { LEAST_SWEEP };
         if now.since(self.swept) < wait {
@@ -159,16 +169,15 @@ impl State {
         }
         self.swept = now;
         let forgotten = self.peers.extract_if(|_, recent| now.since(recent.at) >= MINUTE);
-        forgotten.filter_map(|(peer, recent)| recent.line(peer)).collect()
+        forgotten.flat_map(|(peer, recent)| recent.pending(peer)).collect()
     }
 }
 
 // === impl Recent ===
 
 impl Recent {
-    fn new(per_minute: u32, reason: Unauthenticated, now: UnixMillis) -> Self {
-        // Never told of.
-        Self { left: capacity(per_minute), at: now, told: UnixMillis(0), untold: 0, reason }
+    fn new(per_minute: u32, now: UnixMillis) -> Self {
+        Self { left: capacity(per_minute), at: now, logged: Default::default() }
     }
 
     /// Takes one failure out of the bucket.
@@ -190,21 +199,23 @@ impl Recent {
         }
     }
 
-    fn tell(&mut self, peer: Peer, reason: Unauthenticated, now: UnixMillis) -> Option<Line> {
-        self.untold += 1;
-        self.reason = reason;
-        if now.since(self.told) < MINUTE {
+    /// Counts a failure; its line, if one is due.
+    fn log(&mut self, peer: Peer, reason: AuthenticationFailure, now: UnixMillis) -> Option<Line> {
+        let logged = self.logged.get_mut(reason as usize)?;
+        logged.pending += 1;
+        if now.since(logged.at) < MINUTE {
             return None;
         }
-        let line = self.line(peer);
-        self.told = now;
-        self.untold = 0;
-        line
+        let failures = std::mem::take(&mut logged.pending);
+        logged.at = now;
+        Some(Line { peer, failures, reason })
     }
 
-    /// What there is to tell.
-    fn line(&self, peer: Peer) -> Option<Line> {
-        (self.untold > 0).then_some(Line { peer, failures: self.untold, reason: self.reason })
+    /// The lines of what was counted and not logged.
+    fn pending(self, peer: Peer) -> impl Iterator<Item = Line> {
+        let reasons = AuthenticationFailure::ALL.iter().zip(self.logged);
+        let pending = reasons.filter(|(_, logged)| logged.pending > 0);
+        pending.map(move |(reason, logged)| Line { peer, failures: logged.pending, reason: *reason })
     }
 }
 
@@ -216,7 +227,7 @@ fn capacity(per_minute: u32) -> u64 {
 mod tests {
     use super::*;
 
-    const REASON: Unauthenticated = Unauthenticated::UnknownKey;
+    const REASON: AuthenticationFailure = AuthenticationFailure::UnknownKey;
     const START: UnixMillis = UnixMillis(1_700_000_000_000);
 
     fn peer(address: &str) -> Peer {
@@ -275,6 +286,21 @@ mod tests {
             "what was left when it stopped is told when it is forgotten"
         );
         assert_eq!(failures.state.lock().unwrap().peers.len(), 1);
+    }
+
+    #[test]
+    fn each_reason_of_a_peer_has_a_line_of_its_own() {
+        let failures = Failures::new(60);
+        let logged = |reason, seconds| {
+            let (_, lines) = failures.note(peer("192.0.2.1"), reason, after(seconds));
+            lines.iter().map(|line| (line.reason, line.failures)).collect::<Vec<_>>()
+        };
+        let other = AuthenticationFailure::BadSignature;
+        assert_eq!(logged(REASON, 0), [(REASON, 1)]);
+        assert_eq!(logged(other, 1), [(other, 1)]);
+        assert!(logged(REASON, 2).is_empty() && logged(other, 3).is_empty());
+        assert_eq!(logged(REASON, 60), [(REASON, 2)]);
+        assert_eq!(logged(other, 61), [(other, 2)]);
     }
 
     #[test]

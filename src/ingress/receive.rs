@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use http::header::USER_AGENT;
 use http::request::Parts;
 
 use super::accept::Remote;
@@ -17,7 +18,7 @@ use super::{Ingress, body, cors, partner};
 use crate::organization::Organization;
 use crate::queue::{self, Appended, DedupKey, NewEnvelope, SourceRoute};
 use crate::segment::{self, Event, Kind, Raw, Rejection, RejectionCode, Route, Shape, Surroundings};
-use crate::telemetry::{Logging, Origin, tell};
+use crate::telemetry::{Fingerprint, Logging, Origin, Refused, tell};
 
 /// How a request came in.
 #[derive(Debug, Clone)]
@@ -70,7 +71,6 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
         Ok(body) => keep(ingress, &head, &body, entry, began).await,
         Err(refusal) => Err(refusal),
     };
-    let kept = kept.map_err(|refusal| slow_down(ingress, &head, refusal));
     let took = began.elapsed();
     let trace_id = head.extensions.get::<Origin>().and_then(Origin::trace_id).map(tracing::field::display);
     let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
@@ -88,7 +88,7 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
             );
             reply::kept(kept)
         }
-        // Told by peer and minute: whoever has no key must not fill the log.
+        // Logged by client, reason and minute: whoever has no key must not fill the log.
         Err(refusal @ (Refusal::Unauthenticated(_) | Refusal::TooManyFailures { .. })) => {
             reply::refuse(refusal)
         }
@@ -108,16 +108,35 @@ pub(super) async fn receive(ingress: &Ingress, request: Request, entry: Entry) -
     Told { response, took }
 }
 
-/// Counts a failed authentication, and turns the 401 of a peer that fails too often into a 429. It comes after
-/// everything else, so that good credentials pass whatever their address has done, and both cost the same.
-fn slow_down(ingress: &Ingress, head: &Parts, refusal: Refusal) -> Refusal {
-    let Refusal::Unauthenticated(reason) = refusal else { return refusal };
+/// Counts and remembers a failed authentication, and turns the 401 of a client that fails too often into a 429. It comes
+/// after everything that good credentials go through, so that they pass whatever their address has done.
+fn refuse(
+    ingress: &Ingress,
+    head: &Parts,
+    entry: &Entry,
+    request: &segment::Request<'_>,
+    Unauthenticated { reason, claimed }: Unauthenticated,
+) -> Refusal {
     ingress.metrics.unauthenticated(reason.as_str());
-    let peer = head.extensions.get::<Remote>().map(|&Remote(address)| Peer::new(address)).unwrap_or_default();
-    match ingress.failures.count(peer, reason, ingress.clock.now()) {
-        Ok(()) => refusal,
-        Err(retry_after) => Refusal::TooManyFailures { retry_after },
+    let remote = head.extensions.get::<Remote>().map(|&Remote(address)| address);
+    let now = ingress.clock.now();
+    let peer = remote.map(Peer::new).unwrap_or_default();
+    if let Err(retry_after) = ingress.failures.count(peer, reason, now) {
+        return Refusal::TooManyFailures { retry_after };
     }
+    let in_path = || ingress.organizations.by_name(entry.organization.as_deref()?).cloned();
+    let user_agent = head.headers.get(USER_AGENT).map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let refused = Refused {
+        organization: claimed.or_else(in_path).map(|organization| organization.name.as_str().into()),
+        reason,
+        peer: remote.map(|address| address.to_canonical()),
+        path: Refused::text(head.uri.path()),
+        user_agent: user_agent.map(|text| Refused::text(&text)),
+        key_fingerprint: authenticate::shown_key(&head.headers, &ingress.config, request)
+            .map(|key| Fingerprint::of(&key)),
+    };
+    ingress.refused.note(refused, now);
+    Refusal::Unauthenticated(reason)
 }
 
 /// Reads the body, whoever sends it: a request that is refused before would tell that its key is wrong, or that its
@@ -209,7 +228,8 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
     let unsigned = form.is_some() && authenticate::is_by_key(&head.headers, &config.key_header, &shown);
     let asked_as = if unsigned { Route::Tracking } else { entry.route };
     let signed = authenticate::Signed { headers: &head.headers, route: asked_as, body };
-    let organization = authenticate::prove(shown, &signed, &request, config, organizations)?;
+    let organization = authenticate::prove(shown, &signed, &request, config, organizations)
+        .map_err(|unauthenticated| refuse(ingress, head, entry, &request, unauthenticated))?;
     // Not before: who asks without a key learns nothing about the organization.
     cors::check(&head.headers, &organization)?;
     if organization.disabled {
@@ -369,10 +389,4 @@ fn report(found: &Found, route: Route) -> Result<Vec<Rejected>, Refusal> {
         pointer: finding.pointer(),
     });
     Ok(rejected.collect())
-}
-
-impl From<Unauthenticated> for Refusal {
-    fn from(reason: Unauthenticated) -> Self {
-        Self::Unauthenticated(reason)
-    }
 }

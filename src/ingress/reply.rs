@@ -15,12 +15,12 @@ use http::{Response as HttpResponse, StatusCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::authenticate::Unauthenticated;
 use super::cors::Withheld;
 use super::partner::Held;
 use super::{Config, audience};
 use crate::queue::{AppendError, Appended};
 use crate::segment::{Malformed, Rejection, RejectionCode, Route};
+use crate::telemetry::AuthenticationFailure;
 
 /// Why a whole request is not taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) enum Refusal {
     /// The path does not take this method.
     Method,
     /// No key, a wrong key, an unknown organization or a bad signature: never said which.
-    Unauthenticated(Unauthenticated),
+    Unauthenticated(AuthenticationFailure),
     /// The same, from a peer that has failed too often.
     TooManyFailures {
         /// When it may fail again.
@@ -233,7 +233,7 @@ impl Refusal {
         let others = [
             Self::UnknownPath,
             Self::Method,
-            Self::Unauthenticated(Unauthenticated::NoCredentials),
+            Self::Unauthenticated(AuthenticationFailure::NoCredentials),
             Self::TooManyFailures { retry_after: Duration::from_secs(1) },
             Self::Disabled,
             Self::Origin,

@@ -147,6 +147,13 @@ pub struct Envelope {
     pub progress: Progress,
 }
 
+impl Envelope {
+    /// Whether no round of work has left anything behind: neither attempts nor a result, and no replay.
+    pub fn is_untried(&self) -> bool {
+        self.replays == 0 && self.due.is_none() && self.progress == Progress::default()
+    }
+}
+
 /// A waiting event without its payload, which stays in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Number {
@@ -257,6 +264,8 @@ pub struct Settlement {
     pub number: Seq,
     /// See [`Envelope::replays`].
     pub replays: u32,
+    /// Whether there were earlier rounds of work. Such an event is recorded in full.
+    pub was_tried: bool,
     /// What was stored.
     pub content: Arc<NewEnvelope>,
     /// What becomes of it.
@@ -275,7 +284,8 @@ pub struct Settlement {
 pub enum Account {
     /// Everything, with these attempts.
     InFull(Vec<Attempt>),
-    /// Ids, name, times and outcome. Only for what was delivered at the first try.
+    /// Ids, name, times and outcome. Only for what was delivered in the first round of work on it: beside attempts of
+    /// earlier rounds, a record without the payload and the last attempt would contradict itself.
     InALine,
 }
 
@@ -286,12 +296,18 @@ impl Settlement {
             seq: envelope.seq,
             number: envelope.number,
             replays: envelope.replays,
+            was_tried: !envelope.is_untried(),
             content: Arc::clone(&envelope.content),
             resolution,
             progress: envelope.progress.clone(),
             account: Account::InFull(Vec::new()),
             detail: None,
         }
+    }
+
+    /// Whether attempts of earlier rounds may be stored.
+    pub fn may_have_attempts(&self) -> bool {
+        self.was_tried || self.progress.tries > 0
     }
 
     /// A settlement of an envelope that has its outcome.

@@ -59,6 +59,45 @@ impl State {
         }
     }
 
+    /// What it means, in a line.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Waiting => "The event waits for its first attempt, or for its turn after it was replayed.",
+            Self::Retrying => {
+                "An attempt failed and another one is planned; the user's later events wait behind it."
+            }
+            Self::Parked => {
+                "The event failed for too long and is retried on its own; the user's later events go on."
+            }
+            Self::Delivered => Outcome::Delivered.meaning(),
+            Self::Filtered => Outcome::Filtered.meaning(),
+            Self::Expired => Outcome::Expired.meaning(),
+            Self::Dead => Outcome::Dead.meaning(),
+            Self::Discarded => {
+                "The event was a dead letter until an operator, or `queue.max_dead_letters`, gave it up."
+            }
+        }
+    }
+
+    /// What to do about it, in a line.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Waiting => {
+                "Nothing. If it takes long, `wigzo-destination delivery list` shows what its organization waits for."
+            }
+            Self::Retrying | Self::Parked => {
+                "Nothing, or correct what the reason names; `wigzo-destination events retry NUMBER` tries it now."
+            }
+            Self::Delivered => Outcome::Delivered.advice(),
+            Self::Filtered => Outcome::Filtered.advice(),
+            Self::Expired => Outcome::Expired.advice(),
+            Self::Dead => Outcome::Dead.advice(),
+            Self::Discarded => {
+                "Nothing. If it is needed after all, ask the sender to send the event again, with another `messageId`."
+            }
+        }
+    }
+
     /// Where events in this state are.
     pub fn place(self) -> Place {
         match self {
@@ -108,6 +147,8 @@ pub struct Lookup {
     pub numbers: Vec<Seq>,
     /// Which of them.
     pub filter: Filter,
+    /// Organizations among which a [`Filter::message_id`] is looked up that comes without an organization.
+    pub candidates: Vec<Arc<str>>,
     /// In one of these places: waiting, history or dead letters.
     pub state: Option<Place>,
     /// Only those in this state.

@@ -97,6 +97,23 @@ findings! {
     UnknownContext, "unknown_context", "A member of the context that is read here has another JSON type than the spec's; what cannot be read of it counts as absent.";
 }
 
+impl Warning {
+    /// What to do about it, in one sentence.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::NumericId => "Send ids as text.",
+            Self::EmptyId => "Leave the id out where there is none.",
+            Self::EmptyName => "Send a name, or leave it out.",
+            Self::LongMessageId => "Send a messageId of at most 100 characters.",
+            Self::UnreadableTime => "Send times in the form 2026-01-02T03:04:05.678Z.",
+            Self::SelfAlias => "Send an alias only when the id changes.",
+            Self::UnknownContext => {
+                "Send the members of context in the types that Segment's spec gives them."
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

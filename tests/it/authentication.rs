@@ -1,9 +1,12 @@
 //! Whose event is it: every way to say so, and that every wrong one looks the same (design.md 5).
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use crate::private_side::run;
 use crate::service::Service;
 use crate::wire::{Request, signature};
 
@@ -281,8 +284,9 @@ async fn a_peer_that_fails_too_often_is_slowed_down_and_good_credentials_from_th
     // The lines of the good requests come last.
     service.eventually("three told", async || service.log().matches("events kept").count() == 3).await;
     let log = service.log();
-    let told = log.matches("cannot be authenticated").count();
-    assert_eq!(told, 1, "one line for {refused} failures: {log}");
+    let reasons: BTreeSet<_> = WRONG.iter().map(|row| row.0).collect();
+    let logged = log.matches("cannot be authenticated").count();
+    assert_eq!(logged, reasons.len(), "a line for each reason of {refused} failures: {log}");
     assert!(!log.contains("request refused"), "{log}");
     assert!(log.contains(r#""peer":"127.0.0.1""#), "{log}");
     service.end().await;
@@ -349,5 +353,85 @@ async fn of_two_organizations_the_keyless_one_does_not_take_the_others_events() 
         service.calls("").await.into_iter().map(|call| call["org_token"].clone()).collect();
     tokens.sort_by_key(ToString::to_string);
     assert_eq!(tokens, ["made-up-token-acme", "made-up-token-keyless"]);
+    service.end().await;
+}
+
+/// Whoever sets up a sender sees what it shows and what is wrong, by the organization where that is known. Keys, secrets
+/// and queries are shown nowhere.
+#[tokio::test]
+async fn refused_requests_can_be_seen() {
+    let service = Service::sandbox().config(ORGANIZATIONS).start().await;
+    let body = json!({"type": "track", "event": "A", "userId": "u", "messageId": "m-1"}).to_string();
+    let post =
+        |path: &str| Request::post(path).body(body.clone()).header("user-agent", "made-up-library/1.2");
+    for request in [
+        post("/v1/track?secret=canary").bearer("canary-key"),
+        post("/v1/track?other=canary").bearer("canary-key"),
+        post("/webhook/acme"),
+        post("/webhook/hooked").header("x-signature", &signature("canary-secret", body.as_bytes())),
+        post("/webhook").bearer("wk_beta"),
+        post("/webhook/nobody"),
+        post(&format!("/webhook/{}", "n".repeat(300))),
+    ] {
+        assert_eq!(service.wire(&request).await.status, 401);
+    }
+    let answer = service.private("/api/requests/refused").await;
+    assert!(!answer.body.contains("canary"), "{}", answer.body);
+    let answer = answer.json();
+    let all = answer["refused"].as_array().unwrap();
+    let shown: Vec<_> = all
+        .iter()
+        .rev()
+        .map(|it| {
+            (it["organization"].as_str(), it["reason"].as_str().unwrap(), it["times"].as_u64().unwrap())
+        })
+        .collect();
+    let expected = [
+        (None, "unknown_key", 2),
+        (Some("acme"), "path_needs_more", 1),
+        (Some("hooked"), "bad_signature", 1),
+        (Some("beta"), "missing_signature", 1),
+        (None, "unknown_organization", 1),
+        (None, "unknown_organization", 1),
+    ];
+    let sorted = |mut rows: Vec<(Option<&'static str>, String, u64)>| {
+        rows.sort();
+        rows
+    };
+    // Several may have arrived in one millisecond.
+    let owned = |(organization, reason, times): (Option<&str>, &str, u64)| {
+        let organization = expected.iter().find_map(|it| it.0.filter(|name| Some(*name) == organization));
+        (organization, reason.to_owned(), times)
+    };
+    assert_eq!(sorted(shown.into_iter().map(owned).collect()), sorted(expected.map(owned).to_vec()));
+    let key = all.iter().find(|it| it["reason"] == "unknown_key").unwrap();
+    // printf %s canary-key | sha256sum
+    assert_eq!(key["key_fingerprint"], "0b8bdfd5", "{key}");
+    assert_eq!(
+        (&key["peer"], &key["path"], &key["user_agent"]),
+        (&json!("127.0.0.1"), &json!("/v1/track"), &json!("made-up-library/1.2"))
+    );
+    assert!(key["advice"].as_str().unwrap().contains("source_keys"), "{key}");
+    assert!(all.iter().all(|it| it["path"].as_str().unwrap().len() <= 200), "{answer}");
+    let hooked = service.private("/api/requests/refused?organization=hooked").await.json();
+    assert_eq!(hooked["refused"].as_array().unwrap().len(), 1, "{hooked}");
+
+    let (code, out, err) = run(&service, &["requests", "refused", "--organization", "hooked"]).await;
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("bad_signature") && out.contains("made-up-library/1.2"), "{out}");
+    assert!(out.contains("\nbad_signature\n  meaning  The signature"), "{out}");
+    let (_, out, _) = run(&service, &["requests", "refused", "--json"]).await;
+    assert_eq!(out.lines().count(), 6, "{out}");
+
+    // One line for each client and reason, however many there were.
+    let lines = service.log();
+    for reason in
+        ["unknown_key", "path_needs_more", "bad_signature", "missing_signature", "unknown_organization"]
+    {
+        let count =
+            lines.lines().filter(|line| line.contains("cannot be authenticated") && line.contains(reason));
+        assert_eq!(count.count(), 1, "{reason}:\n{lines}");
+    }
+    assert!(!lines.contains("canary"), "{lines}");
     service.end().await;
 }

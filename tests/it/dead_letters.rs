@@ -71,7 +71,7 @@ async fn after_a_correction_letters_are_replayed_in_order_and_only_what_failed_i
     assert!(newest.contains("wigzo_422") && newest.contains("track Seat Chosen"), "{newest}");
     let one = done(&service, &["list", "--person", "user-1", "--title", "Order Completed", "--json"]).await;
     assert_eq!((&one["number"], &one["calls_done"]), (&json!(1), &json!("event/buy")));
-    let shown = done(&service, &["show", "1"]).await;
+    let shown = done(&service, &["show", "1", "--json"]).await;
     assert_eq!(shown["attempts"].as_array().unwrap().len(), 2);
     assert_eq!(shown["payload"]["messageId"], "o-1");
 

@@ -73,7 +73,7 @@ const BLOCKS: &[(&str, &str, How)] = &[
     (
         "docs/dead-letters.md",
         "wigzo-destination dead-letters list",
-        Shows(&["NUMBER", "wigzo_400", "\"attempts\""]),
+        Shows(&["NUMBER", "wigzo_400", "\n  to do "]),
     ),
     (
         "docs/dead-letters.md",

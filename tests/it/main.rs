@@ -54,6 +54,7 @@ mod profiles;
 #[path = "../support/python.rs"]
 mod python;
 mod queue_directory;
+mod records;
 mod reload;
 mod retry_now;
 mod secrets;

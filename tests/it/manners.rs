@@ -77,6 +77,8 @@ const CODES: &[(&[&str], &str, i32)] = &[
     (&["dead-letters", "replay", "--url", "http://127.0.0.1:1", "--limits"], "", 2),
     (&["events", "list", "--url", "http://127.0.0.1:1"], "", 1),
     (&["events", "list", "--limit", "nonsense"], "", 2),
+    (&["requests", "refused", "--url", "http://127.0.0.1:1"], "", 1),
+    (&["requests", "refused", "--limit", "nonsense"], "", 2),
     (&["delivery", "list", "--url", "http://127.0.0.1:1"], "", 1),
     (&["delivery", "pause"], "", 2),
     (&["organizations", "list"], "", 0),

@@ -359,8 +359,8 @@ async fn commands_say_at_a_terminal_what_the_routes_say_to_programs() {
     let (code, out, _) = run(&service, &["events", "show", "2"]).await;
     assert_eq!(code, 0);
     for part in [
-        "state         dead  wigzo_400",
-        "\"messageId\": \"m-2\"",
+        "status        dead  wigzo_400",
+        "\"messageId\":\"m-2\"",
         "request  POST ",
         "answer   {\"message\":\"no\"}",
     ] {
@@ -415,6 +415,7 @@ async fn every_route_is_in_the_document_and_every_example_does_what_it_says() {
         assert_eq!(service.post("/v1/track", &event.to_string()).await.status, 200);
     }
     service.state(3, "retrying").await;
+    assert_eq!(service.post("/webhook/nobody", "{}").await.status, 401);
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let document = std::fs::read_to_string(root.join("docs/admin-api.md")).unwrap();
     let commands = commands(&document);

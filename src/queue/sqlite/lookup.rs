@@ -1,5 +1,9 @@
 //! Look-ups for people: by number, by message id, or by going through a bounded stretch of events.
 //!
+//! A message id is looked up by index first: the one over dead letters and records in full, and what deduplication
+//! remembers. Only if none of these leads to an event is the rest gone through: records in one line, and waiting events,
+//! that are older than `queue.dedup_window`.
+//!
 //! Invariants:
 //! * One snapshot for all tables: an event that moves between them is seen exactly once.
 //! * A look-up reads at most [`STRETCH`] rows of each table that no index narrows, and about [`MAX_PAGE`] bytes of payloads
@@ -29,14 +33,29 @@ const PLACES: [(Place, &str, &str); 3] = [
     (Place::Dead, "dead", "ended_at, outcome, reason, NULL, 0"),
 ];
 
+/// How the events with a message id are found.
+#[derive(Debug, Clone, Copy)]
+enum ById<'a> {
+    /// By index; deduplication remembers these numbers.
+    Index(&'a [u64]),
+    /// By going through what no index covers.
+    Walk,
+}
+
 /// Looks events up.
 pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result<Page> {
     let connection = connection.unchecked_transaction()?;
-    // What deduplication still remembers spares a walk through the history.
-    let remembered = match (&lookup.filter.organization, &lookup.filter.message_id) {
-        (Some(organization), Some(id)) => seen::numbers(&connection, organization, id)?,
-        _ => Vec::new(),
+    let Some(id) = &lookup.filter.message_id else { return find_by(&connection, lookup, ById::Walk) };
+    let candidates: Vec<&str> = match &lookup.filter.organization {
+        Some(organization) => vec![organization],
+        None => lookup.candidates.iter().map(|name| &**name).collect(),
     };
+    let remembered = seen::numbers(&connection, candidates.into_iter(), id)?;
+    let page = find_by(&connection, lookup, ById::Index(&remembered))?;
+    if page.records.is_empty() { find_by(&connection, lookup, ById::Walk) } else { Ok(page) }
+}
+
+fn find_by(connection: &Connection, lookup: &Lookup, by_id: ById<'_>) -> rusqlite::Result<Page> {
     let mut records = Vec::new();
     // Where the table that was read the least far ends.
     let mut end: Option<Seq> = None;
@@ -45,7 +64,7 @@ pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result
         if places.into_iter().flatten().any(|wanted| wanted != place) {
             continue;
         }
-        let (found, stopped) = find_in(&connection, lookup, &remembered, (place, table, columns))?;
+        let (found, stopped) = find_in(connection, lookup, by_id, (place, table, columns))?;
         records.extend(found);
         end = match (end, stopped) {
             (Some(a), Some(b)) if lookup.order == Order::NewestFirst => Some(a.max(b)),
@@ -65,7 +84,7 @@ pub(super) fn find(connection: &Connection, lookup: &Lookup) -> rusqlite::Result
     }
     let is_full = records.len() >= lookup.limit;
     records.truncate(lookup.limit);
-    let is_cut = lookup.in_full && add_attempts(&connection, &mut records)?;
+    let is_cut = lookup.in_full && add_attempts(connection, &mut records)?;
     let next = if is_full || is_cut { records.last().map(|record| record.seq) } else { end };
     Ok(Page { records, next })
 }
@@ -91,10 +110,10 @@ fn add_attempts(connection: &Connection, records: &mut Vec<Record>) -> rusqlite:
 fn find_in(
     connection: &Connection,
     lookup: &Lookup,
-    remembered: &[u64],
+    by_id: ById<'_>,
     (place, table, columns): (Place, &str, &str),
 ) -> rusqlite::Result<(Vec<Record>, Option<Seq>)> {
-    let mut condition = Condition::of(lookup, remembered, place);
+    let mut condition = Condition::of(lookup, by_id, place);
     let stop = if condition.is_narrow { None } else { stretch_end(connection, lookup, place, table)? };
     let (direction, within) = match lookup.order {
         Order::NewestFirst => ("DESC", "seq >= ?"),
@@ -104,12 +123,7 @@ fn find_in(
         condition.add(within, number(stop));
     }
     condition.values.push(number(lookup.limit as u64));
-    let sql = format!(
-        "SELECT seq, coalesce(number, seq), organization, route, message_id, lane, kind, title, received_at, tries,
-             replays, done, detail, surroundings, payload, {columns}
-         FROM {table} WHERE {} ORDER BY seq {direction} LIMIT ?",
-        condition.terms.join(" AND ")
-    );
+    let sql = sql(&condition, (table, columns), direction);
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params_from_iter(condition.values))?;
     let (mut records, mut bytes) = (Vec::new(), 0);
@@ -123,6 +137,16 @@ fn find_in(
         }
     }
     Ok((records, stop))
+}
+
+/// The statement that reads the records of a table.
+fn sql(condition: &Condition, (table, columns): (&str, &str), direction: &str) -> String {
+    format!(
+        "SELECT seq, coalesce(number, seq), organization, route, message_id, lane, kind, title, received_at, tries,
+             replays, done, detail, surroundings, payload, {columns}
+         FROM {table} WHERE {} ORDER BY seq {direction} LIMIT ?",
+        condition.terms.join(" AND ")
+    )
 }
 
 /// The last row of the stretch that this look-up may go through; `None` if the table ends before.
@@ -180,7 +204,7 @@ impl Condition {
         self.add(beyond, number(lookup.beyond.map_or(from, |Seq(seq)| seq)));
     }
 
-    fn of(lookup: &Lookup, remembered: &[u64], place: Place) -> Self {
+    fn of(lookup: &Lookup, by_id: ById<'_>, place: Place) -> Self {
         let mut condition = Self::default();
         condition.begin(lookup);
         if !lookup.numbers.is_empty() {
@@ -198,7 +222,6 @@ impl Condition {
             ("reason = ?", reason.map(Reason::as_str)),
             ("kind = ?", kind.as_deref()),
             ("title = ?", title.as_deref()),
-            ("message_id = ?", message_id.as_deref()),
         ];
         for (term, text) in texts {
             if let Some(text) = text {
@@ -212,24 +235,44 @@ impl Condition {
         }
         let standing = lookup.standing.and_then(standing);
         condition.terms.extend(standing.map(Cow::Borrowed));
-        if message_id.is_some() {
-            if !remembered.is_empty() {
-                condition.is_narrow = true;
-                let list = list(remembered.iter().copied());
-                condition.terms.push(format!("(seq IN ({list}) OR number IN ({list}))").into());
-            } else if place == Place::Settled {
-                condition.is_narrow = true;
-                // The index covers records in full.
-                condition.terms.push("payload IS NOT NULL".into());
-            } else if place == Place::Dead {
-                condition.is_narrow = true;
-            }
+        if let Some(id) = message_id {
+            condition.by_message_id(id, by_id, place);
         }
         let only_organization =
             lookup.filter == Filter { organization: organization.clone(), ..Filter::default() };
         condition.is_narrow |=
             only_organization && standing.is_none() && (organization.is_none() || by_organization(place));
         condition
+    }
+}
+
+impl Condition {
+    fn by_message_id(&mut self, id: &str, by_id: ById<'_>, place: Place) {
+        self.add("message_id = ?", Value::from(id.to_owned()));
+        let remembered = |table: &str, list: &str| {
+            format!(
+                "SELECT seq FROM {table} WHERE seq IN ({list}) UNION SELECT seq FROM {table} WHERE number IN ({list})"
+            )
+        };
+        // Statements of their own, so that no other term of the condition leads SQLite away from the index.
+        let (by_index, of_id) = match (place, by_id) {
+            (Place::Waiting | Place::Settled, ById::Walk) => return,
+            (Place::Dead, _) => ("SELECT seq FROM dead WHERE message_id = ?".to_owned(), true),
+            (Place::Waiting, ById::Index(numbers)) => {
+                (remembered("waiting", &list(numbers.iter().copied())), false)
+            }
+            (Place::Settled, ById::Index(numbers)) => {
+                // The index covers records in full.
+                let in_full = "SELECT seq FROM settled WHERE message_id = ? AND payload IS NOT NULL";
+                let numbers = list(numbers.iter().copied());
+                (format!("{in_full} UNION {}", remembered("settled", &numbers)), true)
+            }
+        };
+        self.terms.push(format!("seq IN ({by_index})").into());
+        if of_id {
+            self.values.push(Value::from(id.to_owned()));
+        }
+        self.is_narrow = true;
     }
 }
 
@@ -311,4 +354,47 @@ pub(super) fn attempts(connection: &Connection, Seq(seq): Seq) -> rusqlite::Resu
             })
         })?
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::queue::sqlite::schema;
+
+    /// Whatever else a lookup asks for, no walk through an organization or a table precedes a message id's index.
+    #[test]
+    fn a_message_id_is_looked_up_by_index() {
+        let directory = tempfile::tempdir().unwrap();
+        let connection = schema::open_any(&directory.path().join("queue.sqlite"), UnixMillis(0)).unwrap();
+        let by_id = Filter { message_id: Some("m-1".to_owned()), ..Filter::default() };
+        let in_acme = Filter { organization: Some("acme".into()), ..by_id.clone() };
+        let of_user = Filter { person: Some("user-42".to_owned()), ..in_acme.clone() };
+        for filter in [by_id, in_acme, of_user] {
+            for order in [Order::NewestFirst, Order::OldestFirst] {
+                let lookup = Lookup { filter: filter.clone(), order, limit: 10, ..Lookup::default() };
+                for (place, table, columns) in PLACES {
+                    let condition = Condition::of(&lookup, ById::Index(&[7, 8]), place);
+                    assert!(condition.is_narrow);
+                    let sql = format!("EXPLAIN QUERY PLAN {}", sql(&condition, (table, columns), "DESC"));
+                    let mut values = condition.values;
+                    values.push(number(10));
+                    let mut statement = connection.prepare(&sql).unwrap();
+                    let plan: Vec<String> = statement
+                        .query_map(params_from_iter(values), |row| row.get("detail"))
+                        .unwrap()
+                        .collect::<rusqlite::Result<_>>()
+                        .unwrap();
+                    let is_walk = |step: &&String| {
+                        step.starts_with("SCAN")
+                            && !step.contains("SUBQUERY")
+                            && !step.contains("CONSTANT ROW")
+                            || step.contains("_by_organization") && !step.contains("seq=?")
+                            || step.contains("(rowid<?")
+                            || step.contains("(rowid>?")
+                    };
+                    assert_eq!(plan.iter().find(is_walk), None, "{table} {filter:?}: {plan:#?}");
+                }
+            }
+        }
+    }
 }

@@ -10,7 +10,7 @@
 //! * Bounded: about 35 bytes in memory for each key of the newest run, 1.25 for every other one; 24 bytes of disk for each.
 //! * Forgetting costs nothing per key: a run that ended a window ago is not looked at any more, and goes in small steps.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -304,17 +304,19 @@ fn entries(keys: &[u8]) -> impl Iterator<Item = (DedupKey, u64)> {
     })
 }
 
-/// The numbers of the events with a message id, by whatever source route they came, ascending. For look-ups: it reads
-/// the newest run whole.
-pub(super) fn numbers(
+/// The numbers of the events with a message id in any of these organizations, by whatever source route they came,
+/// ascending. For look-ups: it reads the newest run whole, of the others a bucket for each organization that the run's
+/// filter does not rule out.
+pub(super) fn numbers<'a>(
     connection: &Connection,
-    organization: &str,
+    organizations: impl Iterator<Item = &'a str>,
     message_id: &str,
 ) -> rusqlite::Result<Vec<u64>> {
-    let wanted = DedupKey::new(organization, SourceRoute::default(), message_id);
+    let key = |organization| DedupKey::new(organization, SourceRoute::default(), message_id);
+    let wanted: HashMap<_, _> = organizations.map(key).map(|key| (key.identity(), key)).collect();
     let mut found = Vec::new();
     let mut add = |keys: &[u8]| {
-        let matching = entries(keys).filter(|(key, _)| key.identity() == wanted.identity());
+        let matching = entries(keys).filter(|(key, _)| wanted.contains_key(&key.identity()));
         found.extend(matching.map(|(_, seq)| seq));
     };
     let mut recent = connection.prepare_cached("SELECT keys FROM seen_recent")?;
@@ -322,11 +324,20 @@ pub(super) fn numbers(
     while let Some(row) = rows.next()? {
         add(row.get_ref(0)?.as_blob()?);
     }
-    let mut runs = connection.prepare_cached("SELECT run, buckets FROM seen_runs")?;
+    let mut runs = connection.prepare_cached("SELECT run, buckets, filter FROM seen_runs")?;
     let mut rows = runs.query([])?;
     while let Some(row) = rows.next()? {
-        if let Some(keys) = look(connection, bucket(row.get(0)?, row.get(1)?, wanted))? {
-            add(&keys);
+        let (run, buckets) = (row.get(0)?, row.get(1)?);
+        // For one organization its bucket is read sooner than the filter.
+        let filter =
+            if wanted.len() > 1 { Some(Filter::from_bytes(row.get_ref(2)?.as_blob()?)) } else { None };
+        let may_have = |key: &&DedupKey| filter.as_ref().is_none_or(|filter| filter.may_have(**key));
+        let in_run: BTreeSet<_> =
+            wanted.values().filter(may_have).map(|key| bucket(run, buckets, *key)).collect();
+        for bucket in in_run {
+            if let Some(keys) = look(connection, bucket)? {
+                add(&keys);
+            }
         }
     }
     found.sort_unstable();

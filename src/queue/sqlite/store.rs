@@ -252,7 +252,7 @@ pub(super) fn settle(
                     attempt.response,
                 ])?;
         }
-        if progress.tries > 0 || matches!(resolution, Resolution::Later { .. }) {
+        if settlement.may_have_attempts() || matches!(resolution, Resolution::Later { .. }) {
             transaction
                 .prepare_cached(
                     "DELETE FROM attempts WHERE seq = ?1 AND id <=
@@ -329,11 +329,17 @@ fn end(
     }
     let mut size = LINE_SIZE;
     let mut kept = None;
-    if let Account::InFull(attempts) = &settlement.account {
+    let attempts = match &settlement.account {
+        Account::InFull(attempts) => Some(attempts.as_slice()),
+        // A record in one line has no attempts.
+        Account::InALine if settlement.may_have_attempts() => Some(&[][..]),
+        Account::InALine => None,
+    };
+    if let Some(attempts) = attempts {
         let bytes: usize = attempts.iter().map(Attempt::size).sum();
         size += (content.size() + bytes) as u64;
-        // An event that never failed has no attempts from before, and is spared the look.
-        size += if progress.tries == 0 { 0 } else { size_of_attempts(transaction, *seq)? };
+        // An event that was never tried has no attempts from before, and is spared the look.
+        size += if settlement.may_have_attempts() { size_of_attempts(transaction, *seq)? } else { 0 };
         kept = Some((&*content.surroundings, &*content.payload));
     }
     let is_dead = outcome == Outcome::Dead;

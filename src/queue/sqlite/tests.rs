@@ -12,7 +12,7 @@ use std::path::Path;
 use bytesize::ByteSize;
 
 use super::*;
-use crate::clock::UnixMillis;
+use crate::clock::{Span, UnixMillis};
 use crate::outcome::{Outcome, Reason};
 use crate::queue::{
     Account, Attempt, DedupKey, Filter, Place, Progress, Record, Resolution, SourceRoute, State,
@@ -248,6 +248,63 @@ async fn an_event_is_found_by_its_message_id_wherever_it_is() {
     assert!(found(&queue, by_id("acme", "x")).await.is_empty());
 }
 
+/// Runs of 20 keys, stretches of 50 rows.
+#[tokio::test]
+async fn a_message_id_leads_to_its_event_without_its_organization_and_after_the_window() {
+    let mut fixture = Fixture::new();
+    fixture.config.dedup_window = Span::secs(3_600);
+    let queue = fixture.open();
+    let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    for round in 0..6 {
+        let ids: Vec<String> = (0..25).map(|n| format!("{round}-{n}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let organization = if round % 2 == 0 { "acme" } else { "other" };
+        queue.append(batch(organization, &ids), PATIENCE).await.unwrap();
+        for envelope in waiting(&queue, organization).await {
+            let settlement = settlement(&envelope, delivered);
+            queue.settle(Settlement { account: Account::InALine, ..settlement }).await;
+        }
+    }
+    let by_id = |organization: Option<&str>, id: &str, candidates: &[&str]| Lookup {
+        filter: Filter {
+            organization: organization.map(Arc::from),
+            message_id: Some(id.to_owned()),
+            ..Filter::default()
+        },
+        candidates: candidates.iter().map(|name| Arc::from(*name)).collect(),
+        limit: 10,
+        ..Lookup::default()
+    };
+    // What is found, and how many pages that took.
+    let every = async |lookup: Lookup| {
+        let (mut lookup, mut numbers, mut pages) = (lookup, Vec::new(), 0);
+        loop {
+            let page = queue.find(lookup.clone()).await.unwrap();
+            numbers.extend(page.records.iter().map(|record| record.number.0));
+            pages += 1;
+            match page.next {
+                Some(next) => lookup.beyond = Some(next),
+                None => return (numbers, pages),
+            }
+        }
+    };
+    for (id, number) in [("0-7", 8), ("1-3", 29), ("5-24", 150)] {
+        let many = every(by_id(None, id, &["acme", "nobody", "other"])).await;
+        assert_eq!(many, (vec![number], 1), "{id}: deduplication leads there");
+        assert_eq!(every(by_id(None, id, &["nobody"])).await.0, [number], "{id}: gone through");
+    }
+    assert_eq!(every(by_id(Some("acme"), "0-7", &[])).await, (vec![8], 1));
+    assert_eq!(every(by_id(Some("other"), "0-7", &["acme"])).await.0, Vec::<u64>::new());
+    fixture.clock.advance(Duration::from_secs(4_000));
+    queue.append(batch("acme", &["later"]), PATIENCE).await.unwrap();
+    for organization in [None, Some("acme")] {
+        let (found, pages) = every(by_id(organization, "0-7", &["acme"])).await;
+        assert_eq!((found, pages > 1), (vec![8], true), "{organization:?}: not remembered any more");
+    }
+    queue.append(batch("acme", &["0-7"]), PATIENCE).await.unwrap();
+    assert_eq!(every(by_id(None, "0-7", &["acme"])).await, (vec![152], 1), "the new one");
+}
+
 #[tokio::test]
 async fn a_record_is_in_full_or_one_line() {
     let fixture = Fixture::new();
@@ -267,6 +324,36 @@ async fn a_record_is_in_full_or_one_line() {
     let content = &envelopes[1].content;
     let expected = (content.lane.to_string(), content.title.to_string(), content.message_id.to_string());
     assert_eq!(texts(&records[1]), expected);
+}
+
+/// An event that was tried before keeps its attempts, so its record keeps the payload: also if `tries` is 0, as after a
+/// replay, an interrupted call, or a refusal that was not the event's own.
+#[tokio::test]
+async fn what_was_tried_before_is_never_recorded_in_one_line() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["replayed", "interrupted"]), PATIENCE).await.unwrap();
+    let envelopes = waiting(&queue, "acme").await;
+    assert!(envelopes.iter().all(Envelope::is_untried));
+    let dead = Resolution::Ended { outcome: Outcome::Dead, reason: Reason::Wigzo400 };
+    queue.settle(settlement(&envelopes[0], dead)).await;
+    queue.decide(vec![Seq(1)], Fate::Replay { repeat_done: false }).await.unwrap();
+    let due = UnixMillis(1_800_000_000_000);
+    let interrupted = Resolution::Later { due, reason: Reason::Interrupted, parked: false };
+    queue.settle(settlement(&envelopes[1], interrupted)).await;
+    let delivered = Resolution::Ended { outcome: Outcome::Delivered, reason: Reason::Delivered };
+    let again = waiting(&queue, "acme").await;
+    assert_eq!(again.len(), 2);
+    for envelope in &again {
+        assert!(!envelope.is_untried() && envelope.progress.tries == 0, "{envelope:?}");
+        queue.settle(Settlement { account: Account::InALine, ..settlement(envelope, delivered) }).await;
+    }
+    let records = found(&queue, Lookup { limit: 10, in_full: true, ..Lookup::default() }).await;
+    for record in &records {
+        assert!(record.payload.is_some() && record.attempts.len() == 1, "{record:?}");
+    }
+    let size: u64 = records.iter().flat_map(|it| &it.attempts).map(|it| it.size() as u64).sum();
+    assert!(queue.stats().history_bytes >= 2 * 200 + size, "their attempts count");
 }
 
 #[tokio::test]
