@@ -89,7 +89,9 @@ findings! {
     /// What is odd but kept.
     Warning:
     NumericId, "numeric_id", "An id came as a number; its exact text is used.";
-    EmptyId, "empty_id", "An id is empty text and counts as absent.";
+    EmptyId, "empty_id", "An id is empty text or white space and counts as absent.";
+    PlaceholderId, "placeholder_id", "An id is what programs print for a missing value (undefined, null, zeros …) and counts as absent.";
+    EmptyArray, "empty_array", "An empty array stands where an object is expected and counts as an empty object.";
     EmptyName, "empty_name", "The name or category of a page or screen is empty text and counts as absent.";
     LongMessageId, "long_message_id", "The messageId is longer than 100 characters.";
     UnreadableTime, "unreadable_time", "A time cannot be read, so it is not corrected; one that is neither text nor a number counts as absent.";

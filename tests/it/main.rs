@@ -54,6 +54,7 @@ mod profiles;
 #[path = "../support/python.rs"]
 mod python;
 mod reload;
+mod requests_as_sent;
 mod retry_now;
 mod secrets;
 mod service;
