@@ -26,6 +26,9 @@ const MESSAGE_ID_CHARACTERS: usize = 100;
 const PLACEHOLDERS: [&str; 10] =
     ["undefined", "null", "none", "nan", "nil", "(null)", "<null>", "<nil>", "[object object]", "false"];
 
+/// Zeros from this length on are no number that a shop gives a user (`0` may be one).
+const ZEROS_BYTES: usize = 8;
+
 /// The longest of [`PLACEHOLDERS`].
 const PLACEHOLDER_BYTES: usize = 15;
 
@@ -359,10 +362,11 @@ impl<'a> Reader<'a> {
 }
 
 /// Whether an id names nobody: a word for a missing value, the field's own name (a template that was never filled in), or
-/// zeros (a user without a number, a device id that is withheld, the nil UUID).
+/// many zeros (a device id that is withheld, the nil UUID).
 fn is_placeholder(id: &str, field: Field) -> bool {
     let id = id.trim();
-    let is_zero = id.starts_with('0') && id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
+    let is_zero =
+        id.len() >= ZEROS_BYTES && id.starts_with('0') && id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
     let is_word = || PLACEHOLDERS.iter().any(|word| word.eq_ignore_ascii_case(id));
     is_zero || (id.len() <= PLACEHOLDER_BYTES && (is_word() || id.eq_ignore_ascii_case(field.key())))
 }
@@ -457,7 +461,7 @@ mod tests {
             (r#"{"type":"page","userId":"","anonymousId":""}"#, "no_user_anon_id", ""),
             (r#"{"type":"page","userId":" \t"}"#, "no_user_anon_id", ""),
             (r#"{"type":"page","userId":"undefined","anonymousId":"null"}"#, "no_user_anon_id", ""),
-            (r#"{"type":"page","userId":0}"#, "no_user_anon_id", ""),
+            (r#"{"type":"page","userId":"000000000"}"#, "no_user_anon_id", ""),
             (r#"{"type":"delete","userId":"null"}"#, "user_id_required", "/userId"),
             (r#"{"type":"group","userId":"u","groupId":"None"}"#, "group_id_required", "/groupId"),
             (r#"{"type":"alias","userId":"u","previousId":"NaN"}"#, "previous_id_required", "/previousId"),
@@ -562,7 +566,7 @@ mod tests {
             (&of("page", r#""anonymousId":" ""#), &[Warning::EmptyId]),
             (&of("page", r#""anonymousId":"undefined""#), &[Warning::PlaceholderId]),
             (&of("page", r#""messageId":"null""#), &[Warning::PlaceholderId]),
-            (&of("page", r#""anonymousId":0"#), &[Warning::NumericId, Warning::PlaceholderId]),
+            (&of("page", r#""anonymousId":0"#), &[Warning::NumericId]),
             (&of("page", r#""properties":[]"#), &[Warning::EmptyArray]),
             (
                 &of("track", r#""event":"A","properties":[ ],"context":[],"integrations":[]"#),
@@ -604,7 +608,6 @@ mod tests {
             "[object Object]",
             "false",
             " undefined ",
-            "0",
             "000000000000",
             "00000000-0000-0000-0000-000000000000",
         ];
@@ -624,6 +627,7 @@ mod tests {
             "undefined-7",
             "0x0",
             "00000000-1",
+            "0",
             "007",
             "-",
             "id",

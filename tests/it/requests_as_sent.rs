@@ -168,7 +168,14 @@ async fn events_without_a_message_id_all_count() {
 async fn placeholder_ids_join_nobody() {
     let service = service().await;
     let mut calls = 0;
-    for id in ["undefined", "null", "[object Object]", "NaN", "0", "00000000-0000-0000-0000-000000000000"] {
+    for id in [
+        "undefined",
+        "null",
+        "[object Object]",
+        "NaN",
+        "000000000000",
+        "00000000-0000-0000-0000-000000000000",
+    ] {
         let event =
             json!({"type": "track", "event": "Seen", "userId": id, "anonymousId": format!("a-{calls}")});
         let reply = service.wire(&batch(event.to_string())).await;
@@ -179,7 +186,7 @@ async fn placeholder_ids_join_nobody() {
         assert_eq!((reply.status, reply.json()["code"].as_str()), (400, Some("no_user_anon_id")), "{id}");
     }
     service.settled(calls).await;
-    let found = service.private("/api/events?organization=acme&user=a-0").await.json();
+    let found = service.private("/api/events?organization=acme&person=a-0").await.json();
     assert_eq!(found["events"].as_array().map(Vec::len), Some(1), "under the anonymousId: {found}");
     service.end().await;
 }
