@@ -227,7 +227,8 @@ mod tests {
     /// lines of the header | what they say
     #[test]
     fn one_known_encoding_is_declared() {
-        let table: [(&[&str], Result<Option<Encoding>, Refusal>); 9] = [
+        type Declared = Result<Option<Encoding>, Refusal>;
+        let table: [(&[&str], Declared); 9] = [
             (&[], Ok(None)),
             (&["identity"], Ok(None)),
             (&["GZip"], Ok(Some(Encoding::Gzip))),
