@@ -33,7 +33,7 @@ use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bytes::Bytes;
 use bytesize::ByteSize;
-use http::Method;
+use http::{HeaderMap, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -195,6 +195,7 @@ pub struct Way {
 impl Way {
     /// The way by this path; `None` if no body with events is taken there.
     pub fn of_path(path: &str) -> Option<Self> {
+        let path = &*address::canonical(path);
         let is_named =
             path.strip_prefix("/webhook/").is_some_and(|name| !name.is_empty() && !name.contains('/'));
         let is_at = |address: &address::Address| match address.purpose {
@@ -269,7 +270,7 @@ fn serve(purpose: Purpose) -> MethodRouter<Current<Ingress>> {
     if !preflight {
         return served;
     }
-    served.options(async move |state| cors::preflight(state, purpose.methods()))
+    served.options(async move |state, headers: HeaderMap| cors::preflight(state, &headers, purpose.methods()))
 }
 
 /// Takes a request in, counts it, tells it and traces it.

@@ -26,7 +26,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Item, Malformed, Request, Shape, Surroundings, decode};
+pub use decode::{Item, Malformed, Request, Shape, Surroundings, decode, without_mark};
 pub use event::{Arrival, Event, Kind, Written, message_id};
 pub use finding::{Rejection, RejectionCode, Warning};
 pub use form::{event_of, form_body, form_event};

@@ -1,6 +1,9 @@
 //! Every public address: the one table from which both the router and the OpenAPI document are built.
 
-use http::Method;
+use std::borrow::Cow;
+
+use http::uri::PathAndQuery;
+use http::{Method, Uri};
 
 use crate::segment::Kind;
 
@@ -76,11 +79,52 @@ pub(super) fn all() -> Vec<Address> {
     all
 }
 
+/// The path without doubled and trailing slashes, which senders add when they join an address from parts.
+pub(super) fn canonical(path: &str) -> Cow<'_, str> {
+    let is_doubled = path.as_bytes().windows(2).any(|pair| pair == b"//");
+    if !is_doubled && (path.len() < 2 || !path.ends_with('/')) {
+        return Cow::Borrowed(path);
+    }
+    let segments = path.split('/').filter(|segment| !segment.is_empty());
+    let path = segments.fold(String::with_capacity(path.len()), |path, segment| path + "/" + segment);
+    if path.is_empty() { Cow::Borrowed("/") } else { Cow::Owned(path) }
+}
+
+/// The address with the [`canonical`] path, if it has another one.
+pub(super) fn without_extra_slashes(uri: &Uri) -> Option<Uri> {
+    let Cow::Owned(path) = canonical(uri.path()) else { return None };
+    let path = uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(path).ok()?);
+    Uri::from_parts(parts).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    /// address | the same without doubled and trailing slashes
+    #[test]
+    fn extra_slashes_are_left_out() {
+        for (address, expected) in [
+            ("/v1/batch", None),
+            ("/", None),
+            ("/webhook?next=//x/", None),
+            ("/v1/batch/", Some("/v1/batch")),
+            ("//v1/batch", Some("/v1/batch")),
+            ("/v1//batch", Some("/v1/batch")),
+            ("///webhook//x//?a=b//", Some("/webhook/x?a=b//")),
+            ("/v1/pixel/track/?data=e30=", Some("/v1/pixel/track?data=e30=")),
+            ("/webhook/%2F/", Some("/webhook/%2F")),
+            ("http://hook.example.com//v1/t/", Some("http://hook.example.com/v1/t")),
+        ] {
+            let found = without_extra_slashes(&address.parse().unwrap());
+            assert_eq!(found.map(|uri| uri.to_string()).as_deref(), expected, "{address}");
+        }
+        assert_eq!(canonical("//"), "/");
+    }
 
     #[test]
     fn no_path_stands_twice() {

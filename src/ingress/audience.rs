@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::reply::{self, Refusal};
 use super::{Ingress, body};
+use crate::segment;
 
 /// The longest body: a name, and what the customer adds to every request.
 pub(super) const MAX_BODY: u64 = 64 * 1024;
@@ -62,7 +63,7 @@ pub(super) async fn answer(State(ingress): State<Arc<Ingress>>, request: Request
 
 fn find(body: &[u8]) -> Result<Audience, Refusal> {
     let Asked { audience_name, external_id } =
-        serde_json::from_slice(body).map_err(|_| Refusal::NotAnAudience)?;
+        serde_json::from_slice(segment::without_mark(body)).map_err(|_| Refusal::NotAnAudience)?;
     // Both at once are nothing that Segment sends; the one to look up exists.
     let id = external_id.or(audience_name).filter(|id| !id.trim().is_empty());
     id.map(|external_id| Audience { external_id }).ok_or(Refusal::NotAnAudience)
@@ -80,6 +81,7 @@ mod tests {
             (r#"{"externalId":"big_spenders"}"#, Some("big_spenders")),
             (r#"{"externalId":"a","audienceName":"b"}"#, Some("a")),
             (r#"{"externalId":null,"audienceName":"b"}"#, Some("b")),
+            ("\u{feff}{\"audienceName\":\"b\"}", Some("b")),
             (r#"{"audienceName":""}"#, None),
             (r#"{"audienceName":" "}"#, None),
             (r#"{"audienceName":7}"#, None),

@@ -4,7 +4,7 @@
 //! cors     a page may read every reply, those of the layers below too
 //! hear out a refusal must reach a sender that is still sending
 //! panic    a bug in a handler is a 500 for one request, not the end of a connection
-//! unpack   lazily, and only what is packed; `body` counts the unpacked bytes against the limit
+//! slashes  an address with doubled or trailing slashes is the one without them
 //! routes
 //! ```
 //!
@@ -22,12 +22,11 @@ use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::Request;
-use http::header::{CONTENT_ENCODING, ORIGIN};
+use http::header::ORIGIN;
 use tower::{BoxError, Service, ServiceExt};
 use tower_http::catch_panic::{CatchPanic, ResponseForPanic};
-use tower_http::decompression::RequestDecompression;
 
-use super::{Ingress, body, cors, hear_out, reply};
+use super::{Ingress, address, cors, hear_out, reply};
 use crate::current::Current;
 
 /// What a panic is answered with.
@@ -46,29 +45,22 @@ impl ResponseForPanic for Panicked {
 #[derive(Debug, Clone)]
 pub struct Front {
     ingress: Current<Ingress>,
-    plain: CatchPanic<Router, Panicked>,
-    packed: CatchPanic<RequestDecompression<Router>, Panicked>,
+    routes: CatchPanic<Router, Panicked>,
 }
 
 impl Front {
     pub(super) fn new(ingress: Current<Ingress>, routes: Router) -> Self {
-        let unpacked = RequestDecompression::new(routes.clone()).pass_through_unaccepted(true);
-        Self {
-            ingress,
-            plain: CatchPanic::custom(routes, Panicked),
-            packed: CatchPanic::custom(unpacked, Panicked),
-        }
+        Self { ingress, routes: CatchPanic::custom(routes, Panicked) }
     }
 
-    async fn answer(self, request: Request<Body>) -> Response {
-        let Self { ingress, plain, packed } = self;
+    async fn answer(self, mut request: Request<Body>) -> Response {
+        let Self { ingress, routes } = self;
+        if let Some(uri) = address::without_extra_slashes(request.uri()) {
+            *request.uri_mut() = uri;
+        }
         let from_page = request.headers().contains_key(ORIGIN);
         let (request, lent) = hear_out::lend(request);
-        let mut response = if request.headers().contains_key(CONTENT_ENCODING) {
-            packed.oneshot(body::spell_encoding(request)).await.into_response()
-        } else {
-            plain.oneshot(request).await.into_response()
-        };
+        let mut response = routes.oneshot(request).await.into_response();
         if let Some(lent) = lent {
             hear_out::hear_out(&ingress.get().config, lent).await;
         }

@@ -41,7 +41,8 @@ pub(super) fn document(config: &Config) -> Value {
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Segment events in, Wigzo calls out. A request is atomic: all of its valid events are on disk \
                             when it is answered with 200, or none is kept and the status says so. Any other path is \
-                            answered with 404, any other method with 405 and `Allow`; never with a redirect.",
+                            answered with 404, any other method with 405 and `Allow`; never with a redirect. Doubled and \
+                            trailing slashes in a path count as not there.",
             "license": { "name": env!("CARGO_PKG_LICENSE") },
         },
         "paths": paths,
@@ -71,7 +72,7 @@ fn operation(path: &str, purpose: Purpose, method: &Method, config: &Config) -> 
     let mut parameters = vec![json!({
         "name": "Content-Encoding",
         "in": "header",
-        "description": "How the body is packed; limits count its unpacked bytes.",
+        "description": "How the body is packed, in one or several members; limits count its unpacked bytes. gzip and zstd are recognized without it.",
         "schema": { "type": "string", "enum": ENCODINGS },
     })];
     if config.partner_mode {
@@ -94,7 +95,7 @@ fn preflight(path: &str) -> Value {
         "operationId": format!("options{}", path.replace('/', "_").replace(['{', '}'], "")),
         "summary": "Whether a page of another origin may send here (CORS preflight)",
         "tags": ["cors"],
-        "responses": { "204": { "description": "It may, with the methods and headers that the answer names." } },
+        "responses": { "204": { "description": "It may, with the methods and headers that the answer names; the headers are those that it asked for." } },
     })
 }
 
@@ -178,7 +179,7 @@ fn request_body(purpose: Purpose) -> Value {
     let schema = reference(&event::body_name(kind));
     json!({
         "required": true,
-        "description": "JSON under any content type. An event of a list that breaks a rule is refused alone, and is \
+        "description": "JSON under any content type; a UTF-8 byte order mark before it is skipped. An event of a list that breaks a rule is refused alone, and is \
                         named in `rejected`.",
         "content": {
             "application/json": { "schema": schema },

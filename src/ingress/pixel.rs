@@ -4,7 +4,7 @@
 //! a refusal could show; the event goes the same way as a posted one, is logged and counted like it, and with the
 //! status that a post would have got.
 //!
-//! An event without `messageId` is known by its bytes: an e-mail that is opened twice within `queue.dedup_window` is
+//! An event without `messageId` is known by its bytes, unlike a posted one: an e-mail that is opened twice within `queue.dedup_window` is
 //! one event. Who counts each opening puts an id of its own into each address.
 
 use std::sync::Arc;
@@ -65,7 +65,7 @@ async fn take(ingress: Arc<Ingress>, kind: Option<Kind>, request: Request) {
     head.headers.remove(CONTENT_ENCODING);
     let request = Request::from_parts(head, Body::from(body));
     // What became of the event stands in the log and in the metrics.
-    let _ = enter(State(ingress), request, Entry::tracking(Some(kind))).await;
+    let _ = enter(State(ingress), request, Entry::pixel(kind)).await;
 }
 
 /// The event: the JSON in `data`, or the parameters as its members. What is no base64 is no JSON either, and refused

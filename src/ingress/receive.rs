@@ -8,6 +8,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::USER_AGENT;
 use http::request::Parts;
+use uuid::Uuid;
 
 use super::accept::Remote;
 use super::authenticate::{self, Unauthenticated};
@@ -29,15 +30,31 @@ pub(super) struct Entry {
     kind: Option<Kind>,
     /// The organization that the path names.
     organization: Option<String>,
+    /// What an event without `messageId` gets for one.
+    missing_id: MissingId,
+}
+
+/// What an event without `messageId` gets for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MissingId {
+    /// Random: each event counts.
+    Random,
+    /// Made from its user and its bytes: equal events are one.
+    FromContent,
 }
 
 impl Entry {
     pub(super) fn webhook(organization: Option<String>) -> Self {
-        Self { route: Route::Webhook, kind: None, organization }
+        Self { route: Route::Webhook, kind: None, organization, missing_id: MissingId::Random }
     }
 
     pub(super) fn tracking(kind: Option<Kind>) -> Self {
-        Self { route: Route::Tracking, kind, organization: None }
+        Self { route: Route::Tracking, kind, organization: None, missing_id: MissingId::Random }
+    }
+
+    /// An image: mail programs load it again whenever they show it.
+    pub(super) fn pixel(kind: Kind) -> Self {
+        Self { missing_id: MissingId::FromContent, ..Self::tracking(Some(kind)) }
     }
 }
 
@@ -269,6 +286,7 @@ fn find(ingress: &Ingress, head: &Parts, body: &[u8], entry: &Entry) -> Result<F
         surroundings,
         max_event: config.max_event.as_u64(),
         deletions: entry.route == Route::Webhook && form.is_none(),
+        missing_id: entry.missing_id,
     };
     let mut envelopes = Vec::with_capacity(request.items.len());
     let (mut rejected, mut warned) = (Vec::new(), Vec::new());
@@ -315,6 +333,7 @@ struct Intake<'a> {
     max_event: u64,
     /// Whether it may ask for deletions.
     deletions: bool,
+    missing_id: MissingId,
 }
 
 impl Intake<'_> {
@@ -345,11 +364,16 @@ impl Intake<'_> {
         }
     }
 
-    /// An id for an event that came without one: the same bytes get the same id, so that a request which is sent
-    /// again is recognised.
+    /// An id for an event that came without one.
     fn made_up_id(&self, event: &Event<'_>, raw: &str) -> Box<str> {
-        let key = DedupKey::new(&self.organization, SourceRoute::new(event.person()), raw);
-        format!("made-up-{:032x}", u128::from_be_bytes(key.0)).into()
+        let id = match self.missing_id {
+            MissingId::Random => Uuid::new_v4().as_u128(),
+            MissingId::FromContent => {
+                let key = DedupKey::new(&self.organization, SourceRoute::new(event.person()), raw);
+                u128::from_be_bytes(key.0)
+            }
+        };
+        format!("made-up-{id:032x}").into()
     }
 }
 

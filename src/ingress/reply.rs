@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use super::cors::Withheld;
 use super::partner::Held;
-use super::{Config, audience};
+use super::{Config, audience, body};
 use crate::queue::{AppendError, Appended};
 use crate::segment::{Malformed, Rejection, RejectionCode, Route};
 use crate::telemetry::AuthenticationFailure;
@@ -282,7 +282,10 @@ impl Refusal {
             Self::Disabled => "This organization is switched off here. Whoever runs the service can switch it on.".to_owned(),
             Self::Origin => "Pages of this origin may not send here: see cors_origins.".to_owned(),
             Self::Encoding => "Content-Encoding must be gzip, deflate, br, zstd or absent.".to_owned(),
-            Self::Body => "The body did not arrive whole, or is not what Content-Encoding says.".to_owned(),
+            Self::Body => format!(
+                "The body did not arrive whole, is not what Content-Encoding says, or has more than {} compressed members.",
+                body::MAX_MEMBERS
+            ),
             Self::TooLarge { limit } => format!("The request is larger than {limit} bytes after unpacking."),
             Self::Malformed(malformed) => sentence(&malformed.to_string()),
             Self::NotAnAudience => "This takes {\"audienceName\": \"…\"} or {\"externalId\": \"…\"}, as Webhook Audiences sends \

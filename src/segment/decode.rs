@@ -157,6 +157,7 @@ impl Malformed {
 /// # Errors
 /// The body as a whole is not usable. An item that is no event is not an error here: [`super::Event::read`] finds it.
 pub fn decode(body: &[u8], limit: usize) -> Result<Request<'_>, Malformed> {
+    let body = without_mark(body);
     let text = std::str::from_utf8(body).map_err(|error| not_utf8(body, error.valid_up_to()))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let parsed = BodySeed { limit }
@@ -181,6 +182,11 @@ pub fn decode(body: &[u8], limit: usize) -> Result<Request<'_>, Malformed> {
             Ok(Request { shape: Shape::Single, items, surroundings: Surroundings::default(), write_key })
         }
     }
+}
+
+/// The body without a UTF-8 byte order mark, which a reader may ignore (RFC 8259, 8.1). What is signed is the body with it.
+pub fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 /// Where the first byte that is no UTF-8 stands, counted as the JSON reader counts: columns in bytes.
@@ -325,10 +331,12 @@ mod tests {
     /// body | shape | items
     #[test]
     fn four_shapes_are_taken_apart() {
-        let table: [(&str, Shape, &[&str]); 15] = [
+        let table: [(&str, Shape, &[&str]); 17] = [
             (r#"{"type":"track"}"#, Shape::Single, &[r#"{"type":"track"}"#]),
             (" \r\n{\"a\" : 1.0}\t", Shape::Single, &[r#"{"a" : 1.0}"#]),
             ("{}", Shape::Single, &["{}"]),
+            ("\u{feff}{}", Shape::Single, &["{}"]),
+            ("\u{feff} [1]", Shape::Array, &["1"]),
             (r#"{"\ud800":1}"#, Shape::Single, &[r#"{"\ud800":1}"#]),
             (r#"[{"a":1},{"b":1}]"#, Shape::Array, &[r#"{"a":1}"#, r#"{"b":1}"#]),
             (r#"[{"json":{"a":1}},{"b":1}]"#, Shape::Array, &[r#"{"a":1}"#, r#"{"b":1}"#]),
@@ -353,7 +361,7 @@ mod tests {
     #[test]
     fn a_body_without_events_is_refused_as_a_whole() {
         let not_json = |line, column| Malformed::NotJson { line, column };
-        let table: [(&[u8], Malformed); 25] = [
+        let table: [(&[u8], Malformed); 26] = [
             (b"", not_json(1, 1)),
             (b"  ", not_json(1, 2)),
             (b"{", not_json(1, 1)),
@@ -365,7 +373,8 @@ mod tests {
             (b"[NaN]", not_json(1, 2)),
             (b"{} {}", not_json(1, 4)),
             (b"{\"batch\":[{}]}x", not_json(1, 15)),
-            (b"\xef\xbb\xbf{}", not_json(1, 1)),
+            (b"\xef\xbb\xbf", not_json(1, 1)),
+            (b"\xef\xbb\xbf\xef\xbb\xbf{}", not_json(1, 1)),
             (b"{\n \"a\":\"\xff\"}", not_json(2, 7)),
             (b"{\"a\":\"\n\"}", not_json(1, 6)),
             (b"type=track&userId=u1", not_json(1, 2)),

@@ -89,7 +89,9 @@ findings! {
     /// What is odd but kept.
     Warning:
     NumericId, "numeric_id", "An id came as a number; its exact text is used.";
-    EmptyId, "empty_id", "An id is empty text and counts as absent.";
+    EmptyId, "empty_id", "An id is empty text or white space and counts as absent.";
+    PlaceholderId, "placeholder_id", "An id is what programs print for a missing value (undefined, null, zeros …) and counts as absent.";
+    EmptyArray, "empty_array", "An empty array stands where an object is expected and counts as an empty object.";
     EmptyName, "empty_name", "The name or category of a page or screen is empty text and counts as absent.";
     LongMessageId, "long_message_id", "The messageId is longer than 100 characters.";
     UnreadableTime, "unreadable_time", "A time cannot be read, so it is not corrected; one that is neither text nor a number counts as absent.";
@@ -103,6 +105,10 @@ impl Warning {
         match self {
             Self::NumericId => "Send ids as text.",
             Self::EmptyId => "Leave the id out where there is none.",
+            Self::PlaceholderId => {
+                "Leave the id out while the user is unknown, instead of what a program prints for it."
+            }
+            Self::EmptyArray => "Send an empty object, or leave the member out.",
             Self::EmptyName => "Send a name, or leave it out.",
             Self::LongMessageId => "Send a messageId of at most 100 characters.",
             Self::UnreadableTime => "Send times in the form 2026-01-02T03:04:05.678Z.",

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 use url::form_urlencoded;
 
+use super::decode::without_mark;
 use super::raw::Raw;
 use super::value::{items_of, members_of, string_of};
 
@@ -23,7 +24,7 @@ const LOST: &str = "[object Object]";
 /// The JSON text of a webhook's body that holds forms: one form (`declared` by its content type), or an array of
 /// `{"body": form}` under any content type. `None` if it does not, and is to be read as it is.
 pub fn form_body(body: &[u8], declared: bool) -> Option<String> {
-    let text = std::str::from_utf8(body).ok()?.trim_start();
+    let text = std::str::from_utf8(without_mark(body)).ok()?.trim_start();
     match text.bytes().next()? {
         b'[' => forms(text),
         // What cannot begin a form: `curl -d` declares every body to be one.
@@ -54,7 +55,7 @@ fn member(name: &str, text: &str) -> Option<String> {
     match text {
         "null" | "undefined" => None,
         LOST if !matches!(name, "properties" | "traits") => None,
-        _ if object && text.starts_with('{') && Raw::parse(text).is_ok() => Some(text.to_owned()),
+        _ if object && text.starts_with(['{', '[']) && Raw::parse(text).is_ok() => Some(text.to_owned()),
         // Mappings fill in an empty text where the event has no such object.
         "" if object => None,
         _ => Some(Value::from(text).to_string()),
@@ -93,6 +94,7 @@ mod tests {
         for (form, event) in [
             ("type=track&event=A+B&userId=7", r#"{"type":"track","event":"A B","userId":"7"}"#),
             ("properties=%7B%22price%22%3A1.50%7D", r#"{"properties":{"price":1.50}}"#),
+            ("traits=%5B%5D", r#"{"traits":[]}"#),
             ("traits=%7B%7D&context=", r#"{"traits":{}}"#),
             ("name=%E0%A4%86%E0%A4%B6%E0%A4%BE+%22%5C", r#"{"name":"आशा \"\\"}"#),
             ("userId=null&anonymousId=undefined&event=x", r#"{"event":"x"}"#),
@@ -115,6 +117,7 @@ mod tests {
         for (body, declared, expected) in [
             ("a=b\n", true, Some(r#"{"a":"b"}"#)),
             ("a=b", false, None),
+            ("\u{feff}a=b", true, Some(r#"{"a":"b"}"#)),
             ("words", true, None),
             (r#"{"a":"b=c"}"#, true, None),
             (r#" [{"a":"b"}]"#, true, None),

@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use super::consent;
 use super::field::{Field, Filled};
 use super::finding::{Rejection, RejectionCode as Code, Warning};
-use super::value::{JsonType, deeper_than, present, string_of};
+use super::value::{JsonType, deeper_than, is_empty_array, present, string_of};
 use super::{Event, Kind, Object, Raw, Surroundings, Written};
 
 /// Levels of nesting that every reader of the event downstream can follow (and JSON readers commonly stop at).
@@ -19,6 +19,18 @@ const MAX_DEPTH: usize = 128;
 
 /// Segment's limit on `messageId`, in characters (segment.md 2.5).
 const MESSAGE_ID_CHARACTERS: usize = 100;
+
+/// What programs print where an id is missing, in any case: JavaScript, PHP, Java, C#, Python, Ruby, Go and Objective-C.
+/// Taken for an id, one of them joins the users of all events that have it. Words that a person may have chosen
+/// (`guest`, `anonymous`) are not here.
+const PLACEHOLDERS: [&str; 10] =
+    ["undefined", "null", "none", "nan", "nil", "(null)", "<null>", "<nil>", "[object object]", "false"];
+
+/// Zeros from this length on are no number that a shop gives a user (`0` may be one).
+const ZEROS_BYTES: usize = 8;
+
+/// The longest of [`PLACEHOLDERS`].
+const PLACEHOLDER_BYTES: usize = 15;
 
 pub(super) fn read<'a>(raw: Raw<'a>, surroundings: &Surroundings<'a>) -> Result<Event<'a>, Rejection> {
     let mut reader = Reader::open(raw)?;
@@ -117,13 +129,13 @@ impl<'a> Reader<'a> {
             own = unicode_object(options, "/options")?;
         }
         let context = own.over(&enveloped(surroundings.context, "/context")?);
-        if context.iter().any(|(key, value)| !is_as_read(key, value)) {
-            self.warn(Warning::UnknownContext);
+        for (_, value) in context.iter().filter(|(key, value)| !is_as_read(key, *value)) {
+            self.warn(if is_empty_array(value) { Warning::EmptyArray } else { Warning::UnknownContext });
         }
         Ok(context)
     }
 
-    fn integrations(&self, surroundings: &Surroundings<'a>) -> Result<Object<'a>, Rejection> {
+    fn integrations(&mut self, surroundings: &Surroundings<'a>) -> Result<Object<'a>, Rejection> {
         let own = self.object(Field::Integrations, Code::IntegrationsNotObject)?;
         Ok(own.over(&enveloped(surroundings.integrations, "/integrations")?))
     }
@@ -188,7 +200,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn properties(&self, kind: Kind) -> Result<Object<'a>, Rejection> {
+    fn properties(&mut self, kind: Kind) -> Result<Object<'a>, Rejection> {
         match kind {
             Kind::Track | Kind::Page | Kind::Screen => {
                 self.object(Field::Properties, Code::PropertiesNotObject)
@@ -199,7 +211,7 @@ impl<'a> Reader<'a> {
 
     /// An identify without traits of its own takes those of its context: `RudderStack`'s Python library sends them
     /// there only (segment.md 3.2). In the context they were never promised to be an object.
-    fn traits(&self, kind: Kind, context: &Object<'a>) -> Result<Object<'a>, Rejection> {
+    fn traits(&mut self, kind: Kind, context: &Object<'a>) -> Result<Object<'a>, Rejection> {
         match kind {
             Kind::Identify if self.field(Field::Traits)?.is_none() => context
                 .get("traits")
@@ -262,7 +274,7 @@ impl<'a> Reader<'a> {
         self.id_as(fields, Code::IdNotString)
     }
 
-    /// The first id among a field and its old names that is not empty.
+    /// The first id among a field and its old names that is neither empty nor a placeholder.
     fn id_as(&mut self, fields: &[Field], refusal: Code) -> Result<Option<Cow<'a, str>>, Rejection> {
         for &field in fields {
             let Some(raw) = self.field(field)? else { continue };
@@ -280,7 +292,11 @@ impl<'a> Reader<'a> {
                     ));
                 }
             };
-            if let Some(id) = self.unless_empty(Some(id), Warning::EmptyId) {
+            if id.trim().is_empty() {
+                self.warn(Warning::EmptyId);
+            } else if is_placeholder(&id, field) {
+                self.warn(Warning::PlaceholderId);
+            } else {
                 return Ok(Some(id));
             }
         }
@@ -300,10 +316,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The object in a field; absent, it is empty.
-    fn object(&self, field: Field, refusal: Code) -> Result<Object<'a>, Rejection> {
+    fn object(&mut self, field: Field, refusal: Code) -> Result<Object<'a>, Rejection> {
         match self.field(field)? {
             None => Ok(Object::default()),
             Some(raw) if JsonType::of(raw) == JsonType::Object => unicode_object(raw, field.pointer()),
+            Some(raw) if is_empty_array(raw) => {
+                self.warn(Warning::EmptyArray);
+                Ok(Object::default())
+            }
             Some(_) => {
                 let message = format!("\"{}\" must be a JSON object.", field.key());
                 Err(Rejection::new(refusal, field.pointer(), message))
@@ -339,6 +359,16 @@ impl<'a> Reader<'a> {
         }
         text
     }
+}
+
+/// Whether an id names nobody: a word for a missing value, the field's own name (a template that was never filled in), or
+/// many zeros (a device id that is withheld, the nil UUID).
+fn is_placeholder(id: &str, field: Field) -> bool {
+    let id = id.trim();
+    let is_zero =
+        id.len() >= ZEROS_BYTES && id.starts_with('0') && id.bytes().all(|byte| matches!(byte, b'0' | b'-'));
+    let is_word = || PLACEHOLDERS.iter().any(|word| word.eq_ignore_ascii_case(id));
+    is_zero || (id.len() <= PLACEHOLDER_BYTES && (is_word() || id.eq_ignore_ascii_case(field.key())))
 }
 
 /// Whether a member of the context has a type that its readers understand (segment.md 3.5). Members that nobody reads
@@ -429,6 +459,13 @@ mod tests {
             (r#"{"type":"page","userId":null,"anonymousId":null}"#, "no_user_anon_id", ""),
             (r#"{"type":"page","userId":""}"#, "no_user_anon_id", ""),
             (r#"{"type":"page","userId":"","anonymousId":""}"#, "no_user_anon_id", ""),
+            (r#"{"type":"page","userId":" \t"}"#, "no_user_anon_id", ""),
+            (r#"{"type":"page","userId":"undefined","anonymousId":"null"}"#, "no_user_anon_id", ""),
+            (r#"{"type":"page","userId":"000000000"}"#, "no_user_anon_id", ""),
+            (r#"{"type":"delete","userId":"null"}"#, "user_id_required", "/userId"),
+            (r#"{"type":"group","userId":"u","groupId":"None"}"#, "group_id_required", "/groupId"),
+            (r#"{"type":"alias","userId":"u","previousId":"NaN"}"#, "previous_id_required", "/previousId"),
+            (r#"{"type":"alias","userId":"nil","previousId":"p"}"#, "user_id_required", "/userId"),
             (r#"{"type":"page","groupId":"g"}"#, "no_user_anon_id", ""),
             (r#"{"type":"page","user_id":"u"}"#, "no_user_anon_id", ""),
             (r#"{"type":"page","userId":true}"#, "id_not_string", "/userId"),
@@ -466,18 +503,18 @@ mod tests {
             ("track", r#""event":{"name":"A"}"#, "event_not_string", "/event"),
             ("track", r#""event":"\ud83d""#, "invalid_unicode", "/event"),
             ("track", r#""event":"A","event":"A""#, "duplicate_key", "/event"),
-            ("track", r#""event":"A","properties":[]"#, "properties_not_object", "/properties"),
+            ("track", r#""event":"A","properties":[1]"#, "properties_not_object", "/properties"),
             ("track", r#""event":"A","properties":"""#, "properties_not_object", "/properties"),
             ("track", r#""event":"A","properties":{"\ud800":1}"#, "invalid_unicode", "/properties"),
             ("page", r#""properties":1"#, "properties_not_object", "/properties"),
             ("screen", r#""properties":{},"properties":{}"#, "duplicate_key", "/properties"),
             ("page", r#""name":7"#, "name_not_string", "/name"),
             ("screen", r#""category":{}"#, "category_not_string", "/category"),
-            ("identify", r#""traits":[]"#, "traits_not_object", "/traits"),
+            ("identify", r#""traits":[{}]"#, "traits_not_object", "/traits"),
             ("identify", r#""traits":"x""#, "traits_not_object", "/traits"),
             ("identify", r#""context":{"traits":{"\ud800":1}}"#, "invalid_unicode", "/context/traits"),
             ("group", r#""groupId":"g","traits":true"#, "traits_not_object", "/traits"),
-            ("page", r#""context":[]"#, "context_not_object", "/context"),
+            ("page", r#""context":[null]"#, "context_not_object", "/context"),
             ("page", r#""context":"x""#, "context_not_object", "/context"),
             ("page", r#""context":{"\udfff":1}"#, "invalid_unicode", "/context"),
             ("page", r#""integrations":true"#, "integrations_not_object", "/integrations"),
@@ -498,7 +535,7 @@ mod tests {
     fn oddities_are_kept_and_noted() {
         let long = of("page", &format!(r#""messageId":"{}""#, "é".repeat(101)));
         let limit = of("page", &format!(r#""messageId":"{}""#, "é".repeat(100)));
-        let table: [(&str, &[Warning]); 30] = [
+        let table: [(&str, &[Warning]); 42] = [
             (&of("page", ""), &[]),
             (&of("page", r#""name":null,"category":null,"properties":null,"context":null"#), &[]),
             (&of("page", r#""integrations":null,"messageId":null,"timestamp":null,"anonymousId":null"#), &[]),
@@ -526,7 +563,25 @@ mod tests {
             (&of("page", r#""properties":{"a":1,"a":2},"context":{"b":1,"b":2}"#), &[]),
             (&of("page", r#""properties":{"a":"\ud800","b":{"\ud800":1}}"#), &[]),
             (&of("page", r#""other":1,"other":2,"writeKey":"wk","_metadata":{},"projectId":null"#), &[]),
-            (&of("identify", r#""context":{"traits":[]}"#), &[Warning::UnknownContext]),
+            (&of("page", r#""anonymousId":" ""#), &[Warning::EmptyId]),
+            (&of("page", r#""anonymousId":"undefined""#), &[Warning::PlaceholderId]),
+            (&of("page", r#""messageId":"null""#), &[Warning::PlaceholderId]),
+            (&of("page", r#""anonymousId":0"#), &[Warning::NumericId]),
+            (&of("page", r#""properties":[]"#), &[Warning::EmptyArray]),
+            (
+                &of("track", r#""event":"A","properties":[ ],"context":[],"integrations":[]"#),
+                &[Warning::EmptyArray],
+            ),
+            (&of("identify", r#""traits":[]"#), &[Warning::EmptyArray]),
+            (&of("group", r#""groupId":"g","traits":[]"#), &[Warning::EmptyArray]),
+            (&of("page", r#""integrations":{"Wigzo":[]}"#), &[]),
+            (&of("page", r#""context":{"page":[],"device":[],"library":[]}"#), &[Warning::EmptyArray]),
+            (
+                &of("page", r#""context":{"page":[],"device":[1]}"#),
+                &[Warning::EmptyArray, Warning::UnknownContext],
+            ),
+            (&of("identify", r#""context":{"traits":[]}"#), &[Warning::EmptyArray]),
+            (&of("identify", r#""context":{"traits":[1]}"#), &[Warning::UnknownContext]),
             (
                 &of("page", r#""context":{"page":"/","locale":1,"Wigzo":true,"ip":1}"#),
                 &[Warning::UnknownContext],
@@ -536,6 +591,62 @@ mod tests {
         for (text, warnings) in table {
             assert_eq!(read_alone(text).map(|event| event.warnings).as_deref(), Ok(warnings), "{text}");
         }
+    }
+
+    #[test]
+    fn placeholders_are_no_ids() {
+        let placeholders = [
+            "undefined",
+            "null",
+            "NULL",
+            "None",
+            "NaN",
+            "nil",
+            "(null)",
+            "<null>",
+            "<nil>",
+            "[object Object]",
+            "false",
+            " undefined ",
+            "000000000000",
+            "00000000-0000-0000-0000-000000000000",
+        ];
+        for id in placeholders {
+            let text = format!(r#"{{"type":"page","userId":"{id}","anonymousId":"a"}}"#);
+            let event = read_alone(&text).unwrap();
+            assert_eq!((event.user_id.as_deref(), event.person()), (None, "a"), "{id}");
+            assert_eq!(event.warnings, [Warning::PlaceholderId], "{id}");
+        }
+        let ids = [
+            "u-1",
+            "nobody",
+            "guest",
+            "anonymous",
+            "Nan Goldin",
+            "nullable",
+            "undefined-7",
+            "0x0",
+            "00000000-1",
+            "0",
+            "007",
+            "-",
+            "id",
+            "userId",
+        ];
+        for id in ids {
+            let text = format!(r#"{{"type":"page","anonymousId":"{id}"}}"#);
+            let event = read_alone(&text).unwrap();
+            assert_eq!(
+                (event.anonymous_id.as_deref(), event.warnings.as_slice()),
+                (Some(id), &[][..]),
+                "{id}"
+            );
+        }
+        let text = r#"{"type":"page","userId":"u","anonymousId":"anonymousId"}"#;
+        assert_eq!(read_alone(text).unwrap().anonymous_id, None, "a field's own name");
+        let text = r#"{"type":"page","anonymousId":"null","sessionId":"s"}"#;
+        assert_eq!(read_alone(text).unwrap().anonymous_id.as_deref(), Some("s"));
+        assert_eq!(PLACEHOLDERS.iter().map(|word| word.len()).max(), Some(PLACEHOLDER_BYTES));
     }
 
     #[test]

@@ -44,6 +44,11 @@ pub fn present(raw: Raw<'_>) -> Option<Raw<'_>> {
     (JsonType::of(raw) != JsonType::Null).then_some(raw)
 }
 
+/// Whether the value is an array without elements, which is how PHP prints an object without members.
+pub(super) fn is_empty_array(raw: Raw<'_>) -> bool {
+    JsonType::of(raw) == JsonType::Array && raw.items(|_| None).is_some()
+}
+
 /// A JSON string's text, empty text included. `None` for any other type, and for a string with a lone surrogate
 /// (`"\ud800"`): that is valid JSON, but no Unicode text.
 pub fn string_of(raw: Raw<'_>) -> Option<Cow<'_, str>> {

@@ -251,6 +251,10 @@ async fn every_capture_leads_to_the_right_calls_once() {
             "{name}"
         );
 
+        // Its events have no messageId, so each counts.
+        if name.starts_with("sdk-rust") {
+            continue;
+        }
         let again = service.bytes(&bytes).await;
         let again = (again.status, again.json()["accepted"].clone(), again.json()["duplicates"].clone());
         assert_eq!(again, (200, 0.into(), accepted.into()), "{name}, sent again");

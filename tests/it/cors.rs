@@ -58,12 +58,22 @@ async fn a_preflight_is_answered_on_every_event_route_without_a_key() {
         let methods = header(&reply, "access-control-allow-methods").unwrap();
         let needed = if path.starts_with("/v1/pixel/") { "GET" } else { "POST" };
         assert!(methods.split(", ").any(|method| method == needed), "{path}: {methods}");
+        let allowed = header(&reply, "access-control-allow-headers");
+        assert_eq!(allowed, Some("authorization,content-type,x-retry-count"), "what was asked for: {path}");
+        let reply = service.wire(&Request::new("OPTIONS", &path).header("Origin", SHOP)).await;
         let headers: Vec<_> = header(&reply, "access-control-allow-headers").unwrap().split(", ").collect();
         for needed in ["authorization", "content-type", "x-retry-count", "x-source-key"] {
             assert!(headers.contains(&needed), "{path}: {headers:?} lacks {needed}");
         }
         assert_eq!(header(&reply, "access-control-allow-credentials"), None, "cookies are not used: {path}");
     }
+    let tracing = "baggage,content-type,newrelic,sentry-trace,traceparent,tracestate,x-datadog-trace-id";
+    let asked = Request::new("OPTIONS", "/v1/t")
+        .header("Origin", SHOP)
+        .header("Access-Control-Request-Method", "POST")
+        .header("Access-Control-Request-Headers", tracing);
+    let reply = service.wire(&asked).await;
+    assert_eq!(header(&reply, "access-control-allow-headers"), Some(tracing), "{reply:?}");
     for path in ["/nowhere", "/livez"] {
         let reply = service.wire(&Request::new("OPTIONS", path).header("Origin", SHOP)).await;
         assert!(matches!(reply.status, 404 | 405), "{path} takes no events: {reply:?}");

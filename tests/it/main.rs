@@ -56,6 +56,7 @@ mod python;
 mod queue_directory;
 mod records;
 mod reload;
+mod requests_as_sent;
 mod retry_now;
 mod secrets;
 mod service;

@@ -83,7 +83,7 @@ async fn the_router_takes_what_the_document_says_and_nothing_else() {
         }
     }
     assert!(seen > 100, "{seen}");
-    for path in ["/", "/v1", "/v1/delete", "/webhook/", "/webhook/a/b", "/openapi.yaml", "/Webhook"] {
+    for path in ["/", "/v1", "/v1/delete", "/webhooks/", "/webhook/a/b", "/openapi.yaml", "/Webhook"] {
         let reply = service.get(path).await;
         assert_eq!((reply.status, reply.json()["code"].as_str()), (404, Some("unknown_path")), "{path}");
     }

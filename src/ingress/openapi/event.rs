@@ -14,6 +14,7 @@ enum Accepts {
     /// Text, or a number that becomes its exact text.
     Id,
     Text,
+    /// An object; an empty array is an empty one.
     Object,
     /// It is used if it can be, and passed over otherwise.
     Anything,
@@ -52,8 +53,18 @@ const DEEDS: &[Kind] = &[Kind::Track, Kind::Page, Kind::Screen];
 const DESCRIPTIONS: &[Kind] = &[Kind::Identify, Kind::Group];
 
 const FIELDS: &[Field] = &[
-    field("messageId", ALL, Accepts::Id, "What the event is recognised by when it is sent again."),
-    field("userId", ALL, Accepts::Id, "The person's id; of an alias, the id from now on."),
+    field(
+        "messageId",
+        ALL,
+        Accepts::Id,
+        "What the event is recognised by when it is sent again; an event without it is always a new one.",
+    ),
+    field(
+        "userId",
+        ALL,
+        Accepts::Id,
+        "The person's id; of an alias, the id from now on. In this and every other id, what programs print for a missing value (`undefined`, `null`, zeros …) counts as absent.",
+    ),
     old("to", &[Kind::Alias], Accepts::Id, "userId"),
     field("anonymousId", ALL, Accepts::Id, "The device's id."),
     old("sessionId", ALL, Accepts::Id, "anonymousId"),
@@ -79,7 +90,7 @@ impl Accepts {
         match self {
             Self::Id => json!({ "type": ["string", "number", "null"] }),
             Self::Text => json!({ "type": ["string", "null"] }),
-            Self::Object => json!({ "type": ["object", "null"] }),
+            Self::Object => json!({ "type": ["object", "array", "null"], "maxItems": 0 }),
             Self::Anything => json!({}),
         }
     }
@@ -152,7 +163,7 @@ fn event(kind: Kind) -> Value {
 fn needs(kind: Kind) -> Vec<Value> {
     let one_of = |names: &[&str]| -> Value {
         let present = names.iter().map(|&name| {
-            let id = json!({ "type": ["string", "number"], "minLength": 1 });
+            let id = json!({ "type": ["string", "number"], "pattern": r"\S" });
             json!({ "required": [name], "properties": { name: id } })
         });
         json!({ "anyOf": present.collect::<Vec<_>>() })
@@ -208,12 +219,12 @@ mod tests {
     fn the_reader_takes_what_is_documented_and_nothing_else() {
         for kind in KINDS {
             for field in FIELDS {
-                for sample in [json!("x"), json!(1), json!(true), json!([1]), json!({"a": 1})] {
+                for sample in [json!("x"), json!(1), json!(true), json!([1]), json!([]), json!({"a": 1})] {
                     let documented = match field.accepts {
                         _ if !field.kinds.contains(&kind) => true,
                         Accepts::Id => sample.is_string() || sample.is_number(),
                         Accepts::Text => sample.is_string(),
-                        Accepts::Object => sample.is_object(),
+                        Accepts::Object => sample.is_object() || sample == json!([]),
                         Accepts::Anything => true,
                     };
                     let instead_of = field.instead_of.filter(|_| field.kinds.contains(&kind));
@@ -246,7 +257,7 @@ mod tests {
                     let mut event = event.clone();
                     event[name] = "x".into();
                     assert!(accepted(&event), "{event}");
-                    for absent in [json!(null), json!("")] {
+                    for absent in [json!(null), json!(""), json!(" ")] {
                         event[name] = absent;
                         assert!(!accepted(&event), "{event}");
                     }
