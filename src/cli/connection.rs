@@ -323,4 +323,35 @@ mod tests {
             assert_eq!(in_flags(message), expected);
         }
     }
+
+    #[test]
+    fn each_cause_has_its_remedy() {
+        let io = |kind, text: &str| io::Error::new(kind, text.to_owned());
+        // A connector wraps the error of the encryption twice.
+        let tls = io::Error::other(io::Error::new(
+            ErrorKind::InvalidData,
+            rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer),
+        ));
+        for (error, expected) in [
+            (
+                io(ErrorKind::ConnectionRefused, "Connection refused"),
+                "Connection refused: is the service running?",
+            ),
+            (io(ErrorKind::TimedOut, "timed out"), "no answer in time (timed out): is a firewall in the way"),
+            (
+                io(ErrorKind::WouldBlock, "os error 11"),
+                "no answer in time (os error 11): is a firewall in the way",
+            ),
+            (
+                io(ErrorKind::Other, "failed to lookup address information: no such name"),
+                "failed to lookup address information: no such name: is the name right?",
+            ),
+            (tls, "invalid peer certificate: UnknownIssuer: is its certificate valid for this name"),
+            (io(ErrorKind::InvalidData, "invalid HTTP"), "invalid HTTP: is this the address of the service?"),
+        ] {
+            let said = unreachable(&"http://127.0.0.1:9090", &error, REMEDY);
+            assert!(said.starts_with(&format!("http://127.0.0.1:9090: {expected}")), "{said}");
+            assert!(said.ends_with(REMEDY), "{said}");
+        }
+    }
 }
