@@ -2,6 +2,7 @@
 #
 #     docker build -t wigzo-destination .
 #     docker build --build-arg GUIDED=yes -t wigzo-destination .    # a tenth less work for each event; builds twice
+#     docker build --build-arg BUILD_COMMIT=$(git rev-parse --short=12 HEAD) -t wigzo-destination .    # for --version
 #     docker run -p 8080:8080 -v wigzo-data:/data -e WIGZO_ORG_TOKEN=… -e WIGZO_SOURCE_KEYS=… wigzo-destination
 #
 # Plain Dockerfile syntax, without a `# syntax=` line and without cache mounts: it builds with every builder, and with
@@ -40,11 +41,15 @@ RUN mkdir -p src benches \
     && rm -r src
 
 COPY config config
+COPY build.rs ./
 COPY src src
 # What a guided build needs: its script, and the load.
 COPY scripts/guided.sh scripts/
 COPY benches/end_to_end/Cargo.toml benches/end_to_end/Cargo.lock benches/end_to_end/
 COPY benches/end_to_end/src benches/end_to_end/src
+# For `--version`: the commit, which is not in the context, and the seconds since 1970 that stand for the build date.
+ARG BUILD_COMMIT=
+ARG SOURCE_DATE_EPOCH=
 RUN mkdir -p /image/data \
     && if [ -n "$GUIDED" ]; then \
            scripts/guided.sh && cp target/guided/wigzo-destination /image/; \

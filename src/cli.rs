@@ -6,6 +6,7 @@
 mod backup;
 mod check;
 mod choice;
+mod confirm;
 mod connection;
 mod dead_letters;
 mod delivery;
@@ -13,6 +14,7 @@ mod doctor;
 mod events;
 mod examples;
 mod organizations;
+mod plural;
 mod profiles;
 mod progress;
 mod record;
@@ -20,21 +22,24 @@ mod requests;
 mod table;
 mod transfer;
 mod translate;
+mod version;
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::{App, End, Haste, StartError, waiting_text};
 use crate::clock::Clock;
 use crate::sandbox::Sandbox;
-use crate::settings::{self, Settings, Source};
+use crate::settings::{self, ConfigFiles, Settings, Source, config_files};
 use crate::supervisor::Supervisor;
 use crate::telemetry::Logging;
 
@@ -43,7 +48,7 @@ const NAME: &str = "wigzo-destination";
 
 /// Takes Segment events in, keeps them safe, and delivers them to Wigzo.
 #[derive(Debug, Parser)]
-#[command(name = NAME, version, about, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = NAME, version, long_version = version::in_full(), about, max_term_width = 100, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -140,13 +145,21 @@ Exit codes:
 #[derive(Debug, Args)]
 struct Files {
     /// A configuration file (TOML); repeatable, later ones win
+    ///
+    /// Without it: the file that the variable `WIGZO_CONFIG` names, else the first that exists of
+    /// `$XDG_CONFIG_HOME/wigzo-destination/config.toml` (`~/.config` if that is not set) and
+    /// `/etc/wigzo-destination/config.toml`. Files of two of these sources are never merged.
     #[arg(long = "config", value_name = "FILE", id = "files")]
     config: Vec<PathBuf>,
 }
 
 impl Files {
+    fn found(&self) -> ConfigFiles {
+        config_files(&self.config, &settings::environment())
+    }
+
     fn load(&self) -> Result<Settings, Failure> {
-        Settings::load(&self.config, &settings::environment()).map_err(Failure::usage)
+        Settings::load(&self.found().paths, &settings::environment()).map_err(Failure::usage)
     }
 }
 
@@ -178,11 +191,34 @@ impl Failure {
     fn running(message: impl std::fmt::Display) -> Self {
         Self { code: 1, message: message.to_string() }
     }
+
+    /// Says it on standard error, as text or as an object.
+    fn report(self) -> ExitCode {
+        let Self { code, message } = self;
+        if PRINTS_JSON.load(Ordering::Relaxed) {
+            print_error(&json!({ "error": message, "exit_code": code }).to_string());
+        } else {
+            print_error(&message);
+        }
+        ExitCode::from(code)
+    }
 }
 
 /// Runs the command that the command line names.
 pub fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let is_json = std::env::args_os().skip(1).take_while(|it| it != "--").any(|it| it == "--json");
+    PRINTS_JSON.store(is_json, Ordering::Relaxed);
+    let command = match Cli::try_parse() {
+        Ok(Cli { command }) => command,
+        Err(error) if error.use_stderr() && is_json => {
+            let text = error.render().to_string();
+            let message = text.trim().strip_prefix("error: ").unwrap_or(text.trim()).to_owned();
+            return Failure::usage(message).report();
+        }
+        // Colours, pages and exit codes are clap's own.
+        Err(error) => error.exit(),
+    };
+    let done = match command {
         Command::Serve { files, sandbox } => serve(&files, sandbox),
         Command::Sandbox { files } => run_sandbox(&files),
         Command::Check(command) => command.run(),
@@ -191,7 +227,8 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::PrintConfig { files, .. } => {
-            files.load().map(|settings| say(&settings::print_config(&settings)))
+            let found = files.found();
+            files.load().map(|settings| say(&settings::print_config_with_sources(&settings, &found)))
         }
         Command::Translate(command) => translate::run(&command),
         Command::Profiles(command) => profiles::run(&command),
@@ -206,7 +243,7 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.run(),
         Command::Import(command) => command.run(),
         Command::Doctor { files, offline, json } => {
-            let doctor::Diagnosis { report, code } = doctor::examine(&files.config, offline, json);
+            let doctor::Diagnosis { report, code } = doctor::examine(&files.found().paths, offline, json);
             say(&report);
             return ExitCode::from(code);
         }
@@ -221,21 +258,22 @@ pub fn main() -> ExitCode {
     Logging::flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, message }) => {
-            complain(&message);
-            ExitCode::from(code)
-        }
+        Err(failure) => failure.report(),
     }
 }
 
+/// Whether the command line asks for JSON: then standard error holds objects too.
+static PRINTS_JSON: AtomicBool = AtomicBool::new(false);
+
 fn serve(files: &Files, sandbox: bool) -> Result<(), Failure> {
-    let source = Source::new(files.config.clone(), settings::environment());
+    let found = files.found();
+    let source = Source::new(found.paths.clone(), settings::environment());
     let settings = source.load().0.map_err(Failure::usage)?;
     start_logging(&settings)?;
     in_runtime(async move {
         let (signals, mut hangup) = (Signals::listen()?, listen(SignalKind::hangup())?);
         let mut app = App::start(settings, sandbox, Clock::system()).await.map_err(Failure::start)?;
-        greet(&app);
+        greet(&app, &found);
         let reloads = app.follow(source).expect("BUG: it follows nothing yet");
         let supervisor = Supervisor::of(&settings::supervisor_variables());
         let status = format!("taking events on {}", app.public);
@@ -312,19 +350,27 @@ fn manual(into: Option<&Path>) -> Result<(), Failure> {
         .map_err(|error| Failure::running(format!("{}: {error}", directory.display())))
 }
 
+/// What else one can ask.
+const OTHER_ADDRESS: &str = "--url asks another address";
+
 /// How long a service may take to say how it is.
 const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
 
 fn health(files: &Files, url: Option<url::Url>) -> Result<(), Failure> {
     let (address, path) = match url {
         Some(url) => {
-            let addresses = url.socket_addrs(|| Some(80)).map_err(Failure::usage)?;
+            if !url.has_host() {
+                return Err(Failure::usage(format!("{url} names no host")));
+            }
+            let unknown = |error| Failure::running(connection::unreachable(&url, &error, OTHER_ADDRESS));
+            let addresses = url.socket_addrs(|| Some(80)).map_err(unknown)?;
             let address = addresses.first().copied();
             (address.ok_or_else(|| Failure::usage(format!("{url} has no address")))?, url.path().to_owned())
         }
         None => (reachable(files.load()?.ingress.listen), "/readyz".to_owned()),
     };
-    let answer = ask(address, &path).map_err(|error| Failure::running(format!("{address}: {error}")))?;
+    let failed = |error| Failure::running(connection::unreachable(&address, &error, OTHER_ADDRESS));
+    let answer = ask(address, &path).map_err(failed)?;
     let status = answer.split(' ').nth(1).unwrap_or_default().to_owned();
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     say(&format!("{body}\n"));
@@ -398,7 +444,7 @@ impl Signals {
 // === what people see ===
 
 /// Says what listens where; on a terminal also how to send a first event.
-fn greet(app: &App) {
+fn greet(app: &App, files: &ConfigFiles) {
     let sandbox = app.sandbox.as_ref().map(|(address, _)| address.to_string());
     let waiting = app.waiting();
     tracing::info!(
@@ -406,6 +452,7 @@ fn greet(app: &App) {
         private = %app.private,
         sandbox = sandbox.as_deref().unwrap_or("none"),
         organizations = app.organizations.len(),
+        config = %files,
         queue = %app.directory.display(),
         waiting,
         "serving"
@@ -424,6 +471,7 @@ fn greet(app: &App) {
   private side  http://{private}/metrics, /api/events
   Wigzo         {wigzo}
   queue         {}; {}
+  configuration {files}
 
   Send a first event (add -u SOURCE_KEY: if its organization has one):
 
@@ -439,6 +487,21 @@ fn say(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// A word to whoever watches: standard output is for results.
 fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    if PRINTS_JSON.load(Ordering::Relaxed) {
+        print_error(&json!({ "note": text }).to_string());
+    } else {
+        print_error(text);
+    }
+}
+
+fn print_error(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Prints one thing for a script: an object on a line.
+fn say_json(thing: &impl serde::Serialize) {
+    let line = serde_json::to_string(thing).expect("BUG: what is shown is plain text and numbers");
+    say(&(line + "\n"));
 }

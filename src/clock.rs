@@ -8,6 +8,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+mod moment;
+
+pub use moment::{BadMoment, read_moment};
+
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMillis(pub u64);
@@ -17,6 +21,12 @@ impl UnixMillis {
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// This time in the time zone of this machine.
+    pub fn local(self) -> jiff::ZonedDateTime {
+        let time = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        time.unwrap_or_default().to_zoned_datetime(jiff::tz::TimeZone::system())
     }
 
     /// How long ago `earlier` was; zero if it lies ahead.

@@ -408,3 +408,30 @@ fn root() -> &'static Path {
 fn read(file: &str) -> String {
     fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
+
+// === TLS in front ===
+
+/// What the proxy allows fits what the service allows.
+#[test]
+fn the_example_of_a_proxy_fits_the_defaults() {
+    let text = fs::read_to_string(root().join("ops/Caddyfile")).expect("ops/Caddyfile");
+    let ingress = wigzo_destination::settings::Settings::default().ingress;
+    let value = |name: &str| {
+        let found = text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(' '));
+        found.unwrap_or_else(|| panic!("ops/Caddyfile has no {name}")).to_owned()
+    };
+    let span = |name: &str| value(name).parse::<wigzo_destination::clock::Span>().expect("a duration");
+    assert_eq!(value("max_size"), ingress.max_body.to_string().replace(".0", "").replace(' ', ""));
+    assert_eq!((span("read_body"), span("idle")), (ingress.read_timeout, ingress.idle_timeout));
+    assert!(span("response_header_timeout") > ingress.deadline, "the service answers first");
+    assert!(span("keepalive") < ingress.idle_timeout, "the proxy closes first");
+    assert_eq!(value("reverse_proxy"), format!("{} {{", ingress.listen));
+    match Command::new("caddy")
+        .args(["validate", "--adapter", "caddyfile", "--config", "ops/Caddyfile"])
+        .current_dir(root())
+        .output()
+    {
+        Ok(judged) => assert!(judged.status.success(), "{judged:?}"),
+        Err(_) => skipped("ops/Caddyfile", "caddy is not installed"),
+    }
+}

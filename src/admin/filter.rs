@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::PAGE;
 use super::cursor::Cursor;
 use super::problem::Problem;
-use crate::clock::UnixMillis;
+use crate::clock::{BadMoment, Clock, UnixMillis, read_moment};
 use crate::outcome::Reason;
 use crate::queue::{Filter, Place, Seq, State};
 use crate::segment::Kind;
@@ -35,13 +35,13 @@ pub struct WrittenFilter {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_id: Option<String>,
     /// Only events for this reason, such as `wigzo_400`
-    #[arg(long)]
+    #[arg(long, value_parser = typed_reason)]
     #[schemars(with = "Option<Reason>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Only events of this type, such as `track`
     #[schemars(extend("enum" = kinds()))]
-    #[arg(long, value_name = "TYPE")]
+    #[arg(long, value_name = "TYPE", value_parser = typed_kind)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
     /// Only events of this name, exactly as it is written: "Order Completed"
@@ -50,15 +50,20 @@ pub struct WrittenFilter {
     pub title: Option<String>,
     /// Only events that arrived at this time or later: 2026-01-02T03:04:05Z
     #[schemars(extend("format" = "date-time"))]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = typed_time, help = SINCE)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
     /// Only events that arrived before this time
     #[schemars(extend("format" = "date-time"))]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = typed_time, help = UNTIL)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<String>,
 }
+
+/// The command line takes more forms of a time than the API does.
+const SINCE: &str = "Only events that arrived at this time or later: 30m, 2h or 1d ago, today, yesterday, 2026-01-02, \
+                     2026-01-02T03:04:05Z";
+const UNTIL: &str = "Only events that arrived before this time, in the same forms";
 
 /// What `kind` may be, for the document.
 fn kinds() -> Vec<Option<&'static str>> {
@@ -69,19 +74,9 @@ impl WrittenFilter {
     /// The filter that is meant, or what is wrong with it in a sentence.
     pub(super) fn read(self) -> Result<Filter, String> {
         let Self { organization, person, message_id, reason, kind, title, since, until } = self;
-        let reason = reason
-            .map(|text| {
-                let unknown =
-                    || format!("reason: {text:?} is no reason; reasons look like wigzo_400 or timeout.");
-                Reason::parse(&text).ok_or_else(unknown)
-            })
-            .transpose()?;
-        if let Some(kind) = &kind
-            && Kind::parse(kind).is_none()
-        {
-            let known = Kind::ALL.map(Kind::as_str).join(", ");
-            return Err(format!("kind: {kind:?} is no type of event; there is {known} and delete."));
-        }
+        let in_field = |name: &'static str| move |bad: String| format!("{name}: {bad}.");
+        let reason = reason.map(|text| known_reason(&text)).transpose().map_err(in_field("reason"))?;
+        kind.as_deref().map(typed_kind).transpose().map_err(in_field("kind"))?;
         let time = |name: &str, text: Option<String>| -> Result<Option<UnixMillis>, String> {
             text.map(|text| text.parse().map_err(|bad| format!("{name}: {bad}."))).transpose()
         };
@@ -96,6 +91,30 @@ impl WrittenFilter {
             until: time("until", until)?,
         })
     }
+}
+
+fn known_reason(text: &str) -> Result<Reason, String> {
+    let unknown = || format!("{text:?} is no reason; reasons look like wigzo_400 or timeout");
+    Reason::parse(text).ok_or_else(unknown)
+}
+
+// === what the command line takes ===
+
+fn typed_reason(text: &str) -> Result<String, String> {
+    known_reason(text).map(|_| text.to_owned())
+}
+
+fn typed_kind(text: &str) -> Result<String, String> {
+    if Kind::parse(text).is_some() {
+        return Ok(text.to_owned());
+    }
+    let known = Kind::ALL.map(Kind::as_str).join(", ");
+    Err(format!("{text:?} is no type of event; there is {known} and delete"))
+}
+
+/// A time as people type it, as the API takes it.
+fn typed_time(text: &str) -> Result<String, BadMoment> {
+    read_moment(text, &Clock::system().now().local()).map(|time| time.to_string())
 }
 
 /// The parameters of a query, each of which stands once.

@@ -132,11 +132,13 @@ impl Problem {
             Self::Queue => "The queue could not be read or written; see the log.",
             Self::Halfway(changed) => {
                 return format!(
-                    "The queue failed after {changed} letters; those are done. See the log, then send the same again."
+                    "The queue failed, and this much was done before: {changed}. See the log, then send the same again."
                 );
             }
             Self::NotNext(taken) => {
-                return format!("{taken} lines of this export have been imported here: go on behind them.");
+                return format!(
+                    "Lines of this export that have been imported here: {taken}. Go on behind them."
+                );
             }
             Self::Append(error) => return format!("Nothing was kept: {error}. Send the same again later."),
             Self::NotSaved => {

@@ -6,6 +6,7 @@ use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
+use super::plural::{count, count_that};
 use super::progress::{Progress, Unit};
 use super::{Failure, Files, complain, say};
 use crate::clock::Clock;
@@ -147,9 +148,11 @@ fn tell(place: &Path, copied: &Copied, as_json: bool) {
         )
     } else {
         format!(
-            "{}: {}, sound; {waiting} waiting, {dead_letters} dead, {} accepted in all.\n",
+            "{}: {}, sound; {} in it, {}, {} accepted in all.\n",
             place.display(),
             ByteSize(*bytes),
+            count_that(waiting, "event", "wait"),
+            count(dead_letters, "dead letter"),
             ledger.accepted
         )
     });

@@ -3,7 +3,8 @@
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, Files, examples, say};
+use super::plural::count;
+use super::{Failure, Files, examples, say, say_json};
 use crate::settings::{self, Problem, Problems, Settings};
 
 /// Check the configuration and end: 0 if `serve` would accept it
@@ -29,14 +30,19 @@ for Direct Destinations: let only Segment's addresses reach the service.
 
 impl Check {
     pub(super) fn run(&self) -> Result<(), Failure> {
-        let checked = Settings::load(&self.files.config, &settings::environment())
+        let found = self.files.found();
+        let read = found.absolute();
+        let origin = found.origin.as_str();
+        let checked = Settings::load(&found.paths, &settings::environment())
             .and_then(|settings| settings.check(self.sandbox));
         let checked = match checked {
             Ok(checked) => checked,
             Err(Problems(problems)) if self.json => {
                 let problems: Vec<_> = problems.iter().map(as_json).collect();
-                print(&json!({ "good": false, "problems": problems }));
-                return Err(Failure::usage(format!("{} problem(s)", problems.len())));
+                say_json(
+                    &json!({ "good": false, "files": read, "files_from": origin, "problems": problems }),
+                );
+                return Err(Failure::usage(count(problems.len(), "problem")));
             }
             Err(problems) => return Err(Failure::usage(problems)),
         };
@@ -46,15 +52,19 @@ impl Check {
         let warnings = checked.warnings();
         if self.json {
             let warnings: Vec<_> = warnings.iter().map(as_json).collect();
-            print(&json!({
-                "good": true, "organizations": names, "partner_mode": partner_mode, "warnings": warnings
+            say_json(&json!({
+                "good": true, "files": read, "files_from": origin, "organizations": names,
+                "partner_mode": partner_mode, "warnings": warnings
             }));
             return Ok(());
         }
         for warning in warnings {
             say(&format!("warning: {warning}\n"));
         }
-        say(&format!("The configuration is good: {} organization(s).\n", names.len()));
+        say(&format!(
+            "The configuration is good: {}.\nConfiguration file: {found}\n",
+            count(names.len(), "organization")
+        ));
         if partner_mode {
             say(PARTNER_MODE);
         }
@@ -65,8 +75,4 @@ impl Check {
 fn as_json(problem: &Problem) -> Value {
     let place = problem.place.as_ref().map(ToString::to_string);
     json!({ "place": place, "key": problem.key, "message": problem.message })
-}
-
-fn print(value: &Value) {
-    say(&format!("{value:#}\n"));
 }

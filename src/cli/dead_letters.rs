@@ -6,15 +6,18 @@
 #![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::connection::{Connection, Listing, STEP, Service, parse, read_text};
+use super::confirm::Confirmation;
+use super::connection::{Connection, Listing, STEP, Service, broke_off, parse, read_text};
+use super::plural::{count, count_that};
 use super::progress::Progress;
 use super::record::{DEAD_LETTERS, Record, Summary};
-use super::{Failure, complain, in_runtime, say};
+use super::{Failure, complain, in_runtime, say, say_json};
 use crate::admin::WrittenFilter;
 
 /// Lines, and bytes, in one step of an import.
@@ -26,8 +29,9 @@ const MAX_LINE: u64 = 16 << 20;
 /// Look at the events that need a person, send them again, give them up, take them elsewhere
 ///
 /// A dead letter is an event that Wigzo refused, or that could not be delivered for so long that a person should look.
-/// Nothing of it is lost and nobody decides but you. The commands talk to a running service through its private side:
-/// the address and the token come from the configuration, or from --url and --token-file.
+/// Nothing of it is lost and nobody decides but you. The commands talk to a running service through its admin API:
+/// the address and the token come from --url and --token-file, from the variables `WIGZO_ADMIN_URL` and
+/// `WIGZO_ADMIN_TOKEN`, or from the configuration.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct DeadLetters {
@@ -44,7 +48,7 @@ const EXAMPLES: &str = "Examples:
     wigzo-destination dead-letters replay --reason wigzo_400 --dry-run
     wigzo-destination dead-letters replay --reason wigzo_400
   Give up what a test sent:
-    wigzo-destination dead-letters discard --person load-test --why \"sent by a load test\"
+    wigzo-destination dead-letters discard --person load-test --why \"sent by a load test\" --yes
   Keep a copy, or move to another queue:
     wigzo-destination dead-letters export --output letters.jsonl
     wigzo-destination dead-letters import letters.jsonl
@@ -91,11 +95,15 @@ enum Command {
         repeat_done: bool,
     },
     /// Give dead letters up: they leave for the history, with your reason
+    ///
+    /// It cannot be undone. On a terminal it says how many it would be, and asks.
     Discard {
         #[command(flatten)]
         service: Service,
         #[command(flatten)]
         choice: Choice,
+        #[command(flatten)]
+        confirmation: Confirmation,
         /// Why; it is kept with each event. Name no person in it
         #[arg(long)]
         why: String,
@@ -106,7 +114,7 @@ enum Command {
         service: Service,
         #[command(flatten)]
         filter: WrittenFilter,
-        /// Write to this file instead of standard output
+        /// Write to this file instead of standard output; there must be none of that name
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -153,12 +161,14 @@ impl DeadLetters {
                 }
                 Command::Show { service, number, json } => show(&service.connect()?, number, json).await,
                 Command::Replay { service, choice, repeat_done } => {
-                    let more = json!({ "repeat_done": repeat_done });
-                    change(&service.connect()?, &choice, ("replay", "replayed"), more).await
+                    choice.check()?;
+                    let service = service.connect()?;
+                    let decision = Decision { action: "replay", more: json!({ "repeat_done": repeat_done }) };
+                    let counts = decision.carry_out(&service, &choice, choice.dry_run, u64::MAX).await?;
+                    decision.tell(&choice, counts)
                 }
-                Command::Discard { service, choice, why } => {
-                    change(&service.connect()?, &choice, ("discard", "discarded"), json!({ "why": why }))
-                        .await
+                Command::Discard { service, choice, confirmation, why } => {
+                    discard(&service, &choice, &confirmation, &why).await
                 }
                 Command::Export { service, filter, output } => {
                     export(&service.connect()?, &filter, output.as_deref()).await
@@ -187,61 +197,168 @@ async fn show(service: &Connection, number: u64, json: bool) -> Result<(), Failu
     Ok(())
 }
 
-async fn change(
-    service: &Connection,
-    choice: &Choice,
-    (action, done): (&str, &str),
-    more: Value,
-) -> Result<(), Failure> {
-    let mut wish = more;
-    wish["numbers"] = json!(choice.numbers);
-    wish["filter"] = to_value(&choice.filter);
-    wish["all"] = json!(choice.all);
-    wish["dry_run"] = json!(choice.dry_run);
-    wish["limit"] = json!(STEP);
-    let (mut matched, mut changed, mut unserved) = (0, 0, 0);
-    let progress = Progress::counting("dead letters");
-    loop {
-        let path = format!("/api/dead-letters/{action}");
-        let result = service.post(&path, wish.to_string().into_bytes()).await.map_err(|failure| {
-            let so_far = if changed > 0 { format!(" ({changed} were {done} before)") } else { String::new() };
-            Failure { message: failure.message + &so_far, ..failure }
-        })?;
-        matched += result["matched"].as_u64().unwrap_or_default();
-        changed += result["changed"].as_u64().unwrap_or_default();
-        unserved += result["unserved"].as_u64().unwrap_or_default();
-        let cursor = result["cursor"].clone();
-        if cursor.is_null() {
-            break;
+/// Numbers that one request may name.
+const NUMBERS: usize = 1_000;
+
+impl Choice {
+    /// Refuses a choice that says nothing, or too much.
+    fn check(&self) -> Result<(), Failure> {
+        let ways = [!self.numbers.is_empty(), self.filter != WrittenFilter::default(), self.all];
+        match ways.into_iter().filter(|it| *it).count() {
+            0 => Err(Failure::usage(
+                "say which dead letters: their numbers, a filter such as --reason or --organization, or --all",
+            )),
+            1 => Ok(()),
+            _ => Err(Failure::usage("say only one of numbers, filters and --all")),
         }
-        progress.step(changed, matched, &format!("{changed} of {matched} {done} so far, it goes on …"));
-        wish["cursor"] = cursor;
     }
-    drop(progress);
-    if choice.json {
-        say(&format!("{}\n", json!({ "matched": matched, "changed": changed })));
-    } else if choice.dry_run {
-        say(&format!("{} dead letter(s) would be {done}.\n", matched - unserved.min(matched)));
-    } else {
-        say(&format!("{changed} dead letter(s) {done}.\n"));
+}
+
+async fn discard(
+    service: &Service,
+    choice: &Choice,
+    confirmation: &Confirmation,
+    why: &str,
+) -> Result<(), Failure> {
+    choice.check()?;
+    if why.trim().is_empty() {
+        return Err(Failure::usage("--why: say why these events are given up; it is kept with each"));
     }
-    if unserved > 0 {
-        complain(&format!(
-            "{unserved} belong to organizations that are not configured: nobody would deliver them"
-        ));
+    let asks = confirmation.is_needed() && !choice.dry_run;
+    if asks {
+        confirmation.can_be_given("discarding dead letters")?;
     }
-    let missing = (choice.numbers.len() as u64).saturating_sub(matched);
-    if missing > 0 {
-        return Err(Failure::running(format!("{missing} of the numbers are no dead letters")));
+    let service = service.connect()?;
+    let decision = Decision { action: "discard", more: json!({ "why": why }) };
+    let mut limit = u64::MAX;
+    if asks {
+        let counts = decision.carry_out(&service, choice, true, limit).await?;
+        if counts.matched > 0 {
+            let letters = count(counts.matched, "dead letter");
+            confirmation
+                .ask(&format!("This discards {letters}: nobody sends them again. Why: {}.", plain(why)))?;
+        }
+        // Not more than was agreed to: they go oldest first, and what has died since comes last.
+        limit = counts.matched;
     }
-    Ok(())
+    let counts = decision.carry_out(&service, choice, choice.dry_run, limit).await?;
+    decision.tell(choice, counts)
+}
+
+/// What becomes of the letters.
+struct Decision {
+    /// `replay` or `discard`.
+    action: &'static str,
+    /// Members of the request of its own.
+    more: Value,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    matched: u64,
+    changed: u64,
+    unserved: u64,
+}
+
+impl Decision {
+    fn done(&self) -> String {
+        format!("{}ed", self.action)
+    }
+
+    /// Does it in steps, to at most so many letters, or counts what it would be.
+    async fn carry_out(
+        &self,
+        service: &Connection,
+        choice: &Choice,
+        dry_run: bool,
+        limit: u64,
+    ) -> Result<Counts, Failure> {
+        let (action, done) = (self.action, self.done());
+        let mut wish = self.more.clone();
+        wish["filter"] = to_value(&choice.filter);
+        wish["all"] = json!(choice.all);
+        wish["dry_run"] = json!(dry_run);
+        let mut counts = Counts::default();
+        let progress = Progress::counting("dead letters");
+        // Without numbers there is one part, an empty one.
+        let parts: Vec<&[u64]> =
+            if choice.numbers.is_empty() { vec![&[]] } else { choice.numbers.chunks(NUMBERS).collect() };
+        for numbers in parts {
+            wish["numbers"] = json!(numbers);
+            wish["cursor"] = Value::Null;
+            while counts.matched < limit {
+                wish["limit"] = json!((STEP as u64).min(limit - counts.matched));
+                let path = format!("/api/dead-letters/{action}");
+                let result = service.post(&path, wish.to_string().into_bytes()).await.map_err(|failure| {
+                    let so_far = if counts.changed > 0 {
+                        format!(" ({} {done} before)", counts.changed)
+                    } else {
+                        String::new()
+                    };
+                    Failure { message: failure.message + &so_far, ..failure }
+                })?;
+                let number = |field: &str| result[field].as_u64().unwrap_or_default();
+                counts.matched += number("matched");
+                counts.changed += number("changed");
+                counts.unserved += number("unserved");
+                wish["cursor"] = result["cursor"].clone();
+                if wish["cursor"].is_null() {
+                    break;
+                }
+                let Counts { matched, changed, .. } = counts;
+                if dry_run {
+                    progress.step(matched, 0, &format!("{matched} counted so far, it goes on …"));
+                } else {
+                    progress.step(
+                        changed,
+                        matched,
+                        &format!("{changed} of {matched} {done} so far, it goes on …"),
+                    );
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// Says what was done, or would be.
+    fn tell(&self, choice: &Choice, counts: Counts) -> Result<(), Failure> {
+        let Counts { matched, changed, unserved } = counts;
+        let meant = matched.saturating_sub(unserved);
+        let mut result = json!({ "dry_run": choice.dry_run, "matched": matched, "changed": changed, "unserved": unserved });
+        if choice.dry_run {
+            result["would_change"] = json!(meant);
+        }
+        if choice.json {
+            say_json(&result);
+        } else if choice.dry_run {
+            say(&format!("Would {} {}.\n", self.action, count(meant, "dead letter")));
+        } else {
+            say(&format!("{} {}.\n", count(changed, "dead letter"), self.done()));
+        }
+        if unserved > 0 {
+            complain(&format!(
+                "{} to organizations that are not configured: nobody would deliver them",
+                count_that(unserved, "dead letter", "belong")
+            ));
+        }
+        match (choice.numbers.len() as u64).saturating_sub(matched) {
+            0 => Ok(()),
+            1 => Err(Failure::running("1 of the numbers is no dead letter")),
+            missing => Err(Failure::running(format!("{missing} of the numbers are no dead letters"))),
+        }
+    }
 }
 
 async fn export(service: &Connection, filter: &WrittenFilter, output: Option<&Path>) -> Result<(), Failure> {
     let named = output.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
-    let failed = |error: std::io::Error| Failure::running(format!("{named}: {error}"));
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("{named} exists already; name a file that does not"))
+        }
+        _ => Failure::running(format!("{named}: {error}")),
+    };
     let mut out: Box<dyn Write> = match output {
-        Some(path) => Box::new(std::fs::File::create(path).map_err(failed)?),
+        Some(path) => Box::new(new_file(path).map_err(failed)?),
         None => Box::new(std::io::stdout()),
     };
     let mut query = to_value(filter);
@@ -251,7 +368,7 @@ async fn export(service: &Connection, filter: &WrittenFilter, output: Option<&Pa
     loop {
         let response = service.get("/api/dead-letters/export", &query).await?;
         let next = response.headers().get("next-cursor").and_then(|it| it.to_str().ok()).map(str::to_owned);
-        let lines = response.bytes().await.map_err(Failure::running)?;
+        let lines = response.bytes().await.map_err(|error| broke_off(&error))?;
         out.write_all(&lines).map_err(failed)?;
         written += lines.split_inclusive(|byte| *byte == b'\n').count() as u64;
         match next {
@@ -262,8 +379,13 @@ async fn export(service: &Connection, filter: &WrittenFilter, output: Option<&Pa
     }
     drop(progress);
     out.flush().map_err(failed)?;
-    complain(&format!("{written} dead letter(s) exported."));
+    complain(&format!("{} exported.", count(written, "dead letter")));
     Ok(())
+}
+
+/// A file that only its owner can read: it holds personal data.
+fn new_file(path: &Path) -> Result<std::fs::File, std::io::Error> {
+    std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result<(), Failure> {
@@ -278,10 +400,10 @@ async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result
     let (mut accepted, mut duplicates, mut refused, mut lines) = (0, 0, 0, 0_u64);
     let progress = Progress::counting("lines");
     loop {
-        let (part, count) = read_part(&mut input).map_err(|error| {
+        let (part, part_lines) = read_part(&mut input).map_err(|error| {
             Failure::running(format!("after line {lines}: {error}; the lines before are imported"))
         })?;
-        if count == 0 {
+        if part_lines == 0 {
             break;
         }
         let result = service.post_lines("/api/dead-letters/import", part).await.map_err(|failure| {
@@ -296,17 +418,19 @@ async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result
         accepted += number("accepted");
         duplicates += number("duplicates");
         refused += number("refused_total");
-        lines += count as u64;
-        if count == IMPORT_STEP.0 {
-            progress.step(lines, 0, &format!("{lines} lines so far, it goes on …"));
+        lines += part_lines as u64;
+        if part_lines == IMPORT_STEP.0 {
+            progress.step(lines, 0, &format!("{} so far, it goes on …", count(lines, "line")));
         }
     }
     drop(progress);
     if json {
-        say(&format!("{}\n", json!({ "accepted": accepted, "duplicates": duplicates, "refused": refused })));
+        say_json(&json!({ "accepted": accepted, "duplicates": duplicates, "refused": refused }));
     } else {
         say(&format!(
-            "{accepted} event(s) imported, {duplicates} known already, {refused} line(s) refused.\n"
+            "{} imported, {duplicates} known already, {} refused.\n",
+            count(accepted, "event"),
+            count(refused, "line")
         ));
     }
     if refused > 0 { Err(Failure::running("the refused lines were passed over")) } else { Ok(()) }

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::connection::{Connection, Service, read_json};
+use super::plural::{count, count_that};
 use super::table::plain;
 use super::{Failure, complain, in_runtime, say};
 
@@ -17,8 +18,8 @@ const STEP: usize = 1_000;
 /// How organizations' deliveries stand: pause one, resume it, retry its events, send a test event, take the service out
 /// of rotation
 ///
-/// The commands talk to a running service through its private side: the address and the token come from the
-/// configuration, or from --url and --token-file.
+/// The commands talk to a running service through its admin API: the address and the token come from --url and
+/// --token-file, from the variables `WIGZO_ADMIN_URL` and `WIGZO_ADMIN_TOKEN`, or from the configuration.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Delivery {
@@ -211,7 +212,9 @@ pub(super) async fn retry(service: &Connection, path: &str, wish: &Value, json: 
     say(&if json {
         format!("{answer}\n")
     } else {
-        format!("{} event(s) are tried now.\n", answer["retried"])
+        let retried = answer["retried"].as_u64().unwrap_or_default();
+        let are = if retried == 1 { "is" } else { "are" };
+        format!("{} {are} tried now.\n", count(retried, "event"))
     });
     Ok(())
 }
@@ -300,7 +303,8 @@ async fn drain(service: &Connection, back: bool, json: bool) -> Result<(), Failu
     } else {
         let (waiting, in_flight) = (&answer["waiting"], &answer["in_flight"]);
         say(&format!(
-            "The service is out of rotation and goes on; {waiting} event(s) wait, {in_flight} in flight.\n"
+            "The service is out of rotation and goes on; {}, {in_flight} in flight.\n",
+            count_that(waiting, "event", "wait")
         ));
     }
     Ok(())
@@ -369,7 +373,7 @@ fn stopped_endpoints(delivery: &Value) -> String {
     let line = |it: &Value| {
         let text = |key: &str| it[key].as_str().unwrap_or_default().to_owned();
         let name = format!("  endpoint {}", text("endpoint"));
-        let users = format!("{} user(s) wait for it", it["waiting_lanes"]);
+        let users = format!("{} for it", count_that(&it["waiting_lanes"], "user", "wait"));
         let line = format!("{name:<24}  {:<10}  {:<24}  {users}\n", text("status"), text("until"));
         line + &because(it, "    because")
     };
@@ -377,7 +381,7 @@ fn stopped_endpoints(delivery: &Value) -> String {
 }
 
 fn row([name, stands, until, waiting, dead, in_flight, by]: [&str; 7]) -> String {
-    let by: String = by.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let by = plain(by);
     let line =
         format!("{name:<24}  {stands:<10}  {until:<24}  {waiting:>9}  {dead:>7}  {in_flight:>9}  {by}");
     format!("{}\n", line.trim_end())

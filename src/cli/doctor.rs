@@ -57,7 +57,7 @@ fn lines(problems: &settings::Problems) -> Vec<String> {
 
 fn json(findings: &[Finding]) -> String {
     let healthy = findings.iter().all(|it| it.level != Level::Broken);
-    let report = serde_json::to_string_pretty(&Report { healthy, findings });
+    let report = serde_json::to_string(&Report { healthy, findings });
     report.expect("BUG: findings are plain text") + "\n"
 }
 

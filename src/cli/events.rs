@@ -12,8 +12,8 @@ use crate::admin::WrittenFilter;
 
 /// What became of events: look one up, read what came in, what went out and what Wigzo said, try it now
 ///
-/// The commands talk to a running service through its private side: the address and the token come from the
-/// configuration, or from --url and --token-file.
+/// The commands talk to a running service through its admin API: the address and the token come from --url and
+/// --token-file, from the variables `WIGZO_ADMIN_URL` and `WIGZO_ADMIN_TOKEN`, or from the configuration.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Events {
@@ -25,7 +25,7 @@ const EXAMPLES: &str = "Examples:
   By the messageId that the sender knows:
     wigzo-destination events list --message-id 0b1c2d3e
   What one person's events became today:
-    wigzo-destination events list --person user-42 --since 2026-01-02T00:00:00Z
+    wigzo-destination events list --person user-42 --since today
   What is being retried, and why:
     wigzo-destination events list --state retrying
   One of them with its payload, its calls and what Wigzo said:

@@ -9,8 +9,11 @@ use std::path::Path;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use serde_json::json;
 
-use super::{Failure, Files, complain, say};
+use super::confirm::Confirmation;
+use super::plural::count;
+use super::{Failure, Files, complain, say, say_json};
 use crate::organization::{Config, ProfileName};
 use crate::secret::Secret;
 use crate::settings::{self, Change, New, Place, Settings, Source, Unchanged};
@@ -34,7 +37,7 @@ const EXAMPLES: &str = "Examples:
     wigzo-destination organizations add acme --config config.toml --org-token-file /run/secrets/acme_org_token
   Another source key; when all senders use it, the old ones go:
     wigzo-destination organizations rotate-key acme --config config.toml
-    wigzo-destination organizations rotate-key acme --config config.toml --drop-old
+    wigzo-destination organizations rotate-key acme --config config.toml --drop-old --yes
   Nothing is taken from it and nothing delivered, until it is enabled again:
     wigzo-destination organizations disable acme --config config.toml
 
@@ -47,7 +50,7 @@ enum Command {
     List {
         #[command(flatten)]
         files: Files,
-        /// Print JSON
+        /// One JSON object a line
         #[arg(long)]
         json: bool,
     },
@@ -57,7 +60,7 @@ enum Command {
         name: String,
         #[command(flatten)]
         files: Files,
-        /// Print JSON
+        /// One line of JSON
         #[arg(long)]
         json: bool,
     },
@@ -74,9 +77,11 @@ enum Command {
     RotateKey {
         #[command(flatten)]
         named: Named,
-        /// Drop all source keys but the last instead of making one
+        /// Drop all source keys but the last instead of making one. It cannot be undone
         #[arg(long)]
         drop_old: bool,
+        #[command(flatten)]
+        confirmation: Confirmation,
     },
 }
 
@@ -86,6 +91,9 @@ struct Named {
     name: String,
     #[command(flatten)]
     files: Files,
+    /// The result as a line of JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -117,14 +125,11 @@ impl Organizations {
             Command::Add(add) => add.run()?,
             Command::Disable(named) => named.switch(true)?,
             Command::Enable(named) => named.switch(false)?,
-            Command::RotateKey { named, drop_old: true } => {
-                let path = named.change(&Change::DropOldSourceKeys, false)?;
-                say(&format!("All source keys but the last are gone from {}.\n", path.display()));
-            }
-            Command::RotateKey { named, drop_old: false } => {
+            Command::RotateKey { named, drop_old: true, confirmation } => named.drop_old(confirmation)?,
+            Command::RotateKey { named, drop_old: false, .. } => {
                 let key = new_source_key()?;
                 let path = named.change(&Change::AddSourceKey(key.clone()), false)?;
-                tell_key(&key, &path);
+                named.tell_key(&key, &path);
             }
         }
         Ok(())
@@ -173,7 +178,7 @@ fn list(settings: &Settings, json: bool) {
     let lines: Vec<_> =
         settings.organizations.iter().map(|(name, config)| Line::new(name, config, settings)).collect();
     if json {
-        return say(&as_json(&lines));
+        return lines.iter().for_each(say_json);
     }
     let width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0).max("name".len());
     let mut text = format!("{:<width$}  state     profile   keys  secrets  configured in\n", "name");
@@ -216,7 +221,7 @@ fn show(settings: &Settings, name: &str, json: bool) -> Result<(), Failure> {
             #[serde(flatten)]
             config: Config,
         }
-        say(&as_json(&Shown { name, place, config }));
+        say_json(&Shown { name, place, config });
     } else {
         let text =
             toml::to_string(&config).expect("BUG: an organization is made of values that TOML can hold");
@@ -225,23 +230,53 @@ fn show(settings: &Settings, name: &str, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn as_json(shown: &impl Serialize) -> String {
-    serde_json::to_string_pretty(shown).expect("BUG: what is shown is plain text and numbers") + "\n"
-}
-
 // === changing ===
 
 impl Named {
     fn change(&self, change: &Change, own_file: bool) -> Result<std::path::PathBuf, Failure> {
-        let source = Source::new(self.files.config.clone(), settings::environment());
+        let source = Source::new(self.files.found().paths, settings::environment());
         source.change(&self.name, change, own_file).map_err(failure)
     }
 
     fn switch(&self, disabled: bool) -> Result<(), Failure> {
         let path = self.change(&Change::Disable(disabled), false)?;
         let state = if disabled { "disabled" } else { "enabled" };
-        say(&format!("{} is {state} in {}.\n", self.name, path.display()));
+        if self.json {
+            say_json(&json!({ "name": self.name, "disabled": disabled, "file": path }));
+        } else {
+            say(&format!("{} is {state} in {}.\n", self.name, path.display()));
+        }
         Ok(())
+    }
+
+    fn drop_old(&self, confirmation: &Confirmation) -> Result<(), Failure> {
+        let keys = self.files.load()?.organizations.get(&self.name).map_or(0, |it| it.source_keys.len());
+        let dropped = keys.saturating_sub(1);
+        // With nothing to drop, the change says why.
+        if dropped > 0 && confirmation.is_needed() {
+            confirmation.can_be_given("dropping source keys")?;
+            let senders = "senders that still use one of them get 401";
+            let (dropped, keys) = (dropped.to_string(), count(keys, "source key"));
+            confirmation.ask(&format!("This drops {dropped} of the {keys} of {}: {senders}.", self.name))?;
+        }
+        let path = self.change(&Change::DropOldSourceKeys, false)?;
+        if self.json {
+            say_json(&json!({ "name": self.name, "dropped": dropped, "file": path }));
+        } else {
+            let dropped = count(dropped, "old source key");
+            say(&format!("{dropped} dropped, the last one is left in {}.\n", path.display()));
+        }
+        Ok(())
+    }
+
+    /// The one time that a secret is printed: on standard output alone, so that a script can keep it.
+    fn tell_key(&self, key: &Secret, path: &Path) {
+        if self.json {
+            say_json(&json!({ "name": self.name, "file": path, "source_key": key.expose() }));
+        } else {
+            complain(&format!("A new source key, shown this once; it is kept in {}:", path.display()));
+            say(&format!("{}\n", key.expose()));
+        }
     }
 }
 
@@ -257,7 +292,10 @@ impl Add {
         let keys = [Some(token), key.clone().map(|key| ("source_keys", New::List(key))), secrets, profile];
         let path = self.named.change(&Change::Add(keys.into_iter().flatten().collect()), self.own_file)?;
         match &key {
-            Some(key) => tell_key(key, &path),
+            Some(key) => self.named.tell_key(key, &path),
+            None if self.named.json => {
+                say_json(&json!({ "name": self.named.name, "file": path, "source_key": null }));
+            }
             None => say(&format!("{} is configured in {}.\n", self.named.name, path.display())),
         }
         Ok(())
@@ -287,12 +325,6 @@ fn new_source_key() -> Result<Secret, Failure> {
         .map_err(|_| Failure::running("this machine gives no random numbers"))?;
     let key = bytes.iter().fold("wk_".to_owned(), |key, byte| format!("{key}{byte:02x}"));
     Ok(Secret::new(key))
-}
-
-/// The one time that a secret is printed: on standard output alone, so that a script can keep it.
-fn tell_key(key: &Secret, path: &Path) {
-    complain(&format!("A new source key, shown this once; it is kept in {}:", path.display()));
-    say(&format!("{}\n", key.expose()));
 }
 
 fn failure(unchanged: Unchanged) -> Failure {

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
 use super::choice::{Choice, Chosen};
-use super::{Failure, say};
+use super::{Failure, say, say_json};
 use crate::organization::ProfileName;
 use crate::translate::{CallRule, Mapping, Profile, Row};
 
@@ -14,7 +14,7 @@ use crate::translate::{CallRule, Mapping, Profile, Row};
 pub(super) enum Command {
     /// List the built-in profiles
     List {
-        /// Print JSON
+        /// One JSON object a line
         #[arg(long)]
         json: bool,
     },
@@ -25,7 +25,7 @@ pub(super) enum Command {
         profile: Option<ProfileName>,
         #[command(flatten)]
         choice: Choice,
-        /// Print JSON
+        /// One line of JSON
         #[arg(long)]
         json: bool,
     },
@@ -34,9 +34,9 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::List { json: true } => {
-            let meaning = |name: &&str| json!({ "name": name, "meaning": Profile::meaning(name) });
-            let profiles: Vec<_> = Profile::BUILTIN.iter().map(meaning).collect();
-            say(&format!("{:#}\n", Value::from(profiles)));
+            for name in Profile::BUILTIN {
+                say_json(&json!({ "name": name, "meaning": Profile::meaning(name) }));
+            }
             Ok(())
         }
         Command::List { json: false } => {
@@ -89,7 +89,7 @@ fn as_json(chosen: &Chosen) -> String {
         "switches": switches,
         "rows": rows,
     });
-    format!("{table:#}\n")
+    format!("{table}\n")
 }
 
 fn row_json(name: &str, row: &Row) -> Value {

@@ -8,7 +8,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::backup::failed;
+use super::confirm::Confirmation;
 use super::connection::{Connection, Service};
+use super::plural::{count, count_that};
 use super::progress::{Progress, Unit};
 use super::{Failure, Files, complain, in_runtime, say};
 use crate::admin;
@@ -38,6 +40,8 @@ pub(super) struct Export {
     /// Give this queue up: no service opens it again. For moving; the service must be stopped
     #[arg(long)]
     seal: bool,
+    #[command(flatten)]
+    confirmation: Confirmation,
     /// The result as a line of JSON
     #[arg(long)]
     json: bool,
@@ -45,7 +49,7 @@ pub(super) struct Export {
 
 const EXPORT_EXAMPLES: &str = "Examples:
   Move to another machine, after the service was stopped here:
-    wigzo-destination export --seal queue.jsonl
+    wigzo-destination export --seal --yes queue.jsonl
     wigzo-destination import queue.jsonl        # there
   Look at everything that waits, while the service runs:
     wigzo-destination export waiting.jsonl
@@ -75,9 +79,9 @@ pub(super) struct Import {
 }
 
 const IMPORT_EXAMPLES: &str = "Examples:
-  Into the queue of this configuration; if a service runs on it, through its private side:
+  Into the queue of this configuration; if a service runs on it, through its admin API:
     wigzo-destination import --config /etc/wigzo-destination/config.toml queue.jsonl
-  Through the private side of a service elsewhere:
+  Through the admin API of a service elsewhere:
     wigzo-destination import --url http://127.0.0.1:9090 --token-file admin_token queue.jsonl
 
 Exit codes: 0 done; 1 the export is not whole, or the queue could not take it; 2 the command line or the configuration is
@@ -85,7 +89,22 @@ wrong, such as an organization that is not configured, or an export whose queue 
 
 impl Export {
     pub(super) fn run(&self) -> Result<(), Failure> {
+        if self.seal {
+            self.confirmation.can_be_given("sealing a queue")?;
+        }
         let settings = self.files.load()?;
+        if self.seal && self.confirmation.is_needed() {
+            let directory = &settings.queue.path;
+            let (waiting, dead) = export::count(directory).map_err(Failure::running)?;
+            let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
+            self.confirmation.ask(&format!(
+                "This moves {} and {} to {}, and seals the queue in {}: no service opens it again.",
+                count(waiting, "waiting event"),
+                count(dead, "dead letter"),
+                self.file.display(),
+                directory.display()
+            ))?;
+        }
         let wish = Wish { history: self.history, seal: self.seal };
         let progress = Progress::of(0, Unit::Things, "events");
         let mut tell = |done, total| progress.at(done, total);
@@ -101,7 +120,11 @@ impl Export {
             )
         } else {
             format!(
-                "{waiting} waiting event(s), {dead} dead letter(s), {history} record(s), {keys} more message id(s).\n"
+                "{}, {}, {}, {}.\n",
+                count(waiting, "waiting event"),
+                count(dead, "dead letter"),
+                count(history, "record"),
+                count(keys, "more message id")
             )
         });
         if self.seal {
@@ -132,8 +155,9 @@ impl Import {
         let waiting: u64 = checked.header.organizations.values().map(|held| held.waiting).sum();
         if !checked.header.sealed && waiting > 0 && !self.from_copy {
             return Err(Failure::usage(format!(
-                "{waiting} event(s) wait in this export, and the queue that it comes from was not sealed: both would deliver \
-                 them. Stop the service there and export with --seal, or say --from-copy if that queue is lost"
+                "{} in this export, and the queue that it comes from was not sealed: both would deliver \
+                 them. Stop the service there and export with --seal, or say --from-copy if that queue is lost",
+                count_that(waiting, "event", "wait")
             )));
         }
         in_runtime(async {
@@ -155,7 +179,7 @@ impl Import {
 
     /// The directory, if it is free; else the service that holds it.
     fn target(&self, checked: &Checked) -> Result<Target, Failure> {
-        if self.service.url.is_some() {
+        if self.service.is_named() {
             return Ok(Target::Service(self.service.connect()?));
         }
         let settings = self.service.files.load()?;
@@ -191,8 +215,9 @@ impl Import {
             let part = next_part(&mut lines, checked.lines - taken).map_err(unreadable)?;
             let imported = target.take(export, taken, part).await.map_err(|failure| Failure {
                 message: format!(
-                    "{}\n{taken} lines are imported; run the same again to go on",
-                    failure.message
+                    "{}\n{} imported; run the same again to go on",
+                    failure.message,
+                    count(taken, "line")
                 ),
                 ..failure
             })?;
@@ -215,7 +240,7 @@ impl Import {
         } else if before == checked.lines {
             say("This export has been imported here before; nothing was left to do.\n");
         } else {
-            say(&format!("{accepted} event(s) imported, {duplicates} known already.\n"));
+            say(&format!("{} imported, {duplicates} known already.\n", count(accepted, "event")));
         }
     }
 }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::choice::{Choice, Chosen};
-use super::{Failure, complain, say};
+use super::plural::count;
+use super::{Failure, complain, say, say_json};
 use crate::admin::Translated;
 use crate::app::Explainer;
 use crate::clock::Clock;
@@ -54,8 +55,7 @@ pub(super) fn run(command: &Command) -> Result<(), Failure> {
     if command.json {
         let (name, profile) = (organization.name.as_str(), organization.profile.name());
         let report = Translated { organization: name, made_up: chosen.made_up, profile, events };
-        let json = serde_json::to_string_pretty(&report).expect("BUG: text, numbers and JSON are JSON");
-        say(&(json + "\n"));
+        say_json(&report);
     } else {
         say(&text(&events, &chosen));
     }
@@ -139,7 +139,7 @@ fn write_call(out: &mut String, number: usize, call: &CallMade) -> std::fmt::Res
     line(out, &format!("call {number}"), &format!("{} {}", call.method, call.url))?;
     line(out, "", &because(&call.because))?;
     let body = call.body.get();
-    let body = if body.len() > LONG { broken(body) } else { body.to_owned() };
+    let body = if body.len() > LONG { in_lines(body) } else { body.to_owned() };
     for text in body.lines() {
         line(out, "", text)?;
     }
@@ -200,8 +200,7 @@ fn result(event: &Explanation) -> String {
     let reason = event.reason.unwrap_or_default();
     let meaning = || Reason::parse(reason).map_or("", Reason::meaning);
     match event.result {
-        Verdict::Calls if event.calls.len() == 1 => "1 call".to_owned(),
-        Verdict::Calls => format!("{} calls", event.calls.len()),
+        Verdict::Calls => count(event.calls.len(), "call"),
         Verdict::Filtered => format!("filtered, {reason}: {}", meaning()),
         Verdict::Deletion => "no call: the service forgets this person".to_owned(),
         Verdict::Refused => {
@@ -213,7 +212,7 @@ fn result(event: &Explanation) -> String {
 }
 
 /// JSON with a line for each member and item; every number and text as it is.
-fn broken(json: &str) -> String {
+pub(super) fn in_lines(json: &str) -> String {
     let (mut out, mut depth) = (String::new(), 0_usize);
     let (mut in_text, mut escaped) = (false, false);
     let mut letters = json.chars().peekable();
@@ -274,7 +273,7 @@ mod tests {
             (r#"{"a\\":"x"}"#, "{\n  \"a\\\\\": \"x\"\n}"),
             ("{ \"a\" : 1 }", "{\n  \"a\": 1\n}"),
         ] {
-            assert_eq!(broken(json), expected);
+            assert_eq!(in_lines(json), expected);
         }
     }
 }

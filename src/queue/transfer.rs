@@ -178,7 +178,7 @@ pub struct Imported {
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
     /// It is not the next one: it was taken before, or one is missing.
-    #[error("{taken} lines of this export have been imported here: go on behind them")]
+    #[error("lines of this export that have been imported here: {taken}; go on behind them")]
     NotNext {
         /// Lines that were taken before.
         taken: u64,

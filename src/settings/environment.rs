@@ -3,12 +3,15 @@
 //! Text becomes the type that the schema asks for at that key: numbers and booleans are read, lists are comma separated.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
 use super::layer::Layer;
+use super::locate::CONFIG;
 use super::problem::{Place, Problem, join};
 use super::schema::{Kind, Node, Schema};
+use crate::secret::Secret;
 use crate::supervisor::Variables;
 
 /// Short names for what one organization needs, called `default`; the key that each sets.
@@ -18,6 +21,12 @@ const SHORTHANDS: [(&str, &str); 4] = [
     ("WIGZO_SOURCE_KEYS", "source_keys"),
     ("WIGZO_SHARED_SECRETS", "shared_secrets"),
 ];
+
+/// Variables of commands, which set no key: where the admin API is, and what it asks for.
+const ADMIN_URL: &str = "WIGZO_ADMIN_URL";
+const ADMIN_TOKEN: &str = "WIGZO_ADMIN_TOKEN";
+const ADMIN_TOKEN_FILE: &str = "WIGZO_ADMIN_TOKEN_FILE";
+const OF_COMMANDS: [&str; 4] = [CONFIG, ADMIN_URL, ADMIN_TOKEN, ADMIN_TOKEN_FILE];
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "WIGZO_";
@@ -29,6 +38,37 @@ pub fn environment() -> BTreeMap<String, String> {
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
         .filter(|(name, _)| name.starts_with(PREFIX))
         .collect()
+}
+
+/// What the environment says of the admin API that commands talk to. Empty variables count as not set.
+#[derive(Debug, Default)]
+pub struct AdminVariables {
+    /// `WIGZO_ADMIN_URL`.
+    pub url: Option<String>,
+    /// `WIGZO_ADMIN_TOKEN`.
+    pub token: Option<Secret>,
+    /// `WIGZO_ADMIN_TOKEN_FILE`.
+    pub token_file: Option<PathBuf>,
+}
+
+impl AdminVariables {
+    /// Reads it from these variables.
+    pub fn of(env: &BTreeMap<String, String>) -> Self {
+        let find = |name: &str| env.get(name).map(|text| text.trim()).filter(|text| !text.is_empty());
+        Self {
+            url: find(ADMIN_URL).map(str::to_owned),
+            token: find(ADMIN_TOKEN).map(Secret::new),
+            token_file: find(ADMIN_TOKEN_FILE).map(PathBuf::from),
+        }
+    }
+}
+
+/// Where configuration files of this user are (XDG Base Directory Specification). A relative path there is ignored.
+pub(super) fn config_home() -> Option<PathBuf> {
+    let find = |wanted: &str| std::env::vars_os().find(|(name, _)| name == wanted).map(|(_, value)| value);
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let home = || find("HOME").map(PathBuf::from).filter(absolute).map(|home| home.join(".config"));
+    find("XDG_CONFIG_HOME").map(PathBuf::from).filter(absolute).or_else(home)
 }
 
 /// What a supervisor has put into the environment of this process.
@@ -60,10 +100,10 @@ pub(super) fn layers(
                 continue;
             }
             (&mut short, vec!["organizations".to_owned(), "default".to_owned(), (*key).to_owned()])
-        } else if is_service_link(rest) {
+        } else if OF_COMMANDS.contains(&name.as_str()) || is_service_link(rest) {
             continue;
         } else {
-            let known: Vec<_> = SHORTHANDS.iter().map(|(known, _)| *known).collect();
+            let known: Vec<_> = SHORTHANDS.iter().map(|(known, _)| *known).chain(OF_COMMANDS).collect();
             let message = format!("unknown variable; known are {} and WIGZO__SECTION__KEY", known.join(", "));
             problems.push(Problem { place: Some(place), key: String::new(), message });
             continue;

@@ -64,7 +64,8 @@ impl fmt::Debug for Layer {
 /// Reads one file. What its keys mean is judged later.
 pub(super) fn read_file(path: &Path, disk: &Disk) -> Result<Layer, Problem> {
     let text = disk.text(path).map_err(|error| {
-        let message = format!("the file {}; check the path given with --config", unreadable(&error));
+        let message =
+            format!("the file {}; check the path given with --config or WIGZO_CONFIG", unreadable(&error));
         Problem {
             place: Some(Place::File { path: path.to_owned(), line: None }),
             key: String::new(),

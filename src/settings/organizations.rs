@@ -16,7 +16,7 @@ use super::{Edit, Place, Problems, Settings, Source, organizations_beside};
 #[derive(Debug, thiserror::Error)]
 pub enum Unchanged {
     /// There is no file to edit.
-    #[error("there is no file to edit; name one with --config FILE")]
+    #[error("there is no configuration file to edit; name one with --config FILE or WIGZO_CONFIG")]
     NoFile,
     /// There is no organization of this name.
     #[error("there is no organization {0}; `organizations list` shows those that there are")]

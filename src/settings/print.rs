@@ -4,8 +4,10 @@
 //! printed TOML is the skeleton, and the schema adds the words.
 
 use serde_json::Value;
+use toml_edit::{DocumentMut, Item, Table};
 
-use super::problem::join;
+use super::locate::ConfigFiles;
+use super::problem::{Places, join};
 use super::schema::{Kind, Node, Schema};
 use super::{Settings, liveness};
 use crate::secret::MASK;
@@ -23,6 +25,10 @@ const HEAD: &str = "\
 # WIGZO__SECTION__KEY (WIGZO__DELIVERY__RETRY__BASE=2s; lists are comma separated). Keys are refused
 # if they are not known, values if they do not fit.
 #
+# Without --config: the file that WIGZO_CONFIG names, else the first that exists of
+# $XDG_CONFIG_HOME/wigzo-destination/config.toml (~/.config if that is not set) and
+# /etc/wigzo-destination/config.toml.
+#
 # Live: a running service takes a changed value over, on SIGHUP or when it notices the change.
 # Needs a restart: until then the old value stays in force.
 #
@@ -33,6 +39,36 @@ const HEAD: &str = "\
 pub fn print_config(settings: &Settings) -> String {
     let text = toml::to_string(settings).expect("BUG: settings are made of values that TOML can hold");
     text.lines().map(|line| tidy(line) + "\n").collect()
+}
+
+/// The effective configuration as TOML, secrets masked, with the source of each value as a comment behind it.
+pub fn print_config_with_sources(settings: &Settings, files: &ConfigFiles) -> String {
+    let text = print_config(settings);
+    let head = format!(
+        "# Configuration file: {files}\n# Behind each value: its source. Environment variables go before files, files before defaults.\n\n"
+    );
+    let document = text.parse::<DocumentMut>();
+    let mut document = document.expect("BUG: what the TOML printer wrote is TOML");
+    name_sources(document.as_table_mut(), "", &settings.places);
+    head + &document.to_string()
+}
+
+/// Says behind each value where it was set.
+fn name_sources(table: &mut Table, outer: &str, places: &Places) {
+    for (key, item) in table.iter_mut() {
+        let path = join(outer, key.get());
+        let source = || places.get(&path).map_or_else(|| "default".to_owned(), ToString::to_string);
+        match item {
+            Item::Value(value) => value.decor_mut().set_suffix(format!(" # {}", source())),
+            Item::Table(table) => name_sources(table, &path, places),
+            Item::ArrayOfTables(tables) => {
+                for table in tables.iter_mut() {
+                    table.decor_mut().set_suffix(format!(" # {}", source()));
+                }
+            }
+            Item::None => {}
+        }
+    }
 }
 
 /// The defaults as annotated TOML: the text of `config/default.toml`.

@@ -453,6 +453,16 @@ fn a_bad_variable_is_refused_by_its_name() {
     }
 }
 
+/// They are for commands, and set no key; `WIGZO__` ones beside them still do.
+#[test]
+fn variables_of_commands_are_known_and_change_nothing() {
+    for name in ["WIGZO_CONFIG", "WIGZO_ADMIN_URL", "WIGZO_ADMIN_TOKEN", "WIGZO_ADMIN_TOKEN_FILE"] {
+        let env = BTreeMap::from([(name.to_owned(), HUSH.to_owned())]);
+        let settings = Settings::load(&[], &env).unwrap();
+        assert_eq!(print_config(&settings), print_config(&Settings::default()), "{name}");
+    }
+}
+
 #[test]
 fn every_problem_of_every_layer_is_reported_at_once() {
     let bench = Bench::new()
@@ -490,7 +500,8 @@ fn a_file_that_cannot_be_read_is_named_with_the_reason() {
         (latin1, "the file is not UTF-8 text"),
     ] {
         let problems = Settings::load(std::slice::from_ref(&path), &BTreeMap::new()).unwrap_err();
-        let line = format!("{}: {expected}; check the path given with --config", path.display());
+        let line =
+            format!("{}: {expected}; check the path given with --config or WIGZO_CONFIG", path.display());
         assert_eq!(problems.to_string(), line);
     }
 }

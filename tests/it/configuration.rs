@@ -51,19 +51,24 @@ const TOKEN: (&str, &str) = ("WIGZO_ORG_TOKEN", "made-up-org-token");
 async fn a_good_configuration_is_said_to_be_good() {
     let bench = Bench::new();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/config/default.toml");
-    for (arguments, env) in [
-        (vec!["check"], vec![TOKEN]),
-        (vec!["check", "--sandbox"], vec![]),
-        (vec!["check", "--config", example], vec![TOKEN]),
+    for (arguments, env, file) in [
+        (vec!["check"], vec![TOKEN], "none"),
+        (vec!["check", "--sandbox"], vec![], "none"),
+        (
+            vec!["check", "--config", example],
+            vec![TOKEN],
+            concat!(env!("CARGO_MANIFEST_DIR"), "/config/default.toml (--config)"),
+        ),
     ] {
         let said = bench.run(&arguments, &env).await;
-        let good = "The configuration is good: 1 organization(s).\n";
-        assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (Some(0), good, ""), "{arguments:?}");
+        let good = format!("The configuration is good: 1 organization.\nConfiguration file: {file}\n");
+        assert_eq!((said.code, said.out, said.err.as_str()), (Some(0), good, ""), "{arguments:?}");
     }
     let said = bench.run(&["check"], &[("WIGZO__INGRESS__PARTNER_MODE", "true")]).await;
     assert_eq!(said.code, Some(0), "{}", said.err);
     assert!(
-        said.out.starts_with("The configuration is good: 0 organization(s).\nPartner mode is on"),
+        said.out.starts_with("The configuration is good: 0 organizations.\n")
+            && said.out.contains("\nPartner mode is on"),
         "{}",
         said.out
     );
@@ -98,7 +103,8 @@ org_tokn = "canary-token"
         .await;
     assert_eq!((said.code, said.out.as_str()), (Some(2), ""));
     let expected = [
-        "missing.toml: the file does not exist; check the path given with --config".to_owned(),
+        "missing.toml: the file does not exist; check the path given with --config or WIGZO_CONFIG"
+            .to_owned(),
         format!("{broken}:1: not TOML: unclosed table"),
         format!("{wrong}:3: ingress.listen: "),
         format!("{wrong}:4: ingress.max_bdy: unknown key; did you mean `max_body`?"),
@@ -248,12 +254,25 @@ shared_secrets_file = "shared_secrets"
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
     assert!(!said.out.contains("canary"), "{}", said.out);
     for line in [
-        "[delivery]\nmax_in_flight = 7\n",
-        "base = \"2s\"\n",
-        "[organizations.default]\norg_token = \"***\"\nsource_keys = [\"***\", \"***\"]\nshared_secrets = [\"***\"]\n",
-        "[organizations.filed]\norg_token_file = \"org_token\"\n",
+        format!("# Configuration file: {file} (--config)\n"),
+        format!("[delivery]\nmax_in_flight = 7 # {file}:3\n"),
+        "base = \"2s\" # environment variable WIGZO__DELIVERY__RETRY__BASE\n".to_owned(),
+        "[organizations.default]\norg_token = \"***\" # environment variable WIGZO_ORG_TOKEN\n".to_owned(),
+        "source_keys = [\"***\", \"***\"] # environment variable WIGZO_SOURCE_KEYS\n".to_owned(),
+        format!("[organizations.filed]\norg_token_file = \"org_token\" # {file}:10\n"),
+        "max_disk = \"10 GiB\" # default\n".to_owned(),
     ] {
-        assert!(said.out.contains(line), "{line} is not in {}", said.out);
+        assert!(said.out.contains(&line), "{line} is not in {}", said.out);
+    }
+    // It is a configuration itself, which says of each value where it comes from.
+    let again = bench.put("again.toml", &said.out.replace("***", "made-up-token"));
+    assert_eq!(bench.run(&["print-config", "--config", &again], &[]).await.code, Some(0));
+    let sections_and_comments = |line: &&str| !line.is_empty() && !line.starts_with(['#', '[']);
+    for line in said.out.lines().filter(sections_and_comments) {
+        let source = line.rsplit(" # ").next().unwrap();
+        let known =
+            source == "default" || source.starts_with(&file) || source.starts_with("environment variable ");
+        assert!(known, "{line}");
     }
     // Nobody is told a secret by a refusal either.
     let said =
@@ -430,7 +449,15 @@ async fn the_command_line_explains_itself() {
         assert!(said.out.contains("--config <FILE>"), "{command}: {}", said.out);
     }
     let version = bench.run(&["--version"], &[]).await;
-    assert_eq!(version.out, concat!("wigzo-destination ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert!(
+        version.out.starts_with(concat!("wigzo-destination ", env!("CARGO_PKG_VERSION"), " (commit "))
+            && version.out.contains(", built 2")
+            && version.out.contains(", features: "),
+        "{}",
+        version.out
+    );
+    let short = bench.run(&["-V"], &[]).await;
+    assert_eq!(short.out, concat!("wigzo-destination ", env!("CARGO_PKG_VERSION"), "\n"));
     for wrong in [&["serv"][..], &["serve", "--port", "1"], &["serve", "--config"], &[]] {
         let said = bench.run(wrong, &[]).await;
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{wrong:?}");

@@ -147,8 +147,9 @@ async fn whatever_lists_prints_json_for_scripts() {
             .to_string()
             .contains("\"a\"")
     );
-    let profiles = json(&["profiles", "list", "--json"], 0).await;
-    assert_eq!(profiles[0]["name"], "standard");
+    let profiles = run(directory.path(), &["profiles", "list", "--json"]).await;
+    let first = profiles.stdout.split(|byte| *byte == b'\n').next().unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(first).unwrap()["name"], "standard");
     assert!(json(&["profiles", "show", "--json"], 0).await.is_object());
     let doctor = json(&["doctor", "--json", "--offline"], 2).await;
     assert!(doctor["findings"].as_array().unwrap().iter().all(|it| it["check"].is_string()), "{doctor}");

@@ -229,7 +229,7 @@ async fn a_queue_moves_with_its_order_its_progress_and_what_it_remembers() {
     let from = old.path().join("queue");
     let file = old.path().join("queue.jsonl");
     let path = file.to_str().unwrap();
-    let exported = done(&from, &["export", "--seal", "--json", path]).await;
+    let exported = done(&from, &["export", "--seal", "--yes", "--json", path]).await;
     assert_eq!(exported, json!({ "waiting": 31, "dead": 1, "history": 0, "keys": 1, "sealed": true }));
     let (code, said) = calling(&wigzo, QUICK).on(Arc::clone(&old)).refused().await;
     assert_eq!(code, Some(1));
@@ -285,11 +285,11 @@ async fn history_moves_if_asked_and_a_stopped_queue_takes_an_import() {
     let into = new.path().join("queue");
     let (code, _, said) = run(&into, &["import", path]).await;
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("31 event(s) wait") && said.contains("--seal"), "{said}");
+    assert!(said.contains("31 events wait") && said.contains("--seal"), "{said}");
     assert!(!into.exists());
     // The service holds the directory: a sealed export is refused while it may still deliver.
     let service = calling(&wigzo, QUICK).on(Arc::clone(&old)).start().await;
-    let (code, _, said) = run(&from, &["export", "--seal", &format!("{path}.2")]).await;
+    let (code, _, said) = run(&from, &["export", "--seal", "--yes", &format!("{path}.2")]).await;
     assert_eq!(code, 1, "{said}");
     assert!(said.contains("in use by another process") && said.contains("must be stopped"), "{said}");
     drop(Service::kill(service).await);
@@ -314,7 +314,7 @@ async fn of_an_export_that_is_not_whole_or_not_served_here_nothing_is_taken() {
     let wigzo = StandIn::start().await;
     let old = full_queue(&wigzo).await;
     let file = old.path().join("queue.jsonl");
-    done(&old.path().join("queue"), &["export", "--seal", file.to_str().unwrap()]).await;
+    done(&old.path().join("queue"), &["export", "--seal", "--yes", file.to_str().unwrap()]).await;
     let text = std::fs::read_to_string(&file).unwrap();
     let into = old.path().join("new");
     for (what, changed, wanted) in [
@@ -366,7 +366,8 @@ async fn what_root_does_to_a_queue_belongs_to_the_services_user() {
             return skipped("owners of files after a restore by root", "this is not root");
         }
         done(&queue, arguments).await;
-        done(&queue, &["export", "--seal", directory.path().join("out.jsonl").to_str().unwrap()]).await;
+        done(&queue, &["export", "--seal", "--yes", directory.path().join("out.jsonl").to_str().unwrap()])
+            .await;
         let mut files = 0;
         for entry in std::fs::read_dir(&queue).unwrap() {
             let entry = entry.unwrap();
@@ -394,7 +395,7 @@ async fn an_import_that_is_killed_anywhere_goes_on_and_takes_nothing_twice() {
     }
     let old = Service::kill(service).await;
     let file = old.path().join("queue.jsonl");
-    done(&old.path().join("queue"), &["export", "--seal", file.to_str().unwrap()]).await;
+    done(&old.path().join("queue"), &["export", "--seal", "--yes", file.to_str().unwrap()]).await;
 
     let new = tempfile::tempdir().unwrap();
     let into = new.path().join("queue");

@@ -74,7 +74,7 @@ async fn what_is_configured_is_shown_without_its_secrets() {
     assert!(table.contains("acme  enabled   standard  1     1        config.toml:6"), "{table}");
     let list: Value = serde_json::from_str(&done(at, "", &["list", "--json"]).await).unwrap();
     assert_eq!(
-        (&list[0]["name"], &list[0]["disabled"], &list[0]["source_keys"]),
+        (&list["name"], &list["disabled"], &list["source_keys"]),
         (&"acme".into(), &false.into(), &1.into())
     );
     let shown = done(at, "", &["show", "acme"]).await;
@@ -116,8 +116,14 @@ async fn an_organization_is_added_switched_off_and_on_and_gets_keys() {
     let second = second.trim();
     let both = format!("source_keys = [\"wk_hush\", \"{second}\"] # of the web shop");
     assert!(text(at, "config.toml").contains(&both), "{}", text(at, "config.toml"));
-    let dropped = run(at, "", &["rotate-key", "acme", "--drop-old"]).await;
+    let before = text(at, "config.toml");
+    let unsure = run(at, "", &["rotate-key", "acme", "--drop-old"]).await;
+    assert_eq!((unsure.code, unsure.out.as_str()), (2, ""), "nobody was asked");
+    assert!(unsure.err.contains("cannot be undone") && unsure.err.contains("--yes"), "{}", unsure.err);
+    assert_eq!(text(at, "config.toml"), before);
+    let dropped = run(at, "", &["rotate-key", "acme", "--drop-old", "--yes"]).await;
     assert_eq!((dropped.code, dropped.out.contains(second)), (0, false), "it was printed once");
+    assert!(dropped.out.starts_with("1 old source key dropped"), "{}", dropped.out);
     assert!(text(at, "config.toml").contains(&format!("source_keys = [\"{second}\"] # of the web shop")));
     assert_eq!(run(at, "", &["rotate-key", "acme", "--drop-old"]).await.code, 2, "none is left to drop");
     let left: Vec<_> = fs::read_dir(at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -188,8 +194,8 @@ async fn edits_at_the_same_time_wait_for_each_other() {
         adding.spawn(async move { done(&at, "hush-other-token", &["add", &name]).await });
     }
     assert_eq!(adding.join_all().await.len(), 8);
-    let list: Value = serde_json::from_str(&done(at, "", &["list", "--json"]).await).unwrap();
-    assert_eq!(list.as_array().unwrap().len(), 9, "{list}");
+    let list = done(at, "", &["list", "--json"]).await;
+    assert_eq!(list.lines().count(), 9, "{list}");
 }
 
 /// From the command to the first event, without a restart.

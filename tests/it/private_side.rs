@@ -379,7 +379,7 @@ async fn commands_say_at_a_terminal_what_the_routes_say_to_programs() {
     let (code, out, _) = run(&service, &["delivery", "resume", "default", "--json"]).await;
     assert_eq!((code, &serde_json::from_str::<Value>(&out).unwrap()["paused"]), (0, &json!(null)));
     let (code, out, _) = run(&service, &["delivery", "drain"]).await;
-    assert!(code == 0 && out.contains("out of rotation and goes on; 0 event(s) wait"), "{out}");
+    assert!(code == 0 && out.contains("out of rotation and goes on; 0 events wait"), "{out}");
     assert_eq!(service.get("/readyz").await.status, 503);
     let (code, out, _) = run(&service, &["delivery", "drain", "--back", "--json"]).await;
     assert_eq!((code, &serde_json::from_str::<Value>(&out).unwrap()["out_of_rotation"]), (0, &json!(false)));

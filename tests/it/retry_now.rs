@@ -82,14 +82,14 @@ async fn the_commands_do_the_same() {
     failed(&service).await;
 
     let (code, out, err) = run(&service, &["events", "retry", "2"]).await;
-    assert_eq!((code, out.as_str()), (0, "1 event(s) are tried now.\n"), "{err}");
+    assert_eq!((code, out.as_str()), (0, "1 event is tried now.\n"), "{err}");
     service.state(2, "delivered").await;
     let reason = ["delivery", "retry", "--organization", "acme", "--reason", "wigzo_500", "--json"];
     let (code, out, err) = run(&service, &reason).await;
     assert_eq!((code, out.as_str()), (0, "{\"retried\":1}\n"), "{err}");
     service.state(1, "delivered").await;
     let (code, out, err) = run(&service, &["delivery", "retry", "--organization", "acme"]).await;
-    assert_eq!((code, out.as_str()), (0, "1 event(s) are tried now.\n"), "{err}");
+    assert_eq!((code, out.as_str()), (0, "1 event is tried now.\n"), "{err}");
     service.state(3, "delivered").await;
 
     for (arguments, code, said) in [

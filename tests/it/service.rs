@@ -381,6 +381,9 @@ pub fn program(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wigzo-destination"));
     command
         .current_dir(directory)
+        // No configuration of whoever runs the tests is found.
+        .env("HOME", directory)
+        .env_remove("XDG_CONFIG_HOME")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -10,6 +10,7 @@ use serde::Serialize;
 use url::{Host, Url};
 
 use super::tokens::Oddity;
+use crate::cli::plural::count;
 use crate::clock::UnixMillis;
 
 /// Everything that is known of the machine.
@@ -184,7 +185,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 /// What is wrong with the configuration, or that nothing is.
 pub(super) fn configuration(problems: &[String], organizations: usize) -> Vec<Finding> {
     if problems.is_empty() {
-        return vec![ok(CONFIGURATION, format!("good, {organizations} organization(s)"))];
+        return vec![ok(CONFIGURATION, format!("good, {}", count(organizations, "organization")))];
     }
     // A problem says what would be right.
     let finding = |it: &String| Finding {

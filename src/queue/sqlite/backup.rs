@@ -135,9 +135,7 @@ pub fn check(file: &Path) -> Result<Copied, CopyError> {
     let ended = ledger.delivered + ledger.filtered + ledger.expired + ledger.dead;
     if ledger.accepted != ended + waiting {
         let Ledger { accepted, .. } = ledger;
-        return Err(damaged(format!(
-            "{accepted} events were accepted, {ended} have ended, and {waiting} wait"
-        )));
+        return Err(damaged(format!("events accepted: {accepted}, ended: {ended}, waiting: {waiting}")));
     }
     Ok(Copied { bytes, ledger, waiting, dead_letters: count("SELECT count(*) FROM dead")? })
 }

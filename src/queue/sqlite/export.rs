@@ -54,6 +54,18 @@ pub(super) fn is_sealed(directory: &Path) -> bool {
     directory.join(SEAL).exists()
 }
 
+/// How many events wait in the queue of a directory, and how many dead letters it has.
+///
+/// # Errors
+/// When the queue cannot be read.
+pub fn count(directory: &Path) -> Result<(u64, u64), QueueError> {
+    let reading = Reading::begin(directory)?.current(directory)?;
+    let of = |place| -> Result<u64, QueueError> {
+        Ok(counts(&reading.connection, place)?.into_iter().map(|(_, count)| count).sum())
+    };
+    Ok((of(Place::Waiting)?, of(Place::Dead)?))
+}
+
 /// Exports the queue of a directory to a new file, and tells how far it is: events written, of how many.
 ///
 /// # Errors
@@ -148,6 +160,18 @@ fn remembered(table: &str) -> String {
     )
 }
 
+/// How many events of each organization are in a place.
+fn counts(connection: &Connection, place: Place) -> Result<Vec<(String, u64)>, QueueError> {
+    let (table, _) = table(place);
+    let sql = format!(
+        "SELECT organization, count(*) FROM {table} WHERE {} GROUP BY organization",
+        remembered(table)
+    );
+    let mut statement = connection.prepare(&sql)?;
+    let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(counts.collect::<rusqlite::Result<_>>()?)
+}
+
 impl<W: Write> Pass<'_, W> {
     fn places(&self) -> impl Iterator<Item = Place> + use<W> {
         let history = self.wish.history.then_some(Place::Settled);
@@ -182,7 +206,7 @@ impl<W: Write> Pass<'_, W> {
     fn header(&mut self, now: UnixMillis) -> Result<u64, CopyError> {
         let mut organizations: BTreeMap<String, Held> = BTreeMap::new();
         for place in [Place::Waiting, Place::Dead] {
-            for (organization, count) in self.counts(place)? {
+            for (organization, count) in counts(self.connection, place)? {
                 let held = organizations.entry(organization).or_default();
                 match place {
                     Place::Waiting => held.waiting = count,
@@ -206,17 +230,6 @@ impl<W: Write> Pass<'_, W> {
         };
         self.write(&Line::Export(header))?;
         Ok(total)
-    }
-
-    fn counts(&self, place: Place) -> Result<Vec<(String, u64)>, QueueError> {
-        let (table, _) = table(place);
-        let sql = format!(
-            "SELECT organization, count(*) FROM {table} WHERE {} GROUP BY organization",
-            remembered(table)
-        );
-        let mut statement = self.connection.prepare(&sql)?;
-        let counts = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(counts.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Writes the keys of all other events.

@@ -44,7 +44,7 @@ fn a_healthy_machine_is_said_to_be_healthy() {
     assert_eq!(
         said,
         [
-            "ok configuration: good, 2 organization(s)",
+            "ok configuration: good, 2 organizations",
             "ok tokens: the organization tokens look like tokens of Wigzo's",
             "ok disk: data: a sync takes 1.5 ms",
             "ok disk: data: 20.0 GiB are free",
