@@ -412,8 +412,8 @@ fn a_profile_that_is_not_built_in_is_refused_with_those_that_are() {
 fn a_bad_variable_is_refused_by_its_name() {
     let sections =
         "admin, delivery, ingress, organization_defaults, organizations, queue, reload, sandbox, telemetry";
-    let known = "known are WIGZO_ORG_TOKEN, WIGZO_TOKEN, WIGZO_SOURCE_KEYS, WIGZO_SHARED_SECRETS and \
-                 WIGZO__SECTION__KEY";
+    let known = "known are WIGZO_ORG_TOKEN, WIGZO_TOKEN, WIGZO_SOURCE_KEYS, WIGZO_SHARED_SECRETS, \
+                 WIGZO_CONFIG, WIGZO_ADMIN_URL, WIGZO_ADMIN_TOKEN, WIGZO_ADMIN_TOKEN_FILE and WIGZO__SECTION__KEY";
     for (name, value, expected) in [
         ("WIGZO__DELIVERY__RETRY__BSE", "1s", "delivery.retry.bse: unknown key; did you mean `base`?"),
         (
