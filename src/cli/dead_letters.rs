@@ -17,6 +17,7 @@ use super::connection::{Connection, Listing, STEP, Service, broke_off, parse, re
 use super::plural::{count, count_that};
 use super::progress::Progress;
 use super::record::{DEAD_LETTERS, Record, Summary};
+use super::table::plain;
 use super::{Failure, complain, in_runtime, say, say_json};
 use crate::admin::WrittenFilter;
 

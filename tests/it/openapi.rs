@@ -131,7 +131,9 @@ async fn a_fuzzer_finds_no_answer_that_is_not_documented() {
         codes.insert(code.to_owned());
     }
     assert!(!log.contains("panicked"), "{log}");
-    // It got past the first door.
-    assert!(codes.contains("no_user_anon_id") && log.contains("events kept"), "{codes:?}");
+    // It got past the form of a request: single events were refused, and others taken.
+    let of_events = ["no_user_anon_id", "user_id_required", "event_required", "message_id_not_string"];
+    let has_judged_events = of_events.iter().any(|code| codes.contains(*code));
+    assert!(has_judged_events && log.contains("events kept"), "{codes:?}");
     service.end().await;
 }

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use serde_json::json;
 use wigzo_destination::clock::{Clock, UnixMillis};
 use wigzo_destination::queue::sqlite::Sqlite;
-use wigzo_destination::queue::{Appended, Config, DedupKey, Engine, NewEnvelope, SourceRoute};
+use wigzo_destination::queue::{Appended, Config, DedupKey, Engine, NewEnvelope, Purpose, SourceRoute};
 
 use crate::books;
 use crate::service::Service;
@@ -67,7 +67,7 @@ fn copy(queue: &Path, log: &[u8]) -> tempfile::TempDir {
 
 /// Opens a damaged queue, and says how many requests are there.
 async fn open(queue: &Path, what: &str) -> usize {
-    let config = Config { path: queue.to_owned(), ..Config::default() };
+    let config = Config { path: queue.to_owned(), purpose: Purpose::Sandbox, ..Config::default() };
     let (opened, thread) =
         Sqlite::open(&config, Clock::system()).unwrap_or_else(|error| panic!("{what}: {error}"));
     let accepted = usize::try_from(opened.stats().ledger.accepted).unwrap();
