@@ -151,7 +151,7 @@ async fn the_configuration_is_found_in_a_documented_order_and_never_merged() {
         );
         let printed = run(&["print-config"]).await;
         assert!(printed.starts_with(&format!("# Configuration file: {shown}\n")), "{name}: {printed}");
-        assert!(printed.contains(&format!("path = \"{name}\" # ")), "{name}: {printed}");
+        assert!(printed.contains(&format!("/{name}\" # ")), "{name}: {printed}");
     }
     let missing = program(at).arg("check").env("WIGZO_CONFIG", "missing.toml").output().await.unwrap();
     assert_eq!(missing.status.code(), Some(2), "one that is named must be there: {missing:?}");

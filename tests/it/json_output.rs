@@ -54,6 +54,7 @@ const TABLE: &[(&str, Shape)] = &[
     ("dead-letters replay 1 --dry-run ADMIN", One),
     ("dead-letters discard 2 --why test --yes ADMIN", One),
     ("dead-letters import letters.jsonl ADMIN", One),
+    ("requests refused ADMIN", Lines(1)),
     ("delivery list ADMIN", Lines(1)),
     ("delivery pause default ADMIN", One),
     ("dead-letters replay 1 ADMIN", One),
@@ -77,6 +78,7 @@ async fn every_command_prints_one_shape_of_json() {
         assert_eq!(service.post("/v1/track", &event.to_string()).await.status, 200);
     }
     service.settled(3).await;
+    assert_eq!(service.post("/webhook/nobody", "{}").await.status, 401);
     let at = service.directory.path();
     let shop = |name: &str| {
         format!(

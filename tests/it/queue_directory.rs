@@ -118,7 +118,7 @@ async fn commands_find_the_queue_of_the_systemd_layout() {
     let said = machine.done(&["organizations", "list"]).await;
     assert!(said.contains("default"), "{said}");
     let said = machine.done(&["backup", machine.at("var/backups/queue.sqlite").to_str().unwrap()]).await;
-    assert!(said.contains("2 waiting"), "{said}");
+    assert!(said.contains("2 events wait in it"), "{said}");
 
     // The disk is lost.
     drop(service.kill().await);
