@@ -41,6 +41,10 @@ const SLACK: f64 = 50.0;
 /// By how much the limit grows in a round trip up to a limit that was worse than a smaller one.
 const WARY: f64 = 0.125;
 
+/// Limits are compared from the multiple and this many milliseconds on: below lies the noise of a busy machine of ours,
+/// where fewer calls only make smaller groups of results.
+const COMPARED_SLACK: f64 = 20.0;
+
 /// The fewest answers over which a mean says something.
 const ROUND: f64 = 20.0;
 
@@ -172,15 +176,17 @@ impl Concurrency {
 
     fn compare(&mut self, latency: Option<f64>, in_flight: usize, in_use: bool) {
         let advice = latency.map_or(Advice::None, |latency| {
-            let is_due = in_use && self.limit > START && self.exceeds_measure(0.0);
+            let is_due = in_use && self.limit > START && self.exceeds_measure(COMPARED_SLACK);
             self.comparison.hear(self.limit, bounded(in_flight), latency, is_due)
         });
         match advice {
             Advice::None => self.grow(in_use),
             Advice::Hold => {}
             Advice::Try(limit) => self.change(limit.max(START)),
-            Advice::Keep { than } => (self.safe, self.worse) = (self.limit, than),
-            Advice::Restore(limit) => self.limit = limit,
+            Advice::Keep { limit, than } => {
+                (self.safe, self.worse) = (limit, than);
+                self.change(limit);
+            }
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! A server may answer more slowly with each further call it works on, and so do less in total: latency alone does not
 //! tell that from a queue in front of it, which does no harm. So where answers have become slower, but not slow
-//! enough to lower the limit for that, the limit is held for some answers, then lowered for as many, and the two
-//! throughputs are compared. By Little's law each is the calls in flight divided by the latency.
+//! enough to lower the limit for that, the limit is held for some answers, lowered for as many, and raised again for as
+//! many. The lower one is kept if its throughput was higher than both before and after it. By Little's law a throughput
+//! is the calls in flight divided by the latency.
 
 /// What is tried of a limit.
 const SMALLER: f64 = 0.7;
@@ -24,7 +25,9 @@ enum Phase {
     /// The limit is held.
     Larger,
     /// A smaller limit is tried in place of this one, which had this throughput.
-    Smaller { limit: f64, throughput: f64 },
+    Smaller { larger: f64, throughput: f64 },
+    /// The larger limit is held again. The smaller one, and the throughputs of both.
+    LargerAgain { smaller: f64, throughput: f64, before: f64 },
 }
 
 /// What the limit should become.
@@ -36,10 +39,8 @@ pub(super) enum Advice {
     Hold,
     /// Try this limit.
     Try(f64),
-    /// The smaller limit that was tried is better than this one.
-    Keep { than: f64 },
-    /// The larger limit was better, and is this.
-    Restore(f64),
+    /// This limit is better than the other one, the present.
+    Keep { limit: f64, than: f64 },
 }
 
 /// The comparison and its sums. Latencies are milliseconds.
@@ -73,7 +74,7 @@ impl Comparison {
             }
             Phase::Pause(_) if !is_due => return Advice::None,
             Phase::Pause(_) => self.begin(Phase::Larger),
-            Phase::Larger | Phase::Smaller { .. } => {}
+            Phase::Larger | Phase::Smaller { .. } | Phase::LargerAgain { .. } => {}
         }
         self.answers += 1.0;
         self.in_flight += in_flight;
@@ -83,15 +84,19 @@ impl Comparison {
         }
         let throughput = self.in_flight / self.latency;
         match self.phase {
-            Phase::Smaller { limit: larger, throughput: before } => {
-                let is_better = throughput > before * BETTER;
+            Phase::Pause(_) | Phase::Larger => {
+                self.begin(Phase::Smaller { larger: limit, throughput });
+                Advice::Try(limit * SMALLER)
+            }
+            Phase::Smaller { larger, throughput: before } => {
+                self.begin(Phase::LargerAgain { smaller: limit, throughput, before });
+                Advice::Try(larger)
+            }
+            Phase::LargerAgain { smaller, throughput: of_smaller, before } => {
+                let is_better = of_smaller > throughput.max(before) * BETTER;
                 self.pause_rounds = if is_better { 1.0 } else { (self.pause_rounds * 2.0).min(PAUSE_ROUNDS) };
                 self.begin(Phase::Pause(self.pause_rounds * limit));
-                if is_better { Advice::Keep { than: larger } } else { Advice::Restore(larger) }
-            }
-            Phase::Pause(_) | Phase::Larger => {
-                self.begin(Phase::Smaller { limit, throughput });
-                Advice::Try(limit * SMALLER)
+                if is_better { Advice::Keep { limit: smaller, than: limit } } else { Advice::None }
             }
         }
     }

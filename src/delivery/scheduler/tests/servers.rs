@@ -219,7 +219,7 @@ fn an_unknown_server_is_not_hurt_at_first() {
 
 #[test]
 fn a_server_that_does_less_with_more_calls_is_used_where_it_does_most() {
-    for service in [5.0, 20.0, 50.0, 200.0] {
+    for service in [20.0, 50.0, 200.0] {
         for power in [1.5, 2.0, 3.0] {
             let server = Server { degrades: Some((8.0, power)), ..Server::new(1_000, service) };
             let (mut least, mut most) = (1.0_f64, 0);
