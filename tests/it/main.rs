@@ -29,6 +29,7 @@ mod deletion;
 mod delivery;
 mod disk;
 mod disk_full;
+mod displaced;
 mod doctor;
 mod failed_sync;
 mod fairness;
