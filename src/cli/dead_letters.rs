@@ -5,7 +5,9 @@
 
 #![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
 
+use std::fs::{File, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -237,11 +239,21 @@ async fn change(
     Ok(())
 }
 
+/// Creates or empties a file that holds personal data; what is no file, such as a terminal, keeps its mode.
+fn create_private(path: &Path) -> std::io::Result<File> {
+    let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    Ok(file)
+}
+
 async fn export(service: &Connection, filter: &WrittenFilter, output: Option<&Path>) -> Result<(), Failure> {
     let named = output.map_or_else(|| "standard output".to_owned(), |path| path.display().to_string());
     let failed = |error: std::io::Error| Failure::running(format!("{named}: {error}"));
     let mut out: Box<dyn Write> = match output {
-        Some(path) => Box::new(std::fs::File::create(path).map_err(failed)?),
+        Some(path) => Box::new(create_private(path).map_err(failed)?),
         None => Box::new(std::io::stdout()),
     };
     let mut query = to_value(filter);
@@ -269,7 +281,7 @@ async fn export(service: &Connection, filter: &WrittenFilter, output: Option<&Pa
 async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result<(), Failure> {
     let input: Box<dyn Read> = match file.filter(|file| *file != Path::new("-")) {
         Some(file) => {
-            let opened = std::fs::File::open(file);
+            let opened = File::open(file);
             Box::new(opened.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?)
         }
         None => Box::new(std::io::stdin()),

@@ -48,7 +48,8 @@ mod tests;
 mod trim;
 mod writer;
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -122,7 +123,10 @@ impl Sqlite {
             return Err(QueueError::Sealed(config.path.clone()));
         }
         let path = config.path.join(FILE);
-        log::write_again(&path).map_err(|error| QueueError::Directory { path: path.clone(), error })?;
+        file::tighten(&config.path);
+        file::create_database(&path)
+            .and_then(|()| log::write_again(&path))
+            .map_err(|error| QueueError::Directory { path: path.clone(), error })?;
         let database = |error| match error {
             QueueError::Sqlite(error) => QueueError::Database { path: path.clone(), error },
             other => other,
@@ -221,7 +225,13 @@ impl Sqlite {
 /// disk once the directory that holds it has been synced.
 fn create(directory: &Path) -> std::io::Result<()> {
     let missing = directory.ancestors().take_while(|it| !it.as_os_str().is_empty() && !it.exists()).count();
-    std::fs::create_dir_all(directory)?;
+    if let Some(above) = directory.parent().filter(|above| !above.as_os_str().is_empty()) {
+        std::fs::create_dir_all(above)?;
+    }
+    match DirBuilder::new().mode(file::DIRECTORY_MODE).create(directory) {
+        Err(_) if directory.is_dir() => {}
+        created => created?,
+    }
     let directory = directory.canonicalize()?;
     for (level, above) in directory.ancestors().skip(1).take(missing.max(1)).enumerate() {
         let synced = File::open(above).and_then(|above| above.sync_all());
@@ -238,7 +248,9 @@ fn create(directory: &Path) -> std::io::Result<()> {
 fn lock(directory: &Path) -> Result<File, QueueError> {
     let path = directory.join(LOCK);
     let failed = |path: PathBuf| move |error| QueueError::Directory { path, error };
-    let file = File::options().create(true).append(true).open(&path).map_err(failed(path.clone()))?;
+    let mut options = File::options();
+    let file = options.create(true).append(true).mode(file::FILE_MODE).open(&path);
+    let file = file.map_err(failed(path.clone()))?;
     file::adopt(&path);
     match file.try_lock() {
         Ok(()) => Ok(file),

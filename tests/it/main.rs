@@ -33,6 +33,7 @@ mod displaced;
 mod doctor;
 mod failed_sync;
 mod fairness;
+mod file_modes;
 mod first_event;
 mod form;
 mod guides;
