@@ -417,6 +417,8 @@ pub enum Refusing {
     Full,
     /// The last write failed.
     Failing,
+    /// The directory or one of its files was moved, removed or replaced since it was opened.
+    Displaced,
 }
 
 #[cfg(test)]

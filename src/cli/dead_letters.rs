@@ -5,6 +5,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "of a field that is missing, `serde_json::Value` says null")]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -385,14 +386,14 @@ async fn export(service: &Connection, filter: &WrittenFilter, output: Option<&Pa
 }
 
 /// A file that only its owner can read: it holds personal data.
-fn new_file(path: &Path) -> Result<std::fs::File, std::io::Error> {
-    std::fs::File::options().write(true).create_new(true).mode(0o600).open(path)
+fn new_file(path: &Path) -> std::io::Result<File> {
+    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 async fn import(service: &Connection, file: Option<&Path>, json: bool) -> Result<(), Failure> {
     let input: Box<dyn Read> = match file.filter(|file| *file != Path::new("-")) {
         Some(file) => {
-            let opened = std::fs::File::open(file);
+            let opened = File::open(file);
             Box::new(opened.map_err(|error| Failure::usage(format!("{}: {error}", file.display())))?)
         }
         None => Box::new(std::io::stdin()),

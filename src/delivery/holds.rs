@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -119,7 +120,14 @@ impl Holds {
 fn write(path: &Path, held: &Held) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let fresh = path.with_extension("json.new");
-    let mut file = File::create(&fresh)?;
+    // What an interrupted try has left may have another mode.
+    if let Err(error) = fs::remove_file(&fresh)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    // The reasons in it are people's words.
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&fresh)?;
     serde_json::to_writer_pretty(&mut file, held)?;
     file.write_all(b"\n")?;
     file.sync_all()?;

@@ -98,6 +98,9 @@ pub(super) async fn ready(State(ingress): State<Arc<Ingress>>) -> Response {
         (Phase::Serving, Some(Refusing::Failing)) => {
             Some("queue failing: its disk takes no writes; see the log")
         }
+        (Phase::Serving, Some(Refusing::Displaced)) => {
+            Some("queue displaced: its directory or a file of it was moved, removed or replaced; see the log")
+        }
         (Phase::Serving, None) => None,
     };
     let (status, word) = match reason {

@@ -9,6 +9,8 @@
 //!   events at `max_disk`; what still exceeds it is waiting or dead, and appends are refused.
 //! * *One owner*: a lock file is held for the process's life. Claims need no rows, since they live in memory.
 //!   A directory that was [sealed](export::Wish::seal) has none any more.
+//! * *Found again*: an append is answered with success only while the names of the directory, the database, its log and
+//!   the lock file lead to what was opened (`identity`); until they do again, nothing is written.
 //!
 //! # Layout (`queue.sqlite`)
 //! `waiting` holds envelopes without an outcome, `settled` and `dead` the records of those with one, `attempts` the
@@ -32,6 +34,7 @@ pub mod export;
 mod file;
 mod forget;
 mod hasten;
+mod identity;
 mod import;
 mod log;
 mod lookup;
@@ -45,7 +48,8 @@ mod tests;
 mod trim;
 mod writer;
 
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
@@ -62,11 +66,15 @@ use super::{
 };
 use crate::clock::{Clock, UnixMillis};
 use crate::queue::history::Budget;
+use identity::OpenFiles;
 use log::Log;
 use writer::{Change, Command, Decide, Hasten, Writer};
 
 /// The database file inside the directory.
 const FILE: &str = "queue.sqlite";
+
+/// The file that the owner of the directory holds locked.
+const LOCK: &str = "lock";
 
 /// Bytes of requests that may wait for the disk in memory; above it new ones are refused as [`AppendError::Busy`].
 const MAX_PENDING_BYTES: usize = 64 << 20;
@@ -115,7 +123,10 @@ impl Sqlite {
             return Err(QueueError::Sealed(config.path.clone()));
         }
         let path = config.path.join(FILE);
-        log::write_again(&path).map_err(|error| QueueError::Directory { path: path.clone(), error })?;
+        file::tighten(&config.path);
+        file::create_database(&path)
+            .and_then(|()| log::write_again(&path))
+            .map_err(|error| QueueError::Directory { path: path.clone(), error })?;
         let database = |error| match error {
             QueueError::Sqlite(error) => QueueError::Database { path: path.clone(), error },
             other => other,
@@ -124,6 +135,8 @@ impl Sqlite {
         file::adopt(&path);
         let reader =
             Arc::new(Mutex::new(schema::open_reader(&path).map_err(|error| database(error.into()))?));
+        let files = OpenFiles::note(&path, &config.path.join(LOCK), &lock)
+            .map_err(|error| QueueError::Directory { path: path.clone(), error })?;
         let shared = Arc::new(Shared {
             stats: Mutex::default(),
             fresh: Fresh::new(MAX_FRESH_BYTES),
@@ -136,7 +149,7 @@ impl Sqlite {
         });
         let writer = Writer::new(
             connection,
-            Log::new(&path, Arc::clone(&reader)),
+            Log::new(&path, Arc::clone(&reader), files),
             config,
             clock.clone(),
             Arc::clone(&shared),
@@ -198,7 +211,7 @@ impl Sqlite {
         let refusing = self.shared.stats().refusing;
         match refusing {
             Some(Refusing::Full) => return Err(AppendError::Full),
-            Some(Refusing::Failing) => return Err(AppendError::Unavailable),
+            Some(Refusing::Failing | Refusing::Displaced) => return Err(AppendError::Unavailable),
             None => {}
         }
         if self.shared.pending_bytes.load(Ordering::Relaxed) + bytes > MAX_PENDING_BYTES {
@@ -212,7 +225,13 @@ impl Sqlite {
 /// disk once the directory that holds it has been synced.
 fn create(directory: &Path) -> std::io::Result<()> {
     let missing = directory.ancestors().take_while(|it| !it.as_os_str().is_empty() && !it.exists()).count();
-    std::fs::create_dir_all(directory)?;
+    if let Some(above) = directory.parent().filter(|above| !above.as_os_str().is_empty()) {
+        std::fs::create_dir_all(above)?;
+    }
+    match DirBuilder::new().mode(file::DIRECTORY_MODE).create(directory) {
+        Err(_) if directory.is_dir() => {}
+        created => created?,
+    }
     let directory = directory.canonicalize()?;
     for (level, above) in directory.ancestors().skip(1).take(missing.max(1)).enumerate() {
         let synced = File::open(above).and_then(|above| above.sync_all());
@@ -227,9 +246,11 @@ fn create(directory: &Path) -> std::io::Result<()> {
 
 /// Takes the directory for this process.
 fn lock(directory: &Path) -> Result<File, QueueError> {
-    let path = directory.join("lock");
+    let path = directory.join(LOCK);
     let failed = |path: PathBuf| move |error| QueueError::Directory { path, error };
-    let file = File::options().create(true).append(true).open(&path).map_err(failed(path.clone()))?;
+    let mut options = File::options();
+    let file = options.create(true).append(true).mode(file::FILE_MODE).open(&path);
+    let file = file.map_err(failed(path.clone()))?;
     file::adopt(&path);
     match file.try_lock() {
         Ok(()) => Ok(file),

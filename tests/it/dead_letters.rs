@@ -1,5 +1,6 @@
 //! Dead letters: looked at, replayed, discarded, taken elsewhere, by the command and over the private side.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
 
@@ -296,6 +297,7 @@ async fn what_was_exported_is_imported_elsewhere_to_the_last_digit() {
     let file = service.directory.path().join("letters.jsonl");
     let path = file.display().to_string();
     done(&service, &["export", "--output", &path]).await;
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let lines = std::fs::read_to_string(&file).unwrap();
     assert_eq!(lines.lines().count(), 3);
     assert!(!lines.contains("wk-1"), "{lines}");

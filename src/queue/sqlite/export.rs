@@ -7,13 +7,14 @@
 //!   before the export is whole: a crash leaves a queue that must be unsealed by hand, never two that both deliver.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::{Connection, Row, params};
 
-use super::file::{self, NewFile, sync_directory};
+use super::file::{self, FILE_MODE, NewFile, sync_directory};
 use super::reading::Reading;
 use super::{lock, lookup, seen};
 use crate::clock::UnixMillis;
@@ -22,7 +23,7 @@ use crate::queue::transfer::{Carried, FORMAT, Header, Held, Keys, Line, LineWrit
 use crate::queue::{CopyError, DedupKey, Place, QueueError, Seq};
 
 /// The file that says that a directory's queue is served no more.
-const SEAL: &str = "sealed";
+pub(super) const SEAL: &str = "sealed";
 
 /// Keys in a line.
 const KEYS: usize = 500;
@@ -112,8 +113,14 @@ impl<'a> Seal<'a> {
     fn set(directory: &'a Path, to: &Path, now: UnixMillis) -> Result<Self, CopyError> {
         let path = directory.join(SEAL);
         let text = format!("exported to {} at {now}\n", to.display());
-        let written = fs::write(&path, text)
-            .and_then(|()| fs::File::open(&path)?.sync_all())
+        let mut options = File::options();
+        let written = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(FILE_MODE)
+            .open(&path)
+            .and_then(|mut seal| seal.write_all(text.as_bytes()).and_then(|()| seal.sync_all()))
             .and_then(|()| sync_directory(directory));
         written.map_err(|error| CopyError::File { path: path.clone(), error })?;
         file::adopt(&path);

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
+use super::identity::OpenFiles;
 use super::reading;
 
 /// Pages in the log from which on they are carried over: 6 MiB. Requests wait meanwhile, so rather often than long.
@@ -41,6 +42,7 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
+    files: OpenFiles,
     /// The only connection of this process that reads beside the writer's.
     reader: Arc<Mutex<Connection>>,
     /// Locked by readers in other processes. `None` if it cannot be opened: then there are none.
@@ -55,9 +57,9 @@ pub(super) struct Log {
 
 impl Log {
     /// The log of a database that has been opened after [`write_again`].
-    pub(super) fn new(database: &Path, reader: Arc<Mutex<Connection>>) -> Self {
+    pub(super) fn new(database: &Path, reader: Arc<Mutex<Connection>>, files: OpenFiles) -> Self {
         let elsewhere = reading::lock_file(database).ok();
-        Self { path: path(database), reader, elsewhere, suspect: false, written: 0, failed_at: None }
+        Self { path: path(database), files, reader, elsewhere, suspect: false, written: 0, failed_at: None }
     }
 
     /// What a failure says about the log.
@@ -65,8 +67,14 @@ impl Log {
         self.suspect |= error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure);
     }
 
-    /// Makes sure, before something is written, that what was committed is on disk.
+    /// Whether the queue's directory and files are where they were opened.
+    pub(super) fn in_place(&self) -> rusqlite::Result<()> {
+        self.files.check()
+    }
+
+    /// Makes sure, before something is written, that a restart will find it and that what was committed is on disk.
     pub(super) fn trust(&mut self) -> rusqlite::Result<()> {
+        self.in_place()?;
         if self.suspect {
             write_file_again(&self.path).map_err(|error| {
                 let code = ffi::Error::new(ffi::SQLITE_IOERR);
@@ -111,6 +119,10 @@ impl Log {
         }
         let Some(_nobody_reads) = self.reader(pending > TOO_LONG) else { return Ok(()) };
         let Some(_nobody_reads_elsewhere) = self.elsewhere() else { return Ok(()) };
+        // The writer notices it with its next commit, or when it tidies up.
+        if self.in_place().is_err() {
+            return Ok(());
+        }
         pages(writer, "PASSIVE").map(drop)
     }
 
@@ -195,7 +207,10 @@ mod tests {
             writer.execute("INSERT INTO filling VALUES (zeroblob(4000000))", []).unwrap();
         }
         assert!(pages(&writer, "NOOP").unwrap() > LONG);
-        let mut log = Log::new(&database, reader);
+        let lock_path = directory.path().join("lock");
+        let lock = File::create(&lock_path).unwrap();
+        let files = OpenFiles::note(&database, &lock_path, &lock).unwrap();
+        let mut log = Log::new(&database, reader, files);
         log.has_written_much();
         (directory, writer, log)
     }

@@ -8,6 +8,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
@@ -30,7 +31,7 @@ pub(super) fn lock_file(database: &Path) -> io::Result<File> {
     let path = database.with_file_name("reading");
     match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = File::options().create(true).append(true).open(&path)?;
+            let file = File::options().create(true).append(true).mode(file::FILE_MODE).open(&path)?;
             file::adopt(&path);
             Ok(file)
         }

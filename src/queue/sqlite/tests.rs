@@ -154,6 +154,56 @@ async fn what_was_accepted_is_there_after_reopening_in_order_and_unchanged() {
 }
 
 #[tokio::test]
+async fn nothing_is_acknowledged_while_the_files_are_elsewhere() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    let queue_directory = fixture.config.path.clone();
+    let aside = fixture.directory.path().join("aside");
+    for (round, name) in ["", "lock", "queue.sqlite", "queue.sqlite-wal"].into_iter().enumerate() {
+        let (before, while_away) = (format!("before-{round}"), format!("while-away-{round}"));
+        queue.append(batch("acme", &[&before]), PATIENCE).await.unwrap();
+        let path = if name.is_empty() { queue_directory.clone() } else { queue_directory.join(name) };
+        std::fs::rename(&path, &aside).unwrap();
+        let refused = queue.append(batch("acme", &[&while_away]), PATIENCE).await;
+        assert_eq!(refused, Err(AppendError::Unavailable), "{name}");
+        assert_eq!(queue.stats().refusing, Some(Refusing::Displaced), "{name}");
+        std::fs::rename(&aside, &path).unwrap();
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while queue.stats().refusing.is_some() {
+            assert!(std::time::Instant::now() < deadline, "{name}: {:?}", queue.stats());
+            std::thread::yield_now();
+        }
+        let again = queue.append(batch("acme", &[&while_away]), PATIENCE).await;
+        assert_eq!(again, Ok(Appended { accepted: 1, duplicates: 0 }), "{name}: nothing of it was kept");
+    }
+}
+
+#[tokio::test]
+async fn a_queue_that_was_replaced_leaves_its_successor_alone() {
+    let fixture = Fixture::new();
+    let queue = fixture.open();
+    queue.append(batch("acme", &["a"]), PATIENCE).await.unwrap();
+    let aside = fixture.directory.path().join("aside");
+    std::fs::rename(&fixture.config.path, &aside).unwrap();
+    let successor = fixture.open();
+    successor.append(batch("acme", &["b"]), PATIENCE).await.unwrap();
+    let refused = queue.append(batch("acme", &["c"]), PATIENCE).await;
+    assert_eq!(refused, Err(AppendError::Unavailable));
+    drop(queue);
+    assert!(fixture.config.path.join("queue.sqlite-wal").exists(), "the log of the successor");
+    successor.append(batch("acme", &["d"]), PATIENCE).await.unwrap();
+    drop(successor);
+    let moved = Config { path: aside, ..fixture.config.clone() };
+    for (config, ids) in [(&fixture.config, &["b", "d"][..]), (&moved, &["a"][..])] {
+        let (queue, thread) = Sqlite::open(config, fixture.clock.clone()).unwrap();
+        let found = waiting(&queue, "acme").await;
+        assert_eq!(found.iter().map(|it| &*it.content.message_id).collect::<Vec<_>>(), ids);
+        drop(queue);
+        thread.join().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_message_id_is_taken_once_within_the_window_and_across_restarts() {
     let fixture = Fixture::new();
     let queue = fixture.open();

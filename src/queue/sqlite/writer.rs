@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::dead::{self, Moved};
+use super::identity::is_displaced;
 use super::log::Log;
 use super::seen::Seen;
 use super::store::{self, Brought, Statements, Totals};
@@ -137,7 +139,8 @@ pub(super) struct Writer {
     groups: Groups,
     duplicates: u64,
     dropped: u64,
-    failing: bool,
+    /// Why nothing can be written, if so.
+    failing: Option<Refusing>,
     /// Whether there may be a person to forget.
     forgetting: bool,
     /// Whether nothing else was to be done, and more free space can go back to the file system.
@@ -172,7 +175,7 @@ impl Writer {
             groups: Groups::default(),
             duplicates: 0,
             dropped: 0,
-            failing: false,
+            failing: None,
             forgetting: true,
             giving_back: false,
             disk_bytes: 0,
@@ -215,14 +218,14 @@ impl Writer {
             let behind = self.forgetting || self.records_to_remove() > 0 || self.letters_to_drop() > 0;
             let rest = if behind || self.giving_back { HURRY } else { IDLE };
             // By the time, not when idle: a busy queue is never idle, and must not grow for it.
-            if !self.failing && self.tidied_at.elapsed() >= rest {
+            if self.failing.is_none() && self.tidied_at.elapsed() >= rest {
                 self.tidy(idle);
             }
             idle = false;
             let mut group = Group::default();
             match inbox.recv_timeout(rest) {
                 Ok(command) => self.take(command, &mut group),
-                Err(RecvTimeoutError::Timeout) if self.failing => {}
+                Err(RecvTimeoutError::Timeout) if self.failing.is_some() => {}
                 Err(RecvTimeoutError::Timeout) => {
                     idle = true;
                     continue;
@@ -246,6 +249,17 @@ impl Writer {
         }
         if !self.changes.is_empty() {
             self.commit(Group::default());
+        }
+        self.keep_the_log_of_another();
+    }
+
+    /// Closing a database removes its log by name. If the directory was replaced, that is the log of another queue.
+    fn keep_the_log_of_another(&self) {
+        if self.log.in_place().is_ok() {
+            return;
+        }
+        if let Err(error) = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::warn!(%error, "the queue's database is closed as if its directory were in place");
         }
     }
 
@@ -298,7 +312,8 @@ impl Writer {
         let (now, bytes) = (self.clock.now(), group.bytes);
         match self.write(&mut group, &changes, now) {
             Ok((results, Brought { fresh, forgotten, tally })) => {
-                self.failing = false;
+                // Its files may have gone while it was made.
+                let in_place = self.log.in_place();
                 self.log.has_written(bytes);
                 self.seen.committed(now);
                 self.forgetting |= !forgotten.is_empty();
@@ -312,11 +327,16 @@ impl Writer {
                     replies.push((append.reply, result));
                 }
                 self.publish(&tally);
+                match &in_place {
+                    Ok(()) => self.recover(),
+                    Err(error) => self.displace(error),
+                }
                 let (waiters, settled) = told(changes);
                 self.shared.fresh.hand_over(forgotten, fresh, settled);
                 for (reply, result) in replies {
                     // A sender that has gone away is told nothing; its events are stored all the same.
-                    drop(reply.send(Ok(result)));
+                    let answer = in_place.as_ref().map(|()| result).map_err(|_| AppendError::Unavailable);
+                    drop(reply.send(answer));
                 }
                 for reply in waiters {
                     let _gone = reply.send(());
@@ -324,13 +344,16 @@ impl Writer {
                 self.carry_over();
             }
             Err(error) => {
-                tell!(error or debug if Logging::repeats("the queue cannot write", "", "");
-                    %error, "the queue cannot write; new events are refused until it can");
+                if is_displaced(&error) {
+                    self.displace(&error);
+                } else {
+                    tell!(error or debug if Logging::repeats("the queue cannot write", "", "");
+                        %error, "the queue cannot write; new events are refused until it can");
+                    self.fail(Refusing::Failing);
+                }
                 self.log.doubt(&error);
                 self.seen.rolled_back();
                 self.changes = changes;
-                self.failing = true;
-                self.refuse(Refusing::Failing);
                 for append in group.appends {
                     drop(append.reply.send(Err(AppendError::Unavailable)));
                 }
@@ -420,8 +443,27 @@ impl Writer {
         }
     }
 
-    fn refuse(&self, refusing: Refusing) {
-        self.shared.stats().refusing = Some(refusing);
+    fn fail(&mut self, why: Refusing) {
+        self.failing = Some(why);
+        self.shared.stats().refusing = Some(why);
+    }
+
+    /// Refuses new events until the directory and the files are where they were opened.
+    fn displace(&mut self, error: &rusqlite::Error) {
+        if self.failing != Some(Refusing::Displaced) {
+            tracing::error!(
+                %error,
+                "the queue's directory or a file of it was moved, removed or replaced; new events are refused until it is back"
+            );
+        }
+        self.fail(Refusing::Displaced);
+    }
+
+    /// A commit has been made.
+    fn recover(&mut self) {
+        if self.failing.take() == Some(Refusing::Displaced) {
+            tracing::info!("the queue's directory and files are in place again; new events are taken");
+        }
     }
 
     /// Bytes of records that must go: what exceeds the history's own size, and whatever new events need below the
@@ -442,6 +484,10 @@ impl Writer {
     /// take that space again at once.)
     #[cold]
     fn tidy(&mut self, idle: bool) {
+        if let Err(error) = self.log.in_place() {
+            self.displace(&error);
+            return;
+        }
         let excess = self.records_to_remove();
         let now = self.clock.now();
         let tidied = self
@@ -494,6 +540,7 @@ impl Writer {
         let now = self.clock.now();
         let done =
             self.move_letters(|transaction, totals| dead::decide(transaction, &letters, &fate, now, totals));
+        let done = done.and_then(|moved| self.log.in_place().map(|()| moved));
         // A person who has gone away can look at the dead letters that are left.
         drop(reply.send(done.map_err(QueueError::from)));
     }
@@ -503,7 +550,8 @@ impl Writer {
         let done = self
             .log
             .trust()
-            .and_then(|()| hasten::step(&mut self.connection, &organization, selection, after, now));
+            .and_then(|()| hasten::step(&mut self.connection, &organization, selection, after, now))
+            .and_then(|step| self.log.in_place().map(|()| step));
         if let Err(error) = &done {
             self.log.doubt(error);
         }
@@ -527,7 +575,9 @@ impl Writer {
                     self.seen.rolled_back();
                 }
                 self.make_known(moved);
-                taken
+                let imported = taken?;
+                self.log.in_place().map_err(QueueError::from)?;
+                Ok(imported)
             }
             Err(error) => {
                 self.seen.rolled_back();
