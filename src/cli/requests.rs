@@ -1,4 +1,4 @@
-//! `requests`: requests that a running service did not take, for whoever sets up a sender.
+//! `requests`: requests that a running service refused, for the person who sets up a sender.
 
 use std::fmt::Write as _;
 
@@ -12,8 +12,8 @@ use super::{Failure, in_runtime};
 
 /// Requests that were refused before anything in them became an event
 ///
-/// The commands talk to a running service through its private side: the address and the token come from the
-/// configuration, or from --url and --token-file.
+/// The commands talk to a running service through its admin API: the address and the token come from --url and
+/// --token-file, from the variables `WIGZO_ADMIN_URL` and `WIGZO_ADMIN_TOKEN`, or from the configuration.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct Requests {
